@@ -1,0 +1,169 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::config::{Document, Size};
+use crate::ops::{self, Host, add::Source};
+use crate::vm::VmName;
+
+use super::output::Output;
+
+/// Add a VM from a definition file, from options, or from both
+///
+/// Reads the definition, checks it, makes the disks that have a size and do not
+/// exist, and keeps it. The VM is not started. Options win over the file.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Definition file (TOML), see maqet.toml(5)
+    #[arg(required_unless_present = "name")]
+    file: Option<PathBuf>,
+    /// Name of the VM [default: what the file says, or the file's own name]
+    #[arg(long)]
+    name: Option<VmName>,
+    /// One line about the VM
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Memory, such as 512M or 4G
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// Number of virtual CPUs
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+    /// Machine type of QEMU, such as q35
+    #[arg(long, value_name = "TYPE")]
+    machine: Option<String>,
+    /// Accelerator: auto, kvm or tcg
+    #[arg(long)]
+    accel: Option<String>,
+    /// Disk image; with a size it is made if missing. Can be given several times
+    #[arg(long, value_name = "FILE[:SIZE]")]
+    disk: Vec<DiskArg>,
+    /// Forward a port of this host to the guest, such as 2222:22. Can be given several times
+    #[arg(long, value_name = "[PROTO:][ADDR:]PORT:PORT")]
+    forward: Vec<String>,
+    /// Linux kernel to boot directly
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Initial RAM disk for the kernel
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Command line for the kernel
+    #[arg(long, value_name = "TEXT")]
+    append: Option<String>,
+    /// QEMU program, a name or a path
+    #[arg(long, value_name = "PROGRAM")]
+    qemu: Option<PathBuf>,
+    /// Argument for QEMU, passed on as it is. Can be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    qemu_arg: Vec<String>,
+}
+
+/// `FILE` or `FILE:SIZE`.
+#[derive(Clone, Debug)]
+struct DiskArg {
+    file: PathBuf,
+    size: Option<Size>,
+}
+
+impl std::str::FromStr for DiskArg {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // What follows the last colon is a size only if it reads as one.
+        let split = text
+            .rsplit_once(':')
+            .and_then(|(file, size)| Some((file, size.parse().ok()?)));
+        Ok(match split {
+            Some((file, size)) if !file.is_empty() => Self {
+                file: file.into(),
+                size: Some(size),
+            },
+            _ => Self {
+                file: text.into(),
+                size: None,
+            },
+        })
+    }
+}
+
+pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
+    let source = source(args)?;
+    let added = ops::add::add(host, &source)?;
+    for disk in &added.made {
+        out.note(format_args!("made {}", disk.display()));
+    }
+    out.done(&added, format_args!("VM `{}` added", added.name))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The definition with the options written into it.
+fn source(args: Args) -> anyhow::Result<Source> {
+    let Source { text, file } = match &args.file {
+        Some(file) => ops::add::read(file)?,
+        None => Source {
+            text: String::new(),
+            // No such file: paths on the command line are relative to where it was typed.
+            file: std::env::current_dir()
+                .context("cannot tell the current directory")?
+                .join("the command line"),
+        },
+    };
+    let mut document = Document::parse(&text, &file)?;
+    let mut set = |key: &str, value: Option<String>| match value {
+        Some(value) => document.set(key, value),
+        None => Ok(()),
+    };
+    set("name", args.name.map(|name| name.to_string()))?;
+    set("description", args.description)?;
+    set("memory", args.memory.map(|size| size.to_string()))?;
+    set("machine", args.machine)?;
+    set("accel", args.accel)?;
+    set("kernel", path(args.kernel.as_deref())?)?;
+    set("initrd", path(args.initrd.as_deref())?)?;
+    set("append", args.append)?;
+    set(
+        "qemu.binary",
+        args.qemu
+            .map(|binary| binary.to_string_lossy().into_owned()),
+    )?;
+    if let Some(cpus) = args.cpus {
+        document.set("cpus", i64::from(cpus))?;
+    }
+    for (i, disk) in args.disk.iter().enumerate() {
+        let name = format!("disk{i}");
+        document.set(
+            &format!("disk.{name}.file"),
+            path(Some(&disk.file))?.unwrap_or_default(),
+        )?;
+        if let Some(size) = disk.size {
+            document.set(&format!("disk.{name}.size"), size.to_string())?;
+        }
+    }
+    if !args.forward.is_empty() {
+        document.set(
+            "net.net0.forward",
+            args.forward.iter().collect::<toml_edit::Array>(),
+        )?;
+    }
+    if !args.qemu_arg.is_empty() {
+        document.set(
+            "qemu.args",
+            args.qemu_arg.iter().collect::<toml_edit::Array>(),
+        )?;
+    }
+    Ok(Source {
+        text: document.to_string(),
+        file,
+    })
+}
+
+/// A path from the command line, which is relative to the current directory and not to the file.
+fn path(path: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(path) = path else { return Ok(None) };
+    let absolute = std::path::absolute(path).context("cannot tell the current directory")?;
+    match crate::config::path_text(&absolute) {
+        Some(text) => Ok(Some(text)),
+        None => anyhow::bail!("{} is not UTF-8, and cannot be stored", absolute.display()),
+    }
+}

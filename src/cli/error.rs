@@ -1,0 +1,104 @@
+//! What a user is told when something goes wrong, and the exit status that goes with it.
+#![allow(clippy::print_stderr, reason = "errors end here")]
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::ops::Error;
+use crate::{qmp, store, systemd};
+
+use super::output::Output;
+
+/// 1: it failed.
+pub(super) const FAILED: u8 = 1;
+/// 3 and 4 mean what they mean for systemctl(1): not running, no such unit.
+pub(super) const NOT_RUNNING: u8 = 3;
+const NO_SUCH_VM: u8 = 4;
+/// 5: QEMU understood the command and refused it.
+const REFUSED: u8 = 5;
+/// 6: another process holds the monitor, or QEMU does not answer.
+const MONITOR_BUSY: u8 = 6;
+
+/// Prints an error with its causes and what to do about it.
+pub(super) fn report(_out: &Output, error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        // The reader has had enough; nothing is wrong.
+        return ExitCode::SUCCESS;
+    }
+    print(error);
+    exit_code(error).into()
+}
+
+/// The text of an error: message, details, causes, hint.
+pub(super) fn print(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    let ops = error.downcast_ref::<Error>();
+    if let Some(Error::Died { words, result, .. }) = ops {
+        for line in words {
+            eprintln!("  {line}");
+        }
+        if words.is_empty() {
+            eprintln!("  (nothing was printed; systemd says `{result}`)");
+        }
+    }
+    for cause in error.chain().skip(1) {
+        eprintln!("  caused by: {cause}");
+    }
+    if let Some(hint) = ops.and_then(hint) {
+        eprintln!("hint: {hint}");
+    }
+}
+
+fn hint(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::NoSuchVm {
+            nearest: Some(name),
+            ..
+        } => format!("did you mean `{name}`?"),
+        Error::NoSuchVm { nearest: None, .. } | Error::NoMatch(_) => {
+            "`maqet ls` lists the VMs there are".to_owned()
+        }
+        Error::AlreadyExists(name) => {
+            format!("`maqet show {name}` shows it; `maqet rm {name}` forgets it")
+        }
+        Error::NotRunning(name) => format!("start it with `maqet start {name}`"),
+        Error::Running(name) => format!("stop it first with `maqet stop {name}`"),
+        Error::StillUp { name, .. } => format!(
+            "wait longer with `--timeout`, or cut its power with `maqet stop --force {name}`"
+        ),
+        Error::MonitorGone { name, .. } => {
+            format!("its disks are safe; `maqet stop --force {name}` ends it")
+        }
+        Error::NoDisk { disk, .. } => {
+            format!("give `[disk.{disk}]` a `size` to have it made when the VM is added")
+        }
+        Error::Qemu(_) => {
+            "install QEMU (Debian: qemu-system-x86), or name it with `binary` in `[qemu]`"
+                .to_owned()
+        }
+        Error::Systemd(systemd::Error::NoManager { .. }) => {
+            "the user manager runs while you are logged in; to have it always (cron, su, \
+             containers): `loginctl enable-linger`, as root with your user name"
+                .to_owned()
+        }
+        Error::Store(store::Error::TooNew { .. }) => "use the newer maqet".to_owned(),
+        _ => return None,
+    })
+}
+
+/// The exit status for an error; under EXIT STATUS in maqet(1).
+pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Error>() {
+        Some(Error::NotRunning(_)) => NOT_RUNNING,
+        Some(Error::NoSuchVm { .. } | Error::NoMatch(_)) => NO_SUCH_VM,
+        Some(Error::Qmp(qmp::Error::Refused { .. })) => REFUSED,
+        Some(Error::Qmp(qmp::Error::Busy { .. } | qmp::Error::Timeout { .. })) => MONITOR_BUSY,
+        _ => FAILED,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,37 @@
+use std::process::ExitCode;
+
+use crate::ops::ls::Listed;
+use crate::ops::{self, Host, Selector};
+
+use super::output::{Output, bytes, or_dash, span, table};
+
+/// List VMs and what they are doing
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Names of VMs, or patterns such as 'ci-*' [default: all]
+    #[arg(value_name = "NAME")]
+    names: Vec<Selector>,
+}
+
+pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
+    let vms = ops::ls::ls(host, &args.names)?;
+    out.answer(&vms, |w| {
+        table(
+            w,
+            ["NAME", "STATE", "MEMORY", "CPUS", "UPTIME", "UNIT"],
+            vms.iter().map(row),
+        )
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(vm: &Listed) -> [String; 6] {
+    [
+        vm.name.to_string(),
+        vm.state.as_str().to_owned(),
+        or_dash(vm.memory.map(bytes)),
+        or_dash(vm.cpus.map(|cpus| cpus.to_string())),
+        or_dash(vm.uptime.map(span)),
+        vm.unit.clone(),
+    ]
+}

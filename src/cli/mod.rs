@@ -1,0 +1,88 @@
+//! The command line: arguments in, words and exit statuses out.
+//!
+//! The only module with clap, stdout and stderr. A command turns its arguments
+//! into types, makes one call to `ops`, and hands the value to [`Output`].
+
+mod add;
+mod completion;
+mod error;
+mod internal;
+mod logs;
+mod ls;
+mod output;
+mod qmp;
+mod rm;
+mod several;
+mod show;
+mod start;
+mod status;
+mod stop;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::ops::Host;
+use output::Output;
+
+/// QEMU virtual machines as transient systemd units
+///
+/// maqet has no daemon: systemd supervises each VM as the unit
+/// maqet-NAME.service, QEMU answers on its own QMP sockets, and every command
+/// talks to both directly.
+#[derive(Parser)]
+#[command(name = "maqet", version, help_expected = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Add(add::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Ls(ls::Args),
+    Status(status::Args),
+    Show(show::Args),
+    Qmp(qmp::Args),
+    Logs(logs::Args),
+    Rm(rm::Args),
+    Completion(completion::Args),
+    #[command(subcommand, hide = true)]
+    Internal(internal::Command),
+}
+
+/// The parser, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = cli.output;
+    match run(&out, cli.command) {
+        Ok(code) => code,
+        Err(error) => error::report(&out, &error),
+    }
+}
+
+fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
+    let host = || Host::from_env().map_err(anyhow::Error::from);
+    match command {
+        Command::Add(args) => add::run(out, &host()?, args),
+        Command::Start(args) => start::run(out, &host()?, args),
+        Command::Stop(args) => stop::run(out, &host()?, args),
+        Command::Ls(args) => ls::run(out, &host()?, args),
+        Command::Status(args) => status::run(out, &host()?, args),
+        Command::Show(args) => show::run(out, &host()?, args),
+        Command::Qmp(args) => qmp::run(out, &host()?, args),
+        Command::Logs(args) => logs::run(out, &host()?, args),
+        Command::Rm(args) => rm::run(out, &host()?, args),
+        Command::Completion(args) => completion::run(args),
+        Command::Internal(command) => internal::run(command),
+    }
+}

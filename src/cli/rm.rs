@@ -1,0 +1,38 @@
+use std::process::ExitCode;
+
+use crate::ops::{self, Host};
+use crate::vm::VmName;
+
+use super::output::Output;
+use super::several::Tally;
+
+/// Forget VMs
+///
+/// Deletes the definition of a VM that does not run. Disks stay where they are;
+/// with --disks, those that maqet itself made are deleted. A disk that you made
+/// is never deleted.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Names of VMs
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<VmName>,
+    /// Delete the disks that maqet made for it, too
+    #[arg(long)]
+    disks: bool,
+}
+
+pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
+    let mut tally = Tally::default();
+    for name in &args.names {
+        tally.count(ops::rm::rm(host, name, args.disks), |removed| {
+            for disk in &removed.deleted {
+                out.note(format_args!("deleted {}", disk.display()));
+            }
+            for disk in &removed.kept {
+                out.note(format_args!("kept {}", disk.display()));
+            }
+            out.done(&removed, format_args!("VM `{name}` removed"))
+        });
+    }
+    tally.finish()
+}

@@ -1,0 +1,50 @@
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::config::VmConfig;
+use crate::ops::{self, Host};
+use crate::qemu::argv::paste;
+use crate::vm::VmName;
+
+use super::output::Output;
+
+/// Show the definition of a VM
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Name of the VM
+    name: VmName,
+    /// Show the QEMU command line it becomes, ready to paste into a shell
+    #[arg(long)]
+    argv: bool,
+}
+
+#[derive(Serialize)]
+struct Definition<'a> {
+    uuid: &'a str,
+    #[serde(flatten)]
+    config: &'a VmConfig,
+}
+
+pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
+    if args.argv {
+        let argv = ops::show::argv(host, &args.name)?;
+        let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
+        out.answer(&words, |w| {
+            w.write_all(paste(&argv).as_bytes())?;
+            writeln!(w)
+        })?;
+    } else {
+        let shown = ops::show::show(host, &args.name)?;
+        let definition = Definition {
+            uuid: &shown.uuid,
+            config: &shown.config,
+        };
+        out.answer(&definition, |w| {
+            let end = if shown.text.ends_with('\n') { "" } else { "\n" };
+            write!(w, "{}{end}", shown.text)
+        })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,141 @@
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use crate::ops::status::{Drive, Status};
+use crate::ops::{self, Host};
+use crate::systemd::ActiveState;
+use crate::vm::VmName;
+
+use super::output::{Output, bytes, span};
+
+/// Show what a VM is doing
+///
+/// Its unit, since when, its process, QEMU's run state, memory and CPU used,
+/// sockets and drives; after a failure, the last lines of the journal and of the
+/// guest's console. The exit status is 3 when the VM does not run.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Name of the VM
+    name: VmName,
+}
+
+pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
+    let status = ops::status::status(host, &args.name)?;
+    out.answer(&status, |w| write(w, &status))?;
+    Ok(match status.unit.active_state {
+        ActiveState::Inactive | ActiveState::Failed => super::error::NOT_RUNNING.into(),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
+    let unit = &status.unit;
+    let mut line = |key: &str, value: &dyn std::fmt::Display| writeln!(w, "{key:>9}  {value}");
+    line(
+        "VM",
+        &format_args!("{}: {}", status.name, status.state.as_str()),
+    )?;
+    let since = match unit.active_state {
+        ActiveState::Inactive | ActiveState::Failed => unit.inactive_since,
+        _ => unit.active_since,
+    };
+    let since = since
+        .map(|since| format!(" since {}", moment(since)))
+        .unwrap_or_default();
+    line(
+        "unit",
+        &format_args!(
+            "{}: {} ({}){since}",
+            unit.unit, unit.active_state, unit.sub_state
+        ),
+    )?;
+    if unit.active_state == ActiveState::Failed {
+        let how = match unit.killed_by_signal {
+            true => format!(", signal {}", unit.exec_main_status),
+            false => format!(", exit status {}", unit.exec_main_status),
+        };
+        line("failed", &format_args!("{}{how}", unit.result))?;
+    }
+    if let Some(ended) = &status.ended {
+        let at = ended
+            .at
+            .map(|at| format!(" at {}", moment(at)))
+            .unwrap_or_default();
+        line("ended", &format_args!("{}{at}", ended.reason))?;
+    }
+    if unit.restarts > 0 {
+        line("restarts", &unit.restarts)?;
+    }
+    if let Some(pid) = unit.main_pid {
+        line("PID", &pid)?;
+    }
+    if let Some(memory) = status.memory_used {
+        line("memory", &bytes(memory))?;
+    }
+    if let Some(cpu) = status.cpu_seconds {
+        line("CPU", &format_args!("{cpu:.1}s"))?;
+    }
+    if let Some(error) = &status.monitor_error {
+        line("monitor", error)?;
+    }
+    if status.definition_changed {
+        line("pending", &"the definition has changed since the start")?;
+    }
+    for drive in &status.drives {
+        line("drive", &drive_words(drive))?;
+    }
+    for socket in &status.sockets {
+        let gone = if socket.exists { "" } else { " (gone)" };
+        line(
+            "socket",
+            &format_args!("{:<6} {}{gone}", socket.name, socket.path.display()),
+        )?;
+    }
+    for (title, lines) in [
+        ("Last lines of the journal:", &status.last_lines),
+        ("Last lines of the console:", &status.last_console_lines),
+    ] {
+        if !lines.is_empty() {
+            writeln!(w, "\n{title}")?;
+            for line in lines {
+                writeln!(w, "  {line}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn drive_words(drive: &Drive) -> String {
+    let mut words = vec![drive.name.clone()];
+    words.push(drive.file.clone().unwrap_or_else(|| "(empty)".to_owned()));
+    words.extend(drive.format.clone());
+    if let Some(size) = drive.virtual_size {
+        words.push(bytes(size));
+    }
+    if let Some(size) = drive.actual_size {
+        words.push(format!("({} on disk)", bytes(size)));
+    }
+    if drive.read_only {
+        words.push("read-only".to_owned());
+    }
+    words.join(" ")
+}
+
+/// A moment in local time, and how long ago that is.
+fn moment(time: SystemTime) -> String {
+    let ago = SystemTime::now()
+        .duration_since(time)
+        .map_or(0, |age| age.as_secs());
+    match jiff::Timestamp::try_from(time) {
+        Ok(timestamp) => {
+            let local = timestamp.to_zoned_datetime(jiff::tz::TimeZone::system());
+            format!(
+                "{} ({} ago)",
+                local.strftime("%Y-%m-%d %H:%M:%S %Z"),
+                span(ago)
+            )
+        }
+        Err(_) => format!("{} ago", span(ago)),
+    }
+}

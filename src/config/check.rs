@@ -1,0 +1,159 @@
+//! What cannot be, although each value by itself is well-formed.
+
+use super::path::is_device_node;
+use super::{Board, DeviceName, Forward, Interface, Size, VmConfig};
+
+/// The faults of a definition, each with the key that is to blame.
+#[derive(Default)]
+pub(super) struct Faults(pub(super) Vec<(String, String)>);
+
+impl Faults {
+    fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.0.push((key.into(), message.into()));
+    }
+
+    fn add_if(&mut self, fault: bool, key: impl Into<String>, message: impl Into<String>) {
+        if fault {
+            self.add(key, message);
+        }
+    }
+}
+
+/// All that is wrong with a definition.
+pub(super) fn faults(config: &VmConfig) -> Faults {
+    let mut faults = Faults::default();
+    for (key, result) in [
+        ("machine", check_machine(&config.machine)),
+        ("memory", check_memory(config.memory)),
+        ("cpus", check_cpus(config.cpus)),
+        ("cpu", config.cpu.as_deref().map_or(Ok(()), check_cpu)),
+    ] {
+        if let Err(message) = result {
+            faults.add(key, message);
+        }
+    }
+    let no_kernel = config.kernel.is_none();
+    faults.add_if(
+        no_kernel && config.initrd.is_some(),
+        "initrd",
+        "`initrd` needs a `kernel`",
+    );
+    faults.add_if(
+        no_kernel && config.append.is_some(),
+        "append",
+        "`append` needs a `kernel`",
+    );
+    let video = format!("machine `{}` cannot have this video device", config.machine);
+    faults.add_if(!config.board().has_vga(config.vga), "vga", video);
+    check_disks(config, &mut faults);
+    check_nets(config, &mut faults);
+    faults
+}
+
+fn check_disks(config: &VmConfig, faults: &mut Faults) {
+    let machine = &config.machine;
+    let mut sata = 0;
+    for (i, (name, disk)) in config.disks.iter().enumerate() {
+        let table = || format!("disk.{name}");
+        let key = |last: &str| format!("disk.{name}.{last}");
+        match (&disk.file, disk.size, disk.interface) {
+            (None, _, Interface::Cdrom) => faults.add(table(), "a CD-ROM needs a `file`"),
+            (None, None, _) => faults.add(table(), "a disk needs a `file`, a `size` or both"),
+            (Some(file), Some(_), _) if is_device_node(file) => {
+                faults.add(key("size"), "a device has the size that it has");
+            }
+            _ => {}
+        }
+        let made_and_read = disk.size.is_some() && disk.read_only;
+        faults.add_if(
+            made_and_read,
+            key("size"),
+            "a disk that is only read cannot be made",
+        );
+        let empty = disk.size == Some(Size::from_bytes(0));
+        faults.add_if(empty, key("size"), "a disk cannot be empty");
+
+        let fits = config.board().has_interface(disk.interface);
+        let message = format!("machine `{machine}` cannot have this interface");
+        faults.add_if(!fits, key("interface"), message);
+        let read_only_sata = disk.interface == Interface::Sata && disk.read_only;
+        let message = "a SATA disk cannot be read-only: use another interface";
+        faults.add_if(read_only_sata, key("read-only"), message);
+        sata += u32::from(matches!(disk.interface, Interface::Sata | Interface::Cdrom));
+        faults.add_if(
+            sata == 7,
+            table(),
+            "a machine has six SATA ports, for disks and CD-ROMs",
+        );
+
+        let twin = config.disks.iter().take(i).find(|(_, other)| {
+            disk.file.is_some() && disk.file == other.file && !(disk.read_only && other.read_only)
+        });
+        if let Some((other, _)) = twin {
+            faults.add(key("file"), format!("disk `{other}` has the same file"));
+        }
+    }
+}
+
+fn check_nets(config: &VmConfig, faults: &mut Faults) {
+    let mut forwards: Vec<(&DeviceName, &Forward)> = Vec::new();
+    for (i, (name, net)) in config.nets.iter().enumerate() {
+        let key = |last: &str| format!("net.{name}.{last}");
+        let message = format!("machine `{}` cannot have a NIC", config.machine);
+        faults.add_if(
+            config.board() == Board::None,
+            format!("net.{name}"),
+            message,
+        );
+
+        for forward in &net.forward {
+            let twin = forwards
+                .iter()
+                .find(|(_, other)| other.collides_with(forward));
+            if let Some((other, _)) = twin {
+                let port = forward.host_port;
+                let message = format!("network `{other}` forwards port {port} already");
+                faults.add(key("forward"), message);
+            }
+            forwards.push((name, forward));
+        }
+        let mut others = config.nets.iter().take(i);
+        let twin = others.find(|(_, other)| net.mac.is_some() && other.mac == net.mac);
+        if let Some((other, _)) = twin {
+            faults.add(
+                key("mac"),
+                format!("network `{other}` has the same address"),
+            );
+        }
+    }
+}
+
+pub(super) fn check_machine(machine: &str) -> Result<(), &'static str> {
+    (!machine.is_empty())
+        .then_some(())
+        .ok_or("the machine type cannot be empty")
+}
+
+pub(super) fn check_memory(memory: Size) -> Result<(), &'static str> {
+    (memory.bytes() > 0 && memory.bytes().is_multiple_of(1 << 20))
+        .then_some(())
+        .ok_or("memory is a whole number of mebibytes, such as \"512M\"")
+}
+
+pub(super) fn check_cpus(cpus: u32) -> Result<(), &'static str> {
+    (1..=1024)
+        .contains(&cpus)
+        .then_some(())
+        .ok_or("a VM has 1 to 1024 CPUs")
+}
+
+/// QEMU separates a model's features by commas that cannot be doubled.
+fn check_cpu(cpu: &str) -> Result<(), &'static str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (!cpu.is_empty() && cpu.bytes().all(plain))
+        .then_some(())
+        .ok_or(
+            "a CPU model has letters, digits and `-`, `_`, `.` only; \
+         features go to `qemu.args`, as in [\"-cpu\", \"max,la57=off\"]",
+        )
+}

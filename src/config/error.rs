@@ -1,0 +1,155 @@
+//! What is wrong with a definition, shown where it is written.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// The mistakes found in one file.
+///
+/// Shown one after the other, each with its line and a caret:
+///
+/// ```text
+/// web.toml:2:1: unknown key `memroy`, did you mean `memory`?
+///   2 | memroy = "1G"
+///     | ^^^^^^
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    file: PathBuf,
+    mistakes: Vec<Mistake>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where; `None` if it is something that is not there.
+    pub at: Option<Position>,
+    /// What is wrong, what was expected.
+    pub message: String,
+}
+
+/// A place in a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The text of that line.
+    pub text: String,
+    /// How many characters of the line are meant, at least 1.
+    pub width: usize,
+}
+
+impl Error {
+    /// There is at least one mistake. They are put in the order of the file.
+    pub(super) fn new(file: &Path, mut mistakes: Vec<Mistake>) -> Self {
+        mistakes.sort_by_key(|mistake| mistake.at.as_ref().map(|at| (at.line, at.column)));
+        Self {
+            file: file.to_owned(),
+            mistakes,
+        }
+    }
+
+    /// The file that was read.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// What is wrong with it, in the order of its lines.
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.mistakes
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, mistake) in self.mistakes.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}:", self.file.display())?;
+            match &mistake.at {
+                None => write!(f, " {}", mistake.message)?,
+                Some(at) => {
+                    writeln!(f, "{}:{}: {}", at.line, at.column, mistake.message)?;
+                    write!(f, "{at}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Position {
+    /// The place of the bytes `span` of `text`.
+    pub(super) fn new(text: &str, span: Range<usize>) -> Self {
+        let start = char_start(text, span.start);
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line = text[line_start..].split('\n').next().unwrap_or_default();
+        let line_end = line_start + line.len();
+        let end = char_start(text, span.end.clamp(start, line_end.max(start)));
+        Self {
+            line: text[..line_start].matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            text: line.trim_end_matches('\r').to_owned(),
+            width: text[start..end].chars().count().max(1),
+        }
+    }
+}
+
+/// Where the character begins that byte `at` belongs to.
+fn char_start(text: &str, at: usize) -> usize {
+    let mut starts = (0..=at.min(text.len())).rev();
+    starts
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or_default()
+}
+
+/// The line, and below it a caret for each character that is meant.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.line.to_string();
+        // A broken file may hold anything, and this goes to a terminal.
+        let shown = self
+            .text
+            .replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
+        let indent: String = shown
+            .chars()
+            .take(self.column - 1)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        writeln!(f, "  {number} | {shown}")?;
+        write!(
+            f,
+            "  {:number$} | {indent}{}",
+            "",
+            "^".repeat(self.width),
+            number = number.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_a_line_and_a_column_in_characters() {
+        let text = "a = 1\n\tä = \"é\"\r\nend";
+        let place = |span| {
+            let at = Position::new(text, span);
+            (at.line, at.column, at.width, at.to_string())
+        };
+        assert_eq!(place(0..1), (1, 1, 1, "  1 | a = 1\n    | ^".to_owned()));
+        assert_eq!(
+            place(12..16),
+            (2, 6, 3, "  2 | \tä = \"é\"\n    | \t    ^^^".to_owned())
+        );
+        assert_eq!(place(18..99).0, 3);
+        assert_eq!(place(21..21), (3, 4, 1, "  3 | end\n    |    ^".to_owned()));
+        assert_eq!(place(0..21).2, 5, "what spans lines is shown on its first");
+    }
+}

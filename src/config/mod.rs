@@ -1,0 +1,324 @@
+//! Definitions: what a VM *is*, never what it is doing.
+//!
+//! A definition is TOML text. [`VmConfig::parse`] reads it and finds every
+//! mistake in it; [`resolve`] makes it independent of where its file lies;
+//! [`Document`] edits it. See maqet.toml(5) for the keys.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::vm::VmName;
+
+mod board;
+mod check;
+mod defaults;
+mod device_name;
+mod disk;
+mod document;
+mod error;
+mod forward;
+mod mac;
+mod net;
+mod path;
+mod size;
+mod source;
+mod text;
+mod time_span;
+
+pub use board::Board;
+pub use defaults::Defaults;
+pub use device_name::{DeviceName, InvalidDeviceName};
+pub use disk::{Disk, Format, Interface};
+pub use document::{Document, resolve};
+pub use error::{Error, Mistake, Position};
+pub use forward::{Forward, InvalidForward, Protocol};
+pub use mac::{InvalidMac, Mac};
+pub use net::{Net, NetKind};
+pub use path::{is_device_node, path_text};
+pub use size::{InvalidSize, Size};
+pub use time_span::{InvalidTimeSpan, TimeSpan};
+
+use path::Env;
+use source::Source;
+
+/// What a VM is made of: a definition, checked, with all defaults filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table",
+    rename_all(serialize = "snake_case", deserialize = "kebab-case")
+)]
+pub struct VmConfig {
+    /// What the VM is called.
+    pub name: VmName,
+    /// A line for people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// QEMU's machine type.
+    #[serde(default = "default_machine")]
+    pub machine: String,
+    /// Accelerator.
+    #[serde(default)]
+    pub accel: AccelChoice,
+    /// Memory of the guest.
+    #[serde(default = "default_memory")]
+    pub memory: Size,
+    /// Number of CPUs.
+    #[serde(default = "default_cpus")]
+    pub cpus: u32,
+    /// CPU model; by default the one that suits the accelerator.
+    #[serde(default)]
+    pub cpu: Option<String>,
+    /// Linux kernel to boot without a boot loader.
+    #[serde(default)]
+    pub kernel: Option<PathBuf>,
+    /// Its initial RAM disk.
+    #[serde(default)]
+    pub initrd: Option<PathBuf>,
+    /// Its command line.
+    #[serde(default)]
+    pub append: Option<String>,
+    /// Whether there is a channel for the guest agent.
+    #[serde(default = "yes")]
+    pub agent: bool,
+    /// Whether there is a source of random numbers.
+    #[serde(default = "yes")]
+    pub rng: bool,
+    /// Whether there is a serial console.
+    #[serde(default = "yes")]
+    pub serial: bool,
+    /// Where the guest's screen is shown.
+    #[serde(default)]
+    pub display: Display,
+    /// Video device.
+    #[serde(default)]
+    pub vga: Vga,
+    /// Disks by name, in the order of the file.
+    #[serde(default, rename = "disk")]
+    pub disks: IndexMap<DeviceName, Disk>,
+    /// Networks by name, in the order of the file; one NIC each.
+    #[serde(default, rename = "net")]
+    pub nets: IndexMap<DeviceName, Net>,
+    /// How the VM is stopped.
+    #[serde(default)]
+    pub stop: Stop,
+    /// Which QEMU, and what is passed to it as it is.
+    #[serde(default)]
+    pub qemu: Qemu,
+}
+
+/// The accelerator that a definition asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccelChoice {
+    /// KVM where it works, else TCG.
+    #[default]
+    Auto,
+    /// KVM or nothing.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// Where the guest's screen is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Display {
+    /// Nowhere; screenshots work all the same.
+    #[default]
+    None,
+    /// A GTK window.
+    Gtk,
+    /// An SDL window.
+    Sdl,
+    /// A VNC server on a unix socket in the runtime directory.
+    Vnc,
+}
+
+/// The video device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vga {
+    /// No video device.
+    None,
+    /// Standard VGA; every guest knows it.
+    #[default]
+    Std,
+    /// virtio-gpu with VGA.
+    Virtio,
+    /// QXL, for SPICE.
+    Qxl,
+}
+
+/// How the VM is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table",
+    rename_all(serialize = "snake_case", deserialize = "kebab-case")
+)]
+pub struct Stop {
+    /// How long the guest may take to power down.
+    pub timeout: TimeSpan,
+    /// What is done to it.
+    pub action: StopAction,
+}
+
+/// What stopping does to the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopAction {
+    /// Asks it to power down.
+    #[default]
+    Powerdown,
+    /// Cuts its power.
+    Kill,
+}
+
+/// Which QEMU, and what is passed to it as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table",
+    rename_all(serialize = "snake_case", deserialize = "kebab-case")
+)]
+pub struct Qemu {
+    /// A path, or a name to look up in `PATH`.
+    pub binary: PathBuf,
+    /// Arguments that follow all of ours.
+    pub args: Vec<String>,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            timeout: TimeSpan::from_secs(60),
+            action: StopAction::default(),
+        }
+    }
+}
+
+impl Default for Qemu {
+    fn default() -> Self {
+        Self {
+            binary: "qemu-system-x86_64".into(),
+            args: Vec::new(),
+        }
+    }
+}
+
+fn default_machine() -> String {
+    "q35".to_owned()
+}
+
+fn default_memory() -> Size {
+    Size::from_mebibytes(1024)
+}
+
+fn default_cpus() -> u32 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl VmConfig {
+    /// Reads a definition that lies in `file`, and checks all of it.
+    ///
+    /// Without a `name` it takes the file's: `web` for `web.toml`.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Error> {
+        Self::parse_with(text, file, &Defaults::default())
+    }
+
+    /// As [`VmConfig::parse`], with the user's defaults for what it does not say.
+    pub fn parse_with(text: &str, file: &Path, defaults: &Defaults) -> Result<Self, Error> {
+        Self::parse_in(text, file, defaults, &path::process_env)
+    }
+
+    fn parse_in(text: &str, file: &Path, defaults: &Defaults, env: Env<'_>) -> Result<Self, Error> {
+        let mut source = Source::parse(text, file)?;
+        let mut mistakes = Vec::new();
+        if !source.says("name") {
+            let stem = file.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+            if stem.parse::<VmName>().is_ok() {
+                source.add("name", stem);
+            } else {
+                let message = "the VM has no name: write `name = \"web\"`";
+                mistakes.push(source.mistake("name", message));
+                source.add("name", "unnamed");
+            }
+        }
+        let mut config: Self = source.read(&mut mistakes)?;
+        defaults.apply(&mut config, &source);
+
+        let dir = file.parent().unwrap_or(Path::new(""));
+        for (key, path) in config.paths_mut() {
+            let text = path.to_str().expect("it was read from a text");
+            match path::expand(text, dir, env) {
+                Ok(expanded) => *path = expanded,
+                Err(message) => mistakes.push(source.mistake(&key, message)),
+            }
+        }
+        config.complete(&source);
+        for (key, message) in check::faults(&config).0 {
+            mistakes.push(source.mistake(&key, message));
+        }
+        source.check(mistakes)?;
+        Ok(config)
+    }
+
+    /// The paths it holds, with their keys.
+    fn paths_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
+        let disks = self.disks.iter_mut();
+        let files = disks.map(|(name, disk)| (format!("disk.{name}.file"), disk.file.as_mut()));
+        [
+            ("kernel".to_owned(), self.kernel.as_mut()),
+            ("initrd".to_owned(), self.initrd.as_mut()),
+        ]
+        .into_iter()
+        .chain(files)
+        .filter_map(|(key, path)| Some((key, path?)))
+        .chain(
+            path::has_directory(&self.qemu.binary)
+                .then(|| ("qemu.binary".to_owned(), &mut self.qemu.binary)),
+        )
+        .collect()
+    }
+
+    /// The board that its machine type is.
+    pub fn board(&self) -> Board {
+        Board::of(&self.machine)
+    }
+
+    /// Fills in the defaults that depend on other values.
+    fn complete(&mut self, source: &Source<'_>) {
+        let board = self.board();
+        if !source.says("vga") {
+            self.vga = board.default_vga();
+        }
+        if !source.says("net") && board != Board::None {
+            let name = "net0".parse().expect("it is a valid name");
+            self.nets.insert(name, Net::default());
+        }
+        for (name, net) in &mut self.nets {
+            if !source.says(&format!("net.{name}.model")) {
+                net.model = board.default_nic().to_owned();
+            }
+        }
+        for (name, disk) in &mut self.disks {
+            disk.read_only |= disk.interface == Interface::Cdrom;
+            if !source.says(&format!("disk.{name}.format")) {
+                disk.format = disk.usual_format();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

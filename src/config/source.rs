@@ -1,0 +1,271 @@
+//! TOML text into values, with every mistake found at once and in its place.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::error::{Error, Mistake, Position};
+
+/// A text that is valid TOML.
+///
+/// Keys are dotted paths, as in `disk.root.file`.
+pub(super) struct Source<'a> {
+    text: &'a str,
+    file: &'a Path,
+    tree: Spanned<DeTable<'a>>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn parse(text: &'a str, file: &'a Path) -> Result<Self, Error> {
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        let mut mistakes: Vec<_> = errors.iter().map(|error| mistake(text, error)).collect();
+        let mut nul = Vec::new();
+        find_nul(tree.get_ref(), &mut nul);
+        mistakes.extend(nul.into_iter().map(|span| Mistake {
+            at: Some(Position::new(text, span)),
+            message: "holds a NUL character, which no program argument can".to_owned(),
+        }));
+        if mistakes.is_empty() {
+            Ok(Self { text, file, tree })
+        } else {
+            Err(Error::new(file, mistakes))
+        }
+    }
+
+    /// Whether the text has this key.
+    pub(super) fn says(&self, key: &str) -> bool {
+        self.locate(key).is_some()
+    }
+
+    /// Adds a key of the top level that the text does not have.
+    pub(super) fn add(&mut self, key: &'static str, value: &str) {
+        self.tree.get_mut().insert(
+            Spanned::new(0..0, Cow::Borrowed(key)),
+            Spanned::new(0..0, DeValue::String(Cow::Owned(value.to_owned()))),
+        );
+    }
+
+    /// Reads all of it as a `T`. What was wrong before is told with what is wrong here.
+    ///
+    /// serde stops at the first mistake, so that one is cut out and the rest
+    /// read again, until nothing is wrong any more or the mistake has no place.
+    pub(super) fn read<T: Deserialize<'a>>(&self, before: &mut Vec<Mistake>) -> Result<T, Error> {
+        let mut tree = self.tree.clone();
+        let mut mistakes = Vec::new();
+        loop {
+            let error = match T::deserialize(toml::Deserializer::from(tree.clone())) {
+                Ok(value) if mistakes.is_empty() => return Ok(value),
+                Ok(_) => break,
+                Err(error) => error,
+            };
+            // A key that was cut out is not missing.
+            if mistakes.is_empty() || !error.message().starts_with("missing field") {
+                mistakes.push(mistake(self.text, &error));
+            }
+            let span = error.span();
+            if !span.is_some_and(|span| cut_table(tree.get_mut(), &span)) {
+                break;
+            }
+        }
+        mistakes.append(before);
+        Err(Error::new(self.file, mistakes))
+    }
+
+    /// A mistake in the value of `key`, or in the innermost table that lacks it.
+    pub(super) fn mistake(&self, key: &str, message: impl Into<String>) -> Mistake {
+        let outer = key.match_indices('.').rev().map(|(dot, _)| &key[..dot]);
+        let at = std::iter::once(key)
+            .chain(outer)
+            .find_map(|key| self.locate(key))
+            .map(|span| Position::new(self.text, span));
+        Mistake {
+            at,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn check(&self, mistakes: Vec<Mistake>) -> Result<(), Error> {
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::new(self.file, mistakes))
+        }
+    }
+
+    /// The place of a value, or of a table's name.
+    fn locate(&self, key: &str) -> Option<Range<usize>> {
+        let mut table = Some(self.tree.get_ref());
+        let mut found = None;
+        for word in key.split('.') {
+            let (key, value) = table?.get_key_value(word)?;
+            table = value.get_ref().as_table();
+            found = Some(if table.is_some() {
+                key.span()
+            } else {
+                value.span()
+            });
+        }
+        found
+    }
+}
+
+fn mistake(text: &str, error: &toml::de::Error) -> Mistake {
+    Mistake {
+        at: error.span().map(|span| Position::new(text, span)),
+        message: reword(error.message()),
+    }
+}
+
+fn find_nul(table: &DeTable<'_>, found: &mut Vec<Range<usize>>) {
+    for (key, value) in table {
+        if key.get_ref().contains('\0') {
+            found.push(key.span());
+        }
+        find_nul_in(value, found);
+    }
+}
+
+fn find_nul_in(value: &Spanned<DeValue<'_>>, found: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::String(text) if text.contains('\0') => found.push(value.span()),
+        DeValue::Array(items) => items.iter().for_each(|item| find_nul_in(item, found)),
+        DeValue::Table(table) => find_nul(table, found),
+        _ => {}
+    }
+}
+
+/// Removes the innermost entry whose key is, or whose value holds, `span`.
+fn cut_table(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
+    let mut found = None;
+    for (key, value) in table.iter_mut() {
+        if cut_value(value.get_mut(), span) {
+            return true;
+        }
+        if key.span() == *span || encloses(&value.span(), span) {
+            found = Some(key.get_ref().clone());
+        }
+    }
+    found.is_some_and(|key| table.remove(&*key).is_some())
+}
+
+fn cut_value(value: &mut DeValue<'_>, span: &Range<usize>) -> bool {
+    match value {
+        DeValue::Table(table) => cut_table(table, span),
+        DeValue::Array(items) => {
+            if items.iter_mut().any(|item| cut_value(item.get_mut(), span)) {
+                return true;
+            }
+            let before = items.len();
+            let mut rest = DeArray::new();
+            for item in items.iter().filter(|item| !encloses(&item.span(), span)) {
+                rest.push(item.clone());
+            }
+            *items = rest;
+            items.len() < before
+        }
+        _ => false,
+    }
+}
+
+fn encloses(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end && !outer.is_empty()
+}
+
+/// serde's words into ours, with the nearest word there is.
+fn reword(message: &str) -> String {
+    for (prefix, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
+        let Some((word, rest)) = message
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.split_once("`, "))
+        else {
+            continue;
+        };
+        let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+        return match nearest(word, &known) {
+            Some(near) => format!("unknown {what} `{word}`, did you mean `{near}`?"),
+            None => format!("unknown {what} `{word}`, {rest}"),
+        };
+    }
+    message
+        .replace("expected a map", "expected a table")
+        .replace("expected a sequence", "expected a list")
+        .replace("invalid type: map", "invalid type: a table")
+        .replace("invalid type: sequence", "invalid type: a list")
+        .replace("expected u32", "expected a whole number")
+        .replace("expected a boolean", "expected `true` or `false`")
+        .replace("expected a string", "expected a text in quotes")
+}
+
+/// The known word that was most likely meant.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let word = word.to_lowercase().replace('_', "-");
+    let likeness = |known| match strsim::damerau_levenshtein(&word, known) {
+        0 | 1 => 1.0,
+        _ => strsim::jaro_winkler(&word, known),
+    };
+    known
+        .iter()
+        .map(|&known| (likeness(known), known))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_suggested() {
+        let known = [
+            "name",
+            "machine",
+            "memory",
+            "cpu",
+            "cpus",
+            "disk",
+            "net",
+            "read-only",
+        ];
+        for (word, near) in [
+            ("memroy", Some("memory")),
+            ("Memory", Some("memory")),
+            ("mem", Some("memory")),
+            ("disks", Some("disk")),
+            ("network", Some("net")),
+            ("read_only", Some("read-only")),
+            ("nte", Some("net")),
+            ("frobnicate", None),
+        ] {
+            assert_eq!(nearest(word, &known), near, "{word}");
+        }
+    }
+
+    #[test]
+    fn serde_is_reworded() {
+        for (theirs, ours) in [
+            (
+                "unknown field `nmae`, expected `name` or `cpu`",
+                "unknown key `nmae`, did you mean `name`?",
+            ),
+            (
+                "unknown field `a`b`, expected `name`",
+                "unknown key `a`b`, expected `name`",
+            ),
+            (
+                "unknown variant `x`, expected one of `none`, `gtk`, `sdl`",
+                "unknown value `x`, expected one of `none`, `gtk`, `sdl`",
+            ),
+            (
+                "invalid type: string \"x\", expected a map",
+                "invalid type: string \"x\", expected a table",
+            ),
+        ] {
+            assert_eq!(reword(theirs), ours);
+        }
+    }
+}

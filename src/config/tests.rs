@@ -1,0 +1,430 @@
+use super::*;
+
+fn env(name: &str) -> Option<std::ffi::OsString> {
+    (name == "HOME").then(|| "/home/me".into())
+}
+
+fn parse(text: &str) -> Result<VmConfig, Error> {
+    VmConfig::parse_in(text, Path::new("/vms/web.toml"), &Defaults::default(), &env)
+}
+
+fn mistakes(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn two_lines_are_a_vm() {
+    let config = parse("memory = \"2G\"\ndisk.root.file = \"root.qcow2\"").unwrap();
+    assert_eq!(config.name.as_str(), "web", "from the file's name");
+    assert_eq!((config.machine.as_str(), config.cpus), ("q35", 1));
+    assert_eq!(config.memory, Size::from_mebibytes(2048));
+    assert_eq!(
+        config.disks["root"].file.as_deref(),
+        Some(Path::new("/vms/root.qcow2"))
+    );
+    assert_eq!(config.nets["net0"].model, "virtio-net-pci");
+    assert!(config.agent && config.rng && config.serial);
+    assert_eq!((config.display, config.vga), (Display::None, Vga::Std));
+}
+
+#[test]
+fn disks_keep_the_order_of_the_file() {
+    let config =
+        parse("[disk.z]\nsize = \"1G\"\n[disk.a]\nsize = \"1G\"\n[disk.m]\nsize = \"1G\"").unwrap();
+    let names: Vec<&str> = config.disks.keys().map(DeviceName::as_str).collect();
+    assert_eq!(names, ["z", "a", "m"]);
+}
+
+#[test]
+fn the_format_follows_the_file() {
+    for (disk, format) in [
+        ("file = \"a\"", Format::Qcow2),
+        ("file = \"a.qcow2\"", Format::Qcow2),
+        ("file = \"a.img\"", Format::Raw),
+        ("file = \"a.raw\"", Format::Raw),
+        ("file = \"a.ISO\"", Format::Raw),
+        ("file = \"/dev/vg/a\"", Format::Raw),
+        ("file = \"/dev/shm/a\"", Format::Qcow2),
+        ("file = \"a\"\ninterface = \"cdrom\"", Format::Raw),
+        ("size = \"1G\"", Format::Qcow2),
+        ("file = \"a.img\"\nformat = \"qcow2\"", Format::Qcow2),
+    ] {
+        let config = parse(&format!("[disk.a]\n{disk}")).unwrap();
+        assert_eq!(config.disks["a"].format, format, "{disk}");
+    }
+}
+
+#[test]
+fn net_can_be_none_one_or_many() {
+    for (text, names) in [
+        ("", vec!["net0"]),
+        ("net = {}", vec![]),
+        ("[net]", vec![]),
+        ("[net.lan]", vec!["lan"]),
+        ("[net.lan]\n[net.dmz]", vec!["lan", "dmz"]),
+        ("machine = \"none\"", vec![]),
+    ] {
+        let config = parse(text).unwrap();
+        let found: Vec<&str> = config.nets.keys().map(DeviceName::as_str).collect();
+        assert_eq!(found, names, "{text}");
+    }
+}
+
+#[test]
+fn every_mistake_is_shown_in_its_place() {
+    insta::assert_snapshot!(mistakes(r#"name = "we/b"
+memroy = "1G"
+cpus = "two"
+display = "gkt"
+
+[disk.root]
+file = "a.raw"
+read_only = true
+
+[disk."x y"]
+size = 10
+
+[net.lan]
+forward = ["2222:22", "22", "0:1"]
+mac = "01:00:00:00:00:00"
+stop = 5
+"#), @r#"
+/vms/web.toml:1:8: `we/b` cannot name a VM: use 1 to 63 of A-Z a-z 0-9 `-` `_`, starting with a letter or digit
+  1 | name = "we/b"
+    |        ^^^^^^
+/vms/web.toml:2:1: unknown key `memroy`, did you mean `memory`?
+  2 | memroy = "1G"
+    | ^^^^^^
+/vms/web.toml:3:8: invalid type: string "two", expected a whole number
+  3 | cpus = "two"
+    |        ^^^^^
+/vms/web.toml:4:11: unknown value `gkt`, did you mean `gtk`?
+  4 | display = "gkt"
+    |           ^^^^^
+/vms/web.toml:8:1: unknown key `read_only`, did you mean `read-only`?
+  8 | read_only = true
+    | ^^^^^^^^^
+/vms/web.toml:10:7: `x y` cannot name a device: use 1 to 20 of A-Z a-z 0-9 `-` `_`, starting with a letter
+  10 | [disk."x y"]
+     |       ^^^^^
+/vms/web.toml:14:23: `22` is not a forward: write HOST-PORT:GUEST-PORT, as in "2222:22", "0.0.0.0:8080:80" or "udp:5353:53"
+  14 | forward = ["2222:22", "22", "0:1"]
+     |                       ^^^^
+/vms/web.toml:14:29: `0` is not a port: ports are 1 to 65535
+  14 | forward = ["2222:22", "22", "0:1"]
+     |                             ^^^^^
+/vms/web.toml:15:7: `01:00:00:00:00:00` is not the address of one NIC: make its first pair even, as in "52:54:00:12:34:56"
+  15 | mac = "01:00:00:00:00:00"
+     |       ^^^^^^^^^^^^^^^^^^^
+/vms/web.toml:16:1: unknown key `stop`, expected one of `type`, `forward`, `model`, `mac`
+  16 | stop = 5
+     | ^^^^
+"#);
+}
+
+#[test]
+fn mistakes_of_syntax_are_shown_in_their_place() {
+    insta::assert_snapshot!(mistakes("name = web\ncpus = 1 2\n[disk\n"), @r#"
+/vms/web.toml:1:8: string values must be quoted, expected literal string
+  1 | name = web
+    |        ^^^
+/vms/web.toml:2:8: string values must be quoted, expected literal string
+  2 | cpus = 1 2
+    |        ^^^
+/vms/web.toml:3:6: unclosed table, expected `]`
+  3 | [disk
+    |      ^
+"#);
+    insta::assert_snapshot!(mistakes("cpus = 1\ncpus = 2\n"), @r#"
+/vms/web.toml:2:1: duplicate key
+  2 | cpus = 2
+    | ^^^^
+"#);
+    insta::assert_snapshot!(mistakes("append = \"a\\u0000b\"\n\"a\\u0000\" = 1\nqemu.args = [\"\\u0000\"]"), @r#"
+/vms/web.toml:1:10: holds a NUL character, which no program argument can
+  1 | append = "a\u0000b"
+    |          ^^^^^^^^^^
+/vms/web.toml:2:1: holds a NUL character, which no program argument can
+  2 | "a\u0000" = 1
+    | ^^^^^^^^^
+/vms/web.toml:3:14: holds a NUL character, which no program argument can
+  3 | qemu.args = ["\u0000"]
+    |              ^^^^^^^^
+"#);
+}
+
+#[test]
+fn what_does_not_fit_together_is_a_mistake() {
+    insta::assert_snapshot!(mistakes(r#"memory = "1.5K"
+cpus = 0
+cpu = "max,la57=off"
+initrd = "$NOPE/initrd"
+append = "quiet"
+
+[disk.a]
+[disk.b]
+file = "x.raw"
+[disk.c]
+file = "./x.raw"
+[disk.d]
+file = ""
+interface = "sata"
+read-only = true
+
+[net.lan]
+forward = ["80:80"]
+[net.wan]
+forward = ["0.0.0.0:80:81"]
+"#), @r#"
+/vms/web.toml:1:10: memory is a whole number of mebibytes, such as "512M"
+  1 | memory = "1.5K"
+    |          ^^^^^^
+/vms/web.toml:2:8: a VM has 1 to 1024 CPUs
+  2 | cpus = 0
+    |        ^
+/vms/web.toml:3:7: a CPU model has letters, digits and `-`, `_`, `.` only; features go to `qemu.args`, as in ["-cpu", "max,la57=off"]
+  3 | cpu = "max,la57=off"
+    |       ^^^^^^^^^^^^^^
+/vms/web.toml:4:10: the environment variable `NOPE` is not set
+  4 | initrd = "$NOPE/initrd"
+    |          ^^^^^^^^^^^^^^
+/vms/web.toml:4:10: `initrd` needs a `kernel`
+  4 | initrd = "$NOPE/initrd"
+    |          ^^^^^^^^^^^^^^
+/vms/web.toml:5:10: `append` needs a `kernel`
+  5 | append = "quiet"
+    |          ^^^^^^^
+/vms/web.toml:7:7: a disk needs a `file`, a `size` or both
+  7 | [disk.a]
+    |       ^
+/vms/web.toml:11:8: disk `b` has the same file
+  11 | file = "./x.raw"
+     |        ^^^^^^^^^
+/vms/web.toml:13:8: a path cannot be empty
+  13 | file = ""
+     |        ^^
+/vms/web.toml:15:13: a SATA disk cannot be read-only: use another interface
+  15 | read-only = true
+     |             ^^^^
+/vms/web.toml:20:11: network `lan` forwards port 80 already
+  20 | forward = ["0.0.0.0:80:81"]
+     |           ^^^^^^^^^^^^^^^^^
+"#);
+    insta::assert_snapshot!(mistakes(r#"machine = "microvm"
+vga = "std"
+[disk.a]
+file = "a"
+interface = "sata"
+"#), @r#"
+/vms/web.toml:2:7: machine `microvm` cannot have this video device
+  2 | vga = "std"
+    |       ^^^^^
+/vms/web.toml:5:13: machine `microvm` cannot have this interface
+  5 | interface = "sata"
+    |             ^^^^^^
+"#);
+    insta::assert_snapshot!(mistakes(r#"machine = "none"
+[disk.a]
+file = "a"
+[net.lan]
+"#), @r#"
+/vms/web.toml:2:7: machine `none` cannot have this interface
+  2 | [disk.a]
+    |       ^
+/vms/web.toml:4:6: machine `none` cannot have a NIC
+  4 | [net.lan]
+    |      ^^^
+"#);
+}
+
+#[test]
+fn a_file_without_a_usable_name_needs_one_inside() {
+    let parse = |text: &str| VmConfig::parse(text, Path::new("/vms/my vm.toml"));
+    assert_eq!(
+        parse("cpus = 2").unwrap_err().to_string(),
+        "/vms/my vm.toml: the VM has no name: write `name = \"web\"`"
+    );
+    assert_eq!(parse("cpus = []").unwrap_err().mistakes().len(), 2);
+    assert_eq!(parse("name = \"db\"").unwrap().name.as_str(), "db");
+}
+
+#[test]
+fn defaults_hold_for_what_is_not_said() {
+    let file = Path::new("config.toml");
+    let defaults = Defaults::parse(
+        "[defaults]\nmemory = \"2G\"\ncpus = 4\naccel = \"tcg\"",
+        file,
+    )
+    .unwrap();
+    let config = VmConfig::parse_with("cpus = 1", Path::new("web.toml"), &defaults).unwrap();
+    assert_eq!(config.memory, Size::from_mebibytes(2048));
+    assert_eq!((config.cpus, config.accel), (1, AccelChoice::Tcg));
+    assert_eq!(config.machine, "q35");
+    assert_eq!(Defaults::parse("", file), Ok(Defaults::default()));
+
+    insta::assert_snapshot!(
+        Defaults::parse("[defaults]\nmemory = \"1K\"\ncpu = 1\n[default]\n", file).unwrap_err(),
+        @r#"
+config.toml:3:1: unknown key `cpu`, did you mean `cpus`?
+  3 | cpu = 1
+    | ^^^
+config.toml:4:2: unknown key `default`, did you mean `defaults`?
+  4 | [default]
+    |  ^^^^^^^
+"#
+    );
+}
+
+#[test]
+fn a_definition_is_shown_as_json() {
+    let config =
+        parse("[disk.root]\nsize = \"1G\"\nread-only = false\n[net.lan]\nforward = [\"2222:22\"]")
+            .unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&config).unwrap(), @r#"
+{
+  "name": "web",
+  "description": null,
+  "machine": "q35",
+  "accel": "auto",
+  "memory": 1073741824,
+  "cpus": 1,
+  "cpu": null,
+  "kernel": null,
+  "initrd": null,
+  "append": null,
+  "agent": true,
+  "rng": true,
+  "serial": true,
+  "display": "none",
+  "vga": "std",
+  "disk": {
+    "root": {
+      "file": null,
+      "format": "qcow2",
+      "size": 1073741824,
+      "read_only": false,
+      "interface": "virtio"
+    }
+  },
+  "net": {
+    "lan": {
+      "type": "user",
+      "forward": [
+        {
+          "protocol": "tcp",
+          "host_address": "127.0.0.1",
+          "host_port": 2222,
+          "guest_port": 22
+        }
+      ],
+      "model": "virtio-net-pci",
+      "mac": null
+    }
+  },
+  "stop": {
+    "timeout": 60,
+    "action": "powerdown"
+  },
+  "qemu": {
+    "binary": "qemu-system-x86_64",
+    "args": []
+  }
+}
+"#);
+}
+
+#[test]
+fn a_resolved_definition_can_stand_anywhere() {
+    let text = r#"# my server
+memory = "2G"   # enough
+kernel = "boot/vmlinuz"
+qemu.binary = "qemu-system-i386"
+disk = { root = { file = "root $$1.qcow2" }, data = { size = "1G" } }
+"#;
+    let file = Path::new("/vms/web.toml");
+    let resolved = resolve(text, file).unwrap();
+    insta::assert_snapshot!(resolved, @r#"
+# my server
+memory = "2G"   # enough
+kernel = "/vms/boot/vmlinuz"
+qemu.binary = "qemu-system-i386"
+disk = { root = { file = "/vms/root $$1.qcow2" }, data = { size = "1G" } }
+name = "web"
+"#);
+    let elsewhere = VmConfig::parse(&resolved, Path::new("/else/where.toml")).unwrap();
+    assert_eq!(elsewhere, VmConfig::parse(text, file).unwrap());
+    assert_eq!(
+        resolve(&resolved, Path::new("x")).unwrap(),
+        resolved,
+        "twice is once"
+    );
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn sizes_and_time_spans_are_read_back(number: u64, shift in 0u32..64) {
+            let size = Size::from_bytes(number >> shift << (shift / 2));
+            prop_assert_eq!(size.to_string().parse(), Ok(size));
+            let span = TimeSpan::from_secs(number >> shift);
+            prop_assert_eq!(span.to_string().parse(), Ok(span));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "(\\PC|[\n\"\\[\\]{}=.,#])*") {
+            // Showing the mistakes must not panic either.
+            let _ = parse(&text).map_err(|error| error.to_string());
+        }
+
+        #[test]
+        fn no_slip_of_the_pen_makes_the_parser_panic(at in 0usize..400, len in 0usize..20, new in "[\\PC\n]{0,3}") {
+            let mut text: Vec<char> = include_str!("../../tests/argv/02-full/definition.toml").chars().collect();
+            let at = at.min(text.len());
+            let end = (at + len).min(text.len());
+            text.splice(at..end, new.chars());
+            let text: String = text.into_iter().collect();
+            let _ = parse(&text).map_err(|error| error.to_string());
+        }
+    }
+}
+
+mod man_page {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../man/maqet.toml.5");
+
+    #[test]
+    fn every_key_is_in_it() {
+        for table in ["", "[disk.a]\n", "[net.a]\n", "[stop]\n", "[qemu]\n"] {
+            let message = mistakes(&format!("{table}zzz = 1"));
+            let (_, known) = message.split_once("expected ").unwrap();
+            for key in known.lines().next().unwrap().split('`').skip(1).step_by(2) {
+                let is_told = [format!("\n.It Ic {key}\n"), format!("\n.Ss [{key}")]
+                    .iter()
+                    .any(|heading| PAGE.contains(heading));
+                assert!(is_told, "{table}{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn its_examples_of_keys_make_one_definition() {
+        let examples = PAGE.lines().filter_map(|line| line.strip_prefix(".Dl "));
+        let text: Vec<&str> = examples.collect();
+        let config = parse(&text.join("\n").replace("\\(dq", "\""))
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.qemu.args, ["-cpu", "max,la57=off"]);
+    }
+
+    #[test]
+    fn its_whole_definitions_are_valid() {
+        let examples = PAGE.split(".Bd -literal -offset indent\n").skip(1);
+        for example in examples.map(|rest| rest.split(".Ed").next().unwrap()) {
+            parse(example).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}

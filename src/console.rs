@@ -1,0 +1,192 @@
+//! The console log: what the guest printed on its serial port.
+//!
+//! QEMU appends to it and never looks back, so its head can be freed while the
+//! guest prints: a hole is punched, which moves no byte and loses none of the
+//! tail. The file's length counts all that was ever printed in a run; its blocks
+//! are bounded.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, fallocate, ftruncate};
+
+/// How much of a run is kept at least, in bytes.
+pub const KEPT: u64 = 4 << 20;
+
+/// Frees the head of a log that has grown past twice [`KEPT`].
+///
+/// # Errors
+/// A file that cannot be opened. One that is not there is not an error.
+pub fn trim(path: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    trim_to(&file, KEPT)
+}
+
+fn trim_to(file: &File, kept: u64) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    // `blocks` counts 512 bytes each, whatever the file system's own block size (stat(2)).
+    if metadata.blocks() * 512 <= 2 * kept {
+        return Ok(());
+    }
+    let head = metadata.len() - kept.min(metadata.len());
+    let punched = fallocate(
+        file,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        0,
+        head,
+    );
+    match punched {
+        // A file system without holes (NFS before 4.2, FAT): better no log than a full disk.
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(ftruncate(file, 0)?),
+        other => Ok(other?),
+    }
+}
+
+/// Opens a log at the first byte that is still there, at a line's beginning.
+pub fn open(path: &Path) -> io::Result<File> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let start = match rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(0)) {
+        Ok(start) => start,
+        // Nothing but a hole, or nothing at all.
+        Err(rustix::io::Errno::NXIO) => length,
+        Err(_) => 0,
+    };
+    file.seek(SeekFrom::Start(start))?;
+    if start > 0 {
+        // The first line was cut; a block's rest of zeros may stand before it.
+        let mut position = start;
+        let mut byte = [0];
+        while file.read(&mut byte)? == 1 {
+            position += 1;
+            if byte[0] == b'\n' {
+                break;
+            }
+        }
+        file.seek(SeekFrom::Start(position))?;
+    }
+    Ok(file)
+}
+
+/// The last `count` lines of a log, without what terminals are told (escape sequences).
+pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
+    let mut file = open(path)?;
+    let from = file.stream_position()?;
+    let length = file.metadata()?.len();
+    // Lines on a console are short; a thousandth of a megabyte each is plenty.
+    let tail = (count as u64) << 10;
+    file.seek(SeekFrom::Start(from.max(length.saturating_sub(tail))))?;
+    let mut bytes = Vec::new();
+    file.take(tail + 1024).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(count)..]
+        .iter()
+        .map(|line| plain(line))
+        .collect())
+}
+
+/// Tells when a log has grown.
+#[derive(Debug)]
+pub struct Changes(std::os::fd::OwnedFd);
+
+impl Changes {
+    /// Watches the log from now on.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+        let inotify = init(CreateFlags::CLOEXEC)?;
+        add_watch(&inotify, path, WatchFlags::MODIFY | WatchFlags::MOVE_SELF)?;
+        Ok(Self(inotify))
+    }
+
+    /// Waits for the log to have been written to since the last call.
+    pub fn wait(&mut self) -> io::Result<()> {
+        // What happened does not matter, that something did does.
+        let mut events = [0; 4096];
+        loop {
+            match rustix::io::read(&self.0, &mut events) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => return Ok(other.map(drop)?),
+            }
+        }
+    }
+}
+
+/// A line without control characters and escape sequences (ECMA-48 CSI).
+fn plain(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
+            // Parameters and intermediates, up to the final byte.
+            while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+        } else if !c.is_control() || c == '\t' {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn log(lines: usize) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        for line in 0..lines {
+            writeln!(file, "line {line:06}").unwrap();
+        }
+        file.flush().unwrap();
+        file
+    }
+
+    #[test]
+    fn a_long_log_keeps_its_tail_and_its_length() {
+        let log = log(100_000);
+        let length = log.as_file().metadata().unwrap().len();
+        trim_to(log.as_file(), 64 << 10).unwrap();
+        let metadata = log.as_file().metadata().unwrap();
+        assert_eq!(metadata.len(), length);
+        assert!(
+            metadata.blocks() * 512 <= 128 << 10,
+            "{} blocks",
+            metadata.blocks()
+        );
+
+        let mut text = String::new();
+        open(log.path()).unwrap().read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("line 0"), "{:?}", &text[..20]);
+        assert!(text.ends_with("line 099999\n"));
+        assert!(text.len() as u64 >= 60 << 10);
+    }
+
+    #[test]
+    fn a_short_log_is_left_alone() {
+        let log = log(10);
+        trim_to(log.as_file(), 64 << 10).unwrap();
+        let mut text = String::new();
+        open(log.path()).unwrap().read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("line 000000\n"));
+        assert_eq!(
+            last_lines(log.path(), 2).unwrap(),
+            ["line 000008", "line 000009"]
+        );
+    }
+
+    #[test]
+    fn a_log_that_is_not_there_needs_no_trimming() {
+        let dir = tempfile::tempdir().unwrap();
+        trim(&dir.path().join("console.log")).unwrap();
+    }
+
+    #[test]
+    fn escape_sequences_are_for_terminals() {
+        assert_eq!(plain("\u{1b}[1;32mok\u{1b}[0m\r"), "ok");
+    }
+}

@@ -1,0 +1,130 @@
+//! ExecStart: the launcher, which becomes QEMU.
+//!
+//! Everything that QEMU needs is made here and inherited by descriptor: the lock
+//! on the VM's disks and the listening monitor sockets. systemd runs it anew at
+//! each restart, so a restart uses today's definition and fresh sockets.
+
+use std::convert::Infallible;
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, anyhow};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::lock::VmLock;
+use crate::ops::{Host, prepare};
+use crate::paths::{RuntimeDir, VmDir};
+use crate::qemu::argv::{Listen, Sockets};
+use crate::store::Row;
+use crate::vm::VmName;
+
+use super::notify;
+
+/// Becomes the QEMU of VM `name`; returns only when it cannot.
+pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
+    let runtime = runtime_dir()?;
+    let host = Host::from_env()?;
+    let row = host.vm(name)?;
+    let config = host.config(&row)?;
+    let vm_dir = host.paths.vm(name);
+    let lock = VmLock::try_take(&vm_dir.lock())?;
+
+    let mut inherited: Vec<OwnedFd> = vec![lock.into_file().into()];
+    let mut listen = |path: PathBuf| -> anyhow::Result<Listen> {
+        let listener =
+            bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+        let fd = listener.as_raw_fd();
+        inherited.push(listener.into());
+        Ok(Listen::Fd(fd))
+    };
+    let sockets = Sockets {
+        ctl: listen(runtime.ctl())?,
+        qmp: listen(runtime.qmp())?,
+        user: listen(runtime.user())?,
+        serial: listen(runtime.serial())?,
+        agent: listen(runtime.agent())?,
+        vnc: runtime.vnc(),
+    };
+    let argv = prepare::command_line(&host, &row, &config, sockets)?;
+
+    keep_console_logs(&vm_dir, &runtime).context("cannot make the console log")?;
+    keep_definition(&row, &vm_dir, &runtime).context("cannot keep the definition")?;
+    for fd in &inherited {
+        fcntl_setfd(fd.as_fd(), FdFlags::empty()).context("cannot pass a descriptor on")?;
+    }
+    notify::ready().context("cannot notify systemd")?;
+    let error = Command::new(&argv[0])
+        .args(&argv[1..])
+        .env_remove("NOTIFY_SOCKET")
+        .exec();
+    Err(error).with_context(|| format!("cannot run {}", Path::new(&argv[0]).display()))
+}
+
+/// The directory that systemd made for this unit.
+pub(super) fn runtime_dir() -> anyhow::Result<RuntimeDir> {
+    env::var_os("RUNTIME_DIRECTORY")
+        .filter(|dir: &OsString| !dir.is_empty())
+        .map(|dir| RuntimeDir::at(dir.into()))
+        .ok_or_else(|| anyhow!("$RUNTIME_DIRECTORY is not set: only systemd runs this command"))
+}
+
+/// Listens on `path`, in the place of a socket that an earlier run left.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match UnixListener::bind(path) {
+        // Longer than a socket address can be: through the directory's descriptor.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            let (Some(dir), Some(file)) = (path.parent(), path.file_name()) else {
+                return Err(error);
+            };
+            let dir = fs::File::open(dir)?;
+            let short = format!("/proc/self/fd/{}", dir.as_raw_fd());
+            UnixListener::bind(Path::new(&short).join(file))
+        }
+        other => other,
+    }
+}
+
+/// Keeps the last run's console log as the previous one, and begins a new one.
+///
+/// A link beside the sockets leads `internal trim` to the logs of running VMs.
+fn keep_console_logs(vm_dir: &VmDir, runtime: &RuntimeDir) -> io::Result<()> {
+    match fs::rename(vm_dir.console_log(), vm_dir.previous_console_log()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(vm_dir.console_log())?;
+    match symlink(vm_dir.console_log(), runtime.console_log()) {
+        // Left by the run before, and the same.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes the definition beside the sockets, to tell what changed since, and
+/// beside the disks, so that a lost database can be made again.
+fn keep_definition(row: &Row, vm_dir: &VmDir, runtime: &RuntimeDir) -> io::Result<()> {
+    fs::write(runtime.definition(), &row.definition)?;
+    let text = format!("# uuid = \"{}\"\n{}", row.uuid, row.definition);
+    if fs::read_to_string(vm_dir.definition()).is_ok_and(|kept| kept == text) {
+        return Ok(());
+    }
+    let unfinished = vm_dir.definition().with_extension("toml.unfinished");
+    fs::write(&unfinished, text)?;
+    fs::rename(unfinished, vm_dir.definition())
+}

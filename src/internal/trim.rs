@@ -1,0 +1,30 @@
+//! `maqet.trim.timer`: keeps the console logs of running VMs bounded.
+//!
+//! A guest that prints without end would fill the disk, and no process of maqet
+//! is there to watch. systemd is: `maqet start` asks it for one timer, for all
+//! VMs of the user, and the timer is given up when none of them runs.
+
+use std::fs;
+use std::io;
+
+use crate::console;
+use crate::ops::Host;
+use crate::paths::RuntimeDir;
+use crate::systemd;
+
+/// Trims the console log of every running VM, and stops its own timer when there is none.
+pub fn trim() -> anyhow::Result<()> {
+    let host = Host::from_env()?;
+    let dirs = match fs::read_dir(host.paths.cache()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        other => Some(other?),
+    };
+    for dir in dirs.into_iter().flatten() {
+        console::trim(&RuntimeDir::at(dir?.path()).console_log())?;
+    }
+    let units = systemd::list(&host.scope, "maqet-*.service")?;
+    if !units.iter().any(|unit| unit.active.is_up()) {
+        systemd::stop(&host.scope, systemd::TRIM_TIMER, || {})?;
+    }
+    Ok(())
+}

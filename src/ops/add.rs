@@ -1,0 +1,109 @@
+//! Making a VM known.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::{self, Document, VmConfig};
+use crate::image;
+use crate::store::Row;
+use crate::vm::VmName;
+
+use super::{Error, Host};
+
+/// A VM that was added.
+#[derive(Debug, Serialize)]
+pub struct Added {
+    /// Its name.
+    pub name: VmName,
+    /// The disks that were made for it.
+    pub made: Vec<PathBuf>,
+}
+
+/// Where a definition comes from.
+#[derive(Debug)]
+pub struct Source {
+    /// Its text.
+    pub text: String,
+    /// The file it is in: for messages, and what its relative paths are relative to.
+    pub file: PathBuf,
+}
+
+/// Reads a definition's file.
+pub fn read(file: &Path) -> Result<Source, Error> {
+    Ok(Source {
+        text: std::fs::read_to_string(file)
+            .map_err(Error::io(format_args!("cannot read {}", file.display())))?,
+        file: std::path::absolute(file).map_err(Error::io("cannot tell the current directory"))?,
+    })
+}
+
+/// Adds a VM: checks its definition, makes the disks that have a size and are missing, keeps it.
+///
+/// Whatever fails, nothing is left behind.
+pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
+    let defaults = host.defaults()?;
+    let config = VmConfig::parse_with(&source.text, &source.file, &defaults)?;
+    let definition = config::resolve(&source.text, &source.file)?;
+    let mut store = host.store()?;
+    // The answer that counts is the insertion's; this one comes before disks are made.
+    if store.get(&config.name)?.is_some() {
+        return Err(Error::AlreadyExists(config.name));
+    }
+    let says = Document::parse(&definition, &source.file)?;
+    let row = Row {
+        uuid: uuid().map_err(Error::io("cannot read random numbers"))?,
+        memory: says.says("memory").then(|| config.memory.bytes()),
+        cpus: says.says("cpus").then_some(config.cpus),
+        name: config.name.clone(),
+        definition,
+    };
+    let mut made = Vec::new();
+    let added = make_disks(host, &config, &mut made).and_then(|()| Ok(store.insert(&row, &made)?));
+    match added {
+        Ok(()) => Ok(Added {
+            name: config.name,
+            made,
+        }),
+        Err(error) => {
+            for disk in &made {
+                // Made a moment ago, and empty.
+                let _ = std::fs::remove_file(disk);
+            }
+            let dir = host.paths.vm(&config.name);
+            // Only goes when nothing is in it.
+            let _ = std::fs::remove_dir(dir.path());
+            Err(error)
+        }
+    }
+}
+
+/// Makes the disks that are to be made; tells `made` of each.
+fn make_disks(host: &Host, config: &VmConfig, made: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let dir = host.paths.vm(&config.name);
+    for (name, disk) in &config.disks {
+        let path = disk.path(name, dir.path());
+        if path
+            .try_exists()
+            .map_err(Error::io(format_args!("cannot look at {}", path.display())))?
+        {
+            continue;
+        }
+        let Some(size) = disk.size else {
+            return Err(Error::NoDisk {
+                disk: name.to_string(),
+                path,
+            });
+        };
+        image::create(&path, disk.format.as_str(), size.bytes())?;
+        made.push(path);
+    }
+    Ok(())
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn uuid() -> std::io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/uuid")?
+        .trim()
+        .to_owned())
+}

@@ -1,0 +1,128 @@
+use std::io;
+use std::path::PathBuf;
+
+use crate::vm::VmName;
+use crate::{config, image, lock, paths, qemu, qmp, store, systemd};
+
+/// Why an operation did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No definition has that name.
+    #[error("no VM is named `{name}`")]
+    NoSuchVm {
+        /// The name.
+        name: VmName,
+        /// The nearest name there is.
+        nearest: Option<VmName>,
+    },
+    /// No definition's name matches.
+    #[error("no VM's name matches `{0}`")]
+    NoMatch(String),
+    /// A definition has that name already.
+    #[error("there is a VM `{0}` already")]
+    AlreadyExists(VmName),
+    /// The VM does not run.
+    #[error("VM `{0}` is not running")]
+    NotRunning(VmName),
+    /// The VM runs, and must not for this.
+    #[error("VM `{0}` is running")]
+    Running(VmName),
+    /// The VM's unit ended before it was up.
+    #[error("VM `{name}` stopped while starting")]
+    Died {
+        /// The VM.
+        name: VmName,
+        /// What QEMU, or maqet's launcher, said.
+        words: Vec<String>,
+        /// systemd's word for how it ended.
+        result: String,
+    },
+    /// A file that the definition names is not there.
+    #[error("{what}: {} cannot be read", .path.display())]
+    Missing {
+        /// What the definition calls it: ``disk `root` ``, `kernel`.
+        what: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A disk is not there, and has no size by which to make one.
+    #[error("disk `{disk}`: {} does not exist", .path.display())]
+    NoDisk {
+        /// The disk's name in the definition.
+        disk: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The guest was asked, and is still up.
+    #[error("VM `{name}` is still running: the guest did not power down within {seconds} s")]
+    StillUp {
+        /// The VM.
+        name: VmName,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The VM runs, but its sockets are gone.
+    #[error("VM `{name}` is running, but its monitor cannot be reached: {} is gone", .socket.display())]
+    MonitorGone {
+        /// The VM.
+        name: VmName,
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The journal or the console log does not go back that far.
+    #[error("VM `{name}` has no run {back}: {known} are known")]
+    NoRun {
+        /// The VM.
+        name: VmName,
+        /// The run that was asked for: 0 the last, -1 the one before.
+        back: i32,
+        /// How many runs there are traces of.
+        known: usize,
+    },
+    /// Files could not be read or written.
+    #[error("{0}")]
+    Io(String, #[source] io::Error),
+    /// The definition has a mistake.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A disk image could not be made.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// QEMU itself is not there.
+    #[error(transparent)]
+    Qemu(#[from] qemu::binary::Error),
+    /// Another process works on the VM.
+    #[error(transparent)]
+    Lock(#[from] lock::Error),
+    /// The environment.
+    #[error(transparent)]
+    Paths(#[from] paths::Error),
+    /// The monitor.
+    #[error(transparent)]
+    Qmp(#[from] qmp::Error),
+    /// The database.
+    #[error(transparent)]
+    Store(store::Error),
+    /// The service manager.
+    #[error(transparent)]
+    Systemd(#[from] systemd::Error),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Exists(name) => Self::AlreadyExists(name),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl Error {
+    /// Names what was being done with a file.
+    pub(super) fn io(doing: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io(doing.to_string(), source)
+    }
+}

@@ -1,0 +1,101 @@
+//! The host as one user sees it: directories, database, service manager.
+
+use std::env;
+use std::path::PathBuf;
+
+use crate::config::{Defaults, VmConfig};
+use crate::paths::Paths;
+use crate::store::{Row, Store};
+use crate::systemd::{Scope, UnitStatus, status, unit_name};
+use crate::vm::VmName;
+
+use super::Error;
+
+/// Where an operation happens. Making one opens nothing.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The user's directories.
+    pub paths: Paths,
+    /// The service manager that runs the VMs.
+    pub scope: Scope,
+}
+
+impl Host {
+    /// The caller's own host, as the environment describes it.
+    pub fn from_env() -> Result<Self, Error> {
+        let paths = Paths::from_env()?;
+        Ok(Self {
+            scope: Scope::User(paths.runtime.clone()),
+            paths,
+        })
+    }
+
+    /// The database, made where there is none.
+    pub(super) fn store(&self) -> Result<Store, Error> {
+        Ok(Store::open(&self.paths.database())?)
+    }
+
+    /// The database, if there is one.
+    pub(super) fn existing_store(&self) -> Result<Option<Store>, Error> {
+        Ok(Store::open_existing(&self.paths.database())?)
+    }
+
+    /// The stored VM of that name.
+    pub fn vm(&self, name: &VmName) -> Result<Row, Error> {
+        let store = self.existing_store()?;
+        if let Some(store) = &store
+            && let Some(row) = store.get(name)?
+        {
+            return Ok(row);
+        }
+        let known = match store {
+            Some(store) => store.list()?,
+            None => Vec::new(),
+        };
+        Err(Error::NoSuchVm {
+            nearest: nearest(name, known.into_iter().map(|vm| vm.name)),
+            name: name.clone(),
+        })
+    }
+
+    /// The definition of a stored VM.
+    pub fn config(&self, row: &Row) -> Result<VmConfig, Error> {
+        let origin = self.paths.vm(&row.name).definition();
+        Ok(VmConfig::parse_with(
+            &row.definition,
+            &origin,
+            &self.defaults()?,
+        )?)
+    }
+
+    /// The user's defaults; none where there is no `config.toml`.
+    pub fn defaults(&self) -> Result<Defaults, Error> {
+        let file = self.paths.config_file();
+        match std::fs::read_to_string(&file) {
+            Ok(text) => Ok(Defaults::parse(&text, &file)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Defaults::default()),
+            Err(error) => Err(Error::io(format_args!("cannot read {}", file.display()))(
+                error,
+            )),
+        }
+    }
+
+    /// What systemd says of a VM.
+    pub fn unit(&self, name: &VmName) -> Result<UnitStatus, Error> {
+        Ok(status(&self.scope, &unit_name(name))?)
+    }
+
+    /// The program that units are to run: this one.
+    pub(super) fn maqet(&self) -> Result<PathBuf, Error> {
+        env::current_exe().map_err(Error::io("cannot tell where the maqet program is"))
+    }
+}
+
+/// The name among `known` that is most like `name`, if one is like it at all.
+fn nearest(name: &VmName, known: impl Iterator<Item = VmName>) -> Option<VmName> {
+    known
+        .map(|known| (strsim::jaro_winkler(name.as_str(), known.as_str()), known))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}

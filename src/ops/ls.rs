@@ -1,0 +1,174 @@
+//! Listing VMs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::config::VmConfig;
+use crate::qmp::{self, RunState, Status};
+use crate::systemd::{self, ActiveState, ListedUnit, unit_name};
+use crate::vm::VmName;
+
+use super::{Error, Host, Selector};
+
+/// What a VM is doing, in one word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its unit is being started.
+    Starting,
+    /// Its unit is being stopped.
+    Stopping,
+    /// Its unit is up; QEMU's own word, or `running` when its monitor is busy.
+    Up(RunState),
+    /// It ended, and not as it should.
+    Failed,
+    /// It does not run.
+    Stopped,
+}
+
+impl State {
+    /// The word that `ls` and `status` show.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Starting => "starting",
+            Self::Stopping => "stopping",
+            Self::Up(state) => state.as_str(),
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    pub(super) fn new(active: ActiveState, run_state: Option<RunState>) -> Self {
+        match active {
+            ActiveState::Activating => Self::Starting,
+            ActiveState::Deactivating => Self::Stopping,
+            ActiveState::Active | ActiveState::Reloading => {
+                Self::Up(run_state.unwrap_or(RunState::Running))
+            }
+            ActiveState::Failed => Self::Failed,
+            ActiveState::Inactive => Self::Stopped,
+        }
+    }
+}
+
+impl Serialize for State {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// One VM in the list.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// Its name.
+    pub name: VmName,
+    /// What it is doing.
+    pub state: State,
+    /// Guest memory in bytes; unknown for a unit without a definition.
+    pub memory: Option<u64>,
+    /// vCPUs; unknown for a unit without a definition.
+    pub cpus: Option<u32>,
+    /// Seconds since QEMU was launched, while it runs.
+    pub uptime: Option<u64>,
+    /// Its unit.
+    pub unit: String,
+}
+
+/// How long monitors may take to answer, all together.
+const ANSWERS: Duration = Duration::from_secs(1);
+
+/// Lists the VMs that any of `selectors` names; all, if there is none.
+///
+/// One question to systemd for all of them, and one to each running QEMU, all at once.
+pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
+    let mut units: HashMap<String, ListedUnit> = systemd::list(&host.scope, "maqet-*.service")?
+        .into_iter()
+        .map(|unit| (unit.unit.clone(), unit))
+        .collect();
+    let stored = match host.existing_store()? {
+        Some(store) => store.list()?,
+        None => Vec::new(),
+    };
+    let defaults = host.defaults()?;
+    // What a definition means that says nothing.
+    let silent = VmConfig::parse_with("name = \"x\"", Path::new(""), &defaults)?;
+    let (memory, cpus) = (silent.memory.bytes(), silent.cpus);
+    let mut vms = BTreeMap::new();
+    for vm in stored {
+        let unit = unit_name(&vm.name);
+        let active = units
+            .remove(&unit)
+            .map_or(ActiveState::Inactive, |unit| unit.active);
+        vms.insert(
+            vm.name,
+            (
+                active,
+                unit,
+                vm.memory.or(Some(memory)),
+                vm.cpus.or(Some(cpus)),
+            ),
+        );
+    }
+    // What runs without a definition runs all the same.
+    for unit in units.into_values().filter(|unit| unit.active.is_up()) {
+        if let Some(name) = vm_of(&unit.unit) {
+            vms.insert(name, (unit.active, unit.unit, None, None));
+        }
+    }
+    vms.retain(|name, _| {
+        selectors.is_empty() || selectors.iter().any(|selector| selector.matches(name))
+    });
+    let running: Vec<&VmName> = vms
+        .iter()
+        .filter(|(_, (active, ..))| *active == ActiveState::Active)
+        .map(|(name, _)| name)
+        .collect();
+    let sockets: Vec<PathBuf> = running
+        .iter()
+        .map(|name| host.paths.sockets(name).qmp())
+        .collect();
+    let mut run_states: HashMap<VmName, RunState> = running
+        .into_iter()
+        .zip(qmp::ask_all(&sockets, "query-status", ANSWERS))
+        .filter_map(|(name, answer)| Some((name.clone(), run_state(answer.ok()?)?)))
+        .collect();
+    Ok(vms
+        .into_iter()
+        .map(|(name, (active, unit, memory, cpus))| Listed {
+            state: State::new(active, run_states.remove(&name)),
+            uptime: active.is_up().then(|| uptime(host, &name)).flatten(),
+            name,
+            memory,
+            cpus,
+            unit,
+        })
+        .collect())
+}
+
+fn run_state(answer: serde_json::Value) -> Option<RunState> {
+    serde_json::from_value::<Status>(answer)
+        .ok()
+        .map(|status| status.run_state)
+}
+
+/// The VM that a unit runs.
+pub(super) fn vm_of(unit: &str) -> Option<VmName> {
+    unit.strip_prefix("maqet-")?
+        .strip_suffix(".service")?
+        .parse()
+        .ok()
+}
+
+/// The launcher writes the definition beside the sockets: it is as old as the run.
+fn uptime(host: &Host, name: &VmName) -> Option<u64> {
+    let written = std::fs::metadata(host.paths.sockets(name).definition())
+        .ok()?
+        .modified()
+        .ok()?;
+    SystemTime::now()
+        .duration_since(written)
+        .ok()
+        .map(|age| age.as_secs())
+}

@@ -1,0 +1,23 @@
+//! What maqet can do, one file for each verb.
+//!
+//! An operation takes a [`Host`] and typed arguments, returns a value and prints
+//! nothing. The command line is a thin layer over these; a program that uses the
+//! crate can do all that the command can.
+
+pub mod add;
+mod error;
+mod host;
+pub mod logs;
+pub mod ls;
+pub mod prepare;
+pub mod qmp;
+pub mod rm;
+mod select;
+pub mod show;
+pub mod start;
+pub mod status;
+pub mod stop;
+
+pub use error::Error;
+pub use host::Host;
+pub use select::{InvalidSelector, Selector, select};

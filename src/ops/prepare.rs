@@ -1,0 +1,78 @@
+//! What a definition needs from the host before QEMU can run it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::ErrorKind;
+
+use crate::config::{AccelChoice, VmConfig};
+use crate::qemu::argv::{self, Accel, Sockets};
+use crate::qemu::{binary, kvm};
+use crate::store::Row;
+
+use super::{Error, Host};
+
+/// The command line that a definition becomes on this host, today.
+pub fn command_line(
+    host: &Host,
+    row: &Row,
+    config: &VmConfig,
+    sockets: Sockets,
+) -> Result<Vec<OsString>, Error> {
+    let vm_dir = host.paths.vm(&row.name);
+    let facts = argv::Host {
+        binary: binary::find(&config.qemu.binary)?,
+        accel: accel(host, config.accel),
+        uuid: row.uuid.clone(),
+        console_log: vm_dir.console_log(),
+        vm_dir: vm_dir.path().to_owned(),
+        sockets,
+    };
+    Ok(argv::argv(config, &facts))
+}
+
+/// KVM where it works, unless the definition says otherwise.
+pub fn accel(host: &Host, choice: AccelChoice) -> Accel {
+    match choice {
+        AccelChoice::Kvm => Accel::Kvm,
+        AccelChoice::Tcg => Accel::Tcg,
+        AccelChoice::Auto => match kvm::usable(&host.paths.cache()) {
+            Ok(()) => Accel::Kvm,
+            Err(_) => Accel::Tcg,
+        },
+    }
+}
+
+/// Finds the program and the files that a definition names, or tells which is missing.
+pub fn check_files(host: &Host, row: &Row, config: &VmConfig) -> Result<(), Error> {
+    binary::find(&config.qemu.binary)?;
+    for (what, path) in [("kernel", &config.kernel), ("initrd", &config.initrd)] {
+        if let Some(path) = path {
+            File::open(path).map_err(|source| Error::Missing {
+                what: what.to_owned(),
+                path: path.clone(),
+                source,
+            })?;
+        }
+    }
+    let vm_dir = host.paths.vm(&row.name);
+    for (name, disk) in &config.disks {
+        let path = disk.path(name, vm_dir.path());
+        match File::open(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::NoDisk {
+                    disk: name.to_string(),
+                    path,
+                });
+            }
+            Err(source) => {
+                return Err(Error::Missing {
+                    what: format!("disk `{name}`"),
+                    path,
+                    source,
+                });
+            }
+        }
+    }
+    Ok(())
+}

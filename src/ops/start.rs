@@ -1,0 +1,139 @@
+//! Starting VMs.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::config::VmConfig;
+use crate::store::Row;
+use crate::systemd::{self, Started, Transient, UnitStatus, journal};
+use crate::vm::VmName;
+
+use super::{Error, Host, prepare};
+
+/// How a start ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It runs now.
+    Started,
+    /// It ran before.
+    AlreadyRunning,
+}
+
+/// Of the caller's environment, what a unit of the user manager gets to see: where
+/// maqet's files are, where programs are, and where a window can open.
+const ENVIRONMENT: [&str; 6] = [
+    "PATH",
+    "XDG_DATA_HOME",
+    "XDG_CONFIG_HOME",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+];
+
+/// Starts VMs, all at once, and waits until QEMU has taken its arguments.
+///
+/// `done` is called for each as it ends, in the order in which they end.
+///
+/// # Errors
+/// Only when nothing at all could be done; what happens to one VM goes to `done`.
+pub fn start(
+    host: &Host,
+    names: &[VmName],
+    mut done: impl FnMut(&VmName, Result<Outcome, Error>),
+) -> Result<(), Error> {
+    let maqet = host.maqet()?;
+    let mut vms: Vec<(Row, VmConfig)> = Vec::with_capacity(names.len());
+    for name in names {
+        match check(host, name) {
+            Ok(vm) => vms.push(vm),
+            Err(error) => done(name, Err(error)),
+        }
+    }
+    let output_logs: Vec<Option<PathBuf>> = vms
+        .iter()
+        .map(|(row, _)| (!journal::readable()).then(|| host.paths.vm(&row.name).output_log()))
+        .collect();
+    let units: Vec<Transient<'_>> = vms
+        .iter()
+        .zip(&output_logs)
+        .map(|((row, config), output)| Transient {
+            name: &row.name,
+            description: match &config.description {
+                Some(text) => format!("VM {}: {text}", row.name),
+                None => format!("VM {}", row.name),
+            },
+            maqet: &maqet,
+            environment: environment(),
+            stop_timeout: config.stop.timeout.duration(),
+            output: output.as_deref(),
+        })
+        .collect();
+    if units.is_empty() {
+        return Ok(());
+    }
+    systemd::start(&host.scope, &units, &mut |index, started| {
+        let name = units[index].name;
+        let outcome = match started {
+            Ok(Started::Now) => Ok(Outcome::Started),
+            Ok(Started::Already) => Ok(Outcome::AlreadyRunning),
+            Ok(Started::Failed(unit)) => Err(died(host, name, &unit)),
+            Err(error) => Err(error.into()),
+        };
+        done(name, outcome);
+    })?;
+    Ok(())
+}
+
+/// Finds what would keep a VM from starting and can be told without QEMU.
+fn check(host: &Host, name: &VmName) -> Result<(Row, VmConfig), Error> {
+    let row = host.vm(name)?;
+    let config = host.config(&row)?;
+    prepare::check_files(host, &row, &config)?;
+    Ok((row, config))
+}
+
+fn environment() -> Vec<(String, OsString)> {
+    ENVIRONMENT
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?)))
+        .collect()
+}
+
+/// journald takes a moment to write what it was sent; this long at most is waited for it.
+const JOURNAL_DELAY: Duration = Duration::from_secs(1);
+
+/// A start that failed, with the words of the run that did.
+fn died(host: &Host, name: &VmName, unit: &UnitStatus) -> Error {
+    let deadline = Instant::now() + JOURNAL_DELAY;
+    let mut pause = Duration::from_millis(5);
+    let words = loop {
+        let words = last_words(host, unit);
+        if !words.is_empty() || Instant::now() > deadline {
+            break words;
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
+    };
+    Error::Died {
+        name: name.clone(),
+        words,
+        result: unit.result.clone(),
+    }
+}
+
+/// What the main process of a run wrote, without QEMU's events.
+fn last_words(host: &Host, unit: &UnitStatus) -> Vec<String> {
+    let query = journal::Query {
+        invocation_id: unit.invocation_id.as_deref(),
+        ..Default::default()
+    };
+    journal::read(&host.scope, &unit.unit, &query)
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.pid.is_some() && entry.pid == unit.exec_main_pid)
+        .filter(|entry| !entry.is_monitor_traffic())
+        .map(|entry| entry.message)
+        .collect()
+}

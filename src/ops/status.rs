@@ -1,0 +1,271 @@
+//! What one VM is doing: systemd's, QEMU's and the kernel's word together.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::config::VmConfig;
+use crate::console;
+use crate::process;
+use crate::qmp::{Monitor, lock_path};
+use crate::systemd::{ActiveState, UnitStatus, journal, rfc3339};
+use crate::vm::VmName;
+
+use super::ls::State;
+use super::{Error, Host};
+
+/// All that is known of a VM at this moment.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Its name.
+    pub name: VmName,
+    /// What it is doing.
+    pub state: State,
+    /// What systemd says.
+    #[serde(flatten)]
+    pub unit: UnitStatus,
+    /// Whether the definition is another than the one the VM runs with.
+    pub definition_changed: bool,
+    /// Bytes of memory that QEMU uses.
+    pub memory_used: Option<u64>,
+    /// Seconds of CPU time that QEMU has used.
+    pub cpu_seconds: Option<f64>,
+    /// Its sockets, by what they are for.
+    pub sockets: Vec<Socket>,
+    /// Its drives, as QEMU has them; as defined while it does not run.
+    pub drives: Vec<Drive>,
+    /// Why QEMU could not be asked, while it runs.
+    pub monitor_error: Option<String>,
+    /// How the last run ended, by QEMU's own SHUTDOWN event.
+    pub ended: Option<Ending>,
+    /// The last lines of QEMU and systemd, when the last run failed.
+    pub last_lines: Vec<String>,
+    /// The last lines of the guest's console, when the last run failed.
+    pub last_console_lines: Vec<String>,
+}
+
+/// A socket of a running VM.
+#[derive(Debug, Serialize)]
+pub struct Socket {
+    /// What it is for.
+    pub name: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it is there.
+    pub exists: bool,
+}
+
+/// A disk.
+#[derive(Debug, Serialize)]
+pub struct Drive {
+    /// Its id in QEMU, or its name in the definition.
+    pub name: String,
+    /// The image; none in an empty CD-ROM drive.
+    pub file: Option<String>,
+    /// Format of the image.
+    pub format: Option<String>,
+    /// What the guest sees, in bytes.
+    pub virtual_size: Option<u64>,
+    /// What it takes on the host, in bytes.
+    pub actual_size: Option<u64>,
+    /// Whether the guest may only read.
+    pub read_only: bool,
+}
+
+/// The end of a run, by its SHUTDOWN event.
+#[derive(Debug, Serialize)]
+pub struct Ending {
+    /// QEMU's reason: `guest-shutdown`, `host-qmp-quit`, `host-signal`, `guest-panic` …
+    pub reason: String,
+    /// When.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: Option<SystemTime>,
+}
+
+/// How many lines of a failed run are shown.
+const LAST_LINES: usize = 10;
+
+/// How long QEMU may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Looks at a VM.
+pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
+    let unit = host.unit(name)?;
+    let row = match host.vm(name) {
+        Ok(row) => Some(row),
+        // It runs all the same: its definition was lost, or is another user directory's.
+        Err(Error::NoSuchVm { .. }) if unit.active_state != ActiveState::Inactive => None,
+        Err(error) => return Err(error),
+    };
+    let config = row.as_ref().map(|row| host.config(row)).transpose()?;
+    let runtime = host.paths.sockets(name);
+    let up = unit.active_state.is_up();
+    let (mut run_state, mut drives, mut monitor_error) = (None, Vec::new(), None);
+    if unit.active_state == ActiveState::Active {
+        let socket = runtime.qmp();
+        let asked = Monitor::open(&socket, &lock_path(&socket), ANSWER).and_then(|mut monitor| {
+            monitor.set_timeout(ANSWER);
+            Ok((
+                monitor.status()?.run_state,
+                monitor.execute("query-block", ())?,
+            ))
+        });
+        match asked {
+            Ok((state, blocks)) => {
+                run_state = Some(state);
+                drives = blocks
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(running_drive)
+                    .collect();
+            }
+            Err(error) => monitor_error = Some(with_causes(&error)),
+        }
+    } else if let Some(config) = &config {
+        drives = defined_drives(host, name, config);
+    }
+    let usage = unit.main_pid.and_then(process::usage);
+    let failed = unit.active_state == ActiveState::Failed;
+    let definition_changed = up
+        && row.as_ref().is_some_and(|row| {
+            std::fs::read_to_string(runtime.definition()).is_ok_and(|used| used != row.definition)
+        });
+    Ok(Status {
+        state: State::new(unit.active_state, run_state),
+        definition_changed,
+        memory_used: unit.memory.or(usage.map(|usage| usage.memory)),
+        cpu_seconds: unit
+            .cpu_nanoseconds
+            .map(Duration::from_nanos)
+            .or(usage.map(|usage| usage.cpu))
+            .filter(|_| up)
+            .map(|cpu| cpu.as_secs_f64()),
+        sockets: if up { sockets(&runtime) } else { Vec::new() },
+        drives,
+        monitor_error,
+        ended: if up { None } else { ending(host, &unit)? },
+        last_lines: if failed {
+            last_lines(host, &unit)?
+        } else {
+            Vec::new()
+        },
+        last_console_lines: match failed {
+            true => console::last_lines(&host.paths.vm(name).console_log(), LAST_LINES)
+                .unwrap_or_default(),
+            false => Vec::new(),
+        },
+        unit,
+        name: name.clone(),
+    })
+}
+
+fn sockets(runtime: &crate::paths::RuntimeDir) -> Vec<Socket> {
+    [
+        ("qmp", runtime.qmp()),
+        ("user", runtime.user()),
+        ("serial", runtime.serial()),
+        ("agent", runtime.agent()),
+        ("ctl", runtime.ctl()),
+    ]
+    .into_iter()
+    .map(|(name, path)| Socket {
+        exists: path.exists(),
+        name,
+        path,
+    })
+    .collect()
+}
+
+/// One element of the answer to `query-block`.
+fn running_drive(block: &Value) -> Drive {
+    let image = &block["inserted"]["image"];
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    Drive {
+        // Devices made with -device have a path for a name: `/machine/peripheral/disk-root/…`.
+        name: text(&block["qdev"])
+            .map(|path| path.trim_start_matches("/machine/peripheral/").to_owned())
+            .map(|path| path.split('/').next().unwrap_or_default().to_owned())
+            .or_else(|| text(&block["device"]))
+            .unwrap_or_default(),
+        file: text(&block["inserted"]["file"]),
+        format: text(&block["inserted"]["drv"]),
+        virtual_size: image["virtual-size"].as_u64(),
+        actual_size: image["actual-size"].as_u64(),
+        read_only: block["inserted"]["ro"] == json!(true),
+    }
+}
+
+fn defined_drives(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Drive> {
+    use std::os::unix::fs::MetadataExt;
+    let dir = host.paths.vm(name);
+    config
+        .disks
+        .iter()
+        .map(|(name, disk)| {
+            let path = disk.path(name, dir.path());
+            Drive {
+                name: name.to_string(),
+                actual_size: std::fs::metadata(&path)
+                    .ok()
+                    .map(|file| file.blocks() * 512),
+                file: Some(path.to_string_lossy().into_owned()),
+                format: Some(disk.format.as_str().to_owned()),
+                // Only QEMU's own tools know; `ls` of a stopped VM does not start them.
+                virtual_size: None,
+                read_only: disk.read_only,
+            }
+        })
+        .collect()
+}
+
+/// The last SHUTDOWN event in the last entries of the unit.
+fn ending(host: &Host, unit: &UnitStatus) -> Result<Option<Ending>, Error> {
+    let query = journal::Query {
+        lines: Some(50),
+        ..Default::default()
+    };
+    let entries = journal::read(&host.scope, &unit.unit, &query)?;
+    Ok(entries
+        .filter(|entry| entry.is_monitor_traffic())
+        .filter_map(|entry| {
+            Some((
+                entry.time,
+                serde_json::from_str::<Value>(&entry.message).ok()?,
+            ))
+        })
+        .filter(|(_, message)| message["event"] == "SHUTDOWN")
+        .last()
+        .and_then(|(at, message)| {
+            let reason = message["data"]["reason"].as_str()?.to_owned();
+            Some(Ending {
+                reason,
+                at: Some(at),
+            })
+        }))
+}
+
+fn last_lines(host: &Host, unit: &UnitStatus) -> Result<Vec<String>, Error> {
+    let query = journal::Query {
+        invocation_id: unit.invocation_id.as_deref(),
+        ..Default::default()
+    };
+    let lines: Vec<String> = journal::read(&host.scope, &unit.unit, &query)?
+        .filter(|entry| !entry.is_monitor_traffic())
+        .map(|entry| format!("{}: {}", entry.identifier, entry.message))
+        .collect();
+    Ok(lines[lines.len().saturating_sub(LAST_LINES)..].to_vec())
+}
+
+/// An error and its causes on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

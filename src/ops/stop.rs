@@ -1,0 +1,297 @@
+//! Stopping a VM: ask the guest, wait, and cut the power only when told to.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::paths::RuntimeDir;
+use crate::process::Process;
+use crate::qmp::{self, Agent, Client, RunState, Shutdown};
+use crate::systemd::{self, ActiveState, unit_name};
+use crate::vm::VmName;
+
+use super::ls::vm_of;
+use super::{Error, Host, Selector, select};
+
+/// When to cut the power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// Never: a guest that does not power down goes on running.
+    Never,
+    /// At once, without asking the guest.
+    Now,
+    /// When the guest has not powered down after this long.
+    After(Duration),
+}
+
+/// How a VM stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The guest powered itself down.
+    PoweredDown,
+    /// There was no guest that could: it had not begun to run, or had panicked.
+    NoGuest,
+    /// The power was cut.
+    PowerCut,
+    /// It was starting, and the start was called off.
+    StartCanceled,
+}
+
+/// How asking a guest to power down ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PowerDown {
+    /// QEMU has ended.
+    Done,
+    /// In this state no guest can react; it was not waited for.
+    NoGuest(RunState),
+    /// QEMU still runs.
+    StillUp,
+}
+
+/// Stops a VM. Whatever its restart policy, it stays stopped.
+///
+/// `timeout` is how long the guest may take; `None` is what its definition says.
+pub fn stop(
+    host: &Host,
+    name: &VmName,
+    timeout: Option<Duration>,
+    force: Force,
+) -> Result<Outcome, Error> {
+    let unit = host.unit(name)?;
+    match unit.active_state {
+        ActiveState::Inactive | ActiveState::Failed => {
+            // A name that no one knows is another mistake than a VM that is down.
+            host.vm(name)?;
+            return Err(Error::NotRunning(name.clone()));
+        }
+        _ => {}
+    }
+    let sockets = host.paths.sockets(name);
+    let process = unit.main_pid.and_then(Process::open);
+    let Some(process) = process else {
+        // Between two processes: before the launcher, or waiting for a restart.
+        systemd::stop(&host.scope, &unit.unit, || {})?;
+        return Ok(Outcome::StartCanceled);
+    };
+    let limit = match force {
+        Force::Now => return cut_power(host, name, &sockets, &process),
+        Force::After(limit) => limit,
+        Force::Never => match timeout {
+            Some(timeout) => timeout,
+            None => stop_timeout(host, name)?,
+        },
+    };
+    let asked = match power_down(&sockets, &process, limit) {
+        Err(qmp::Error::Connect { source, path }) if is_gone(&source) && force == Force::Never => {
+            return Err(Error::MonitorGone {
+                name: name.clone(),
+                socket: path,
+            });
+        }
+        // A monitor that does not answer is as good a reason to use force as a guest.
+        Err(error) if force == Force::Never => return Err(error.into()),
+        Err(_) => PowerDown::StillUp,
+        Ok(asked) => asked,
+    };
+    match (asked, force) {
+        (PowerDown::Done, _) => {
+            systemd::stop(&host.scope, &unit.unit, || {})?;
+            Ok(Outcome::PoweredDown)
+        }
+        (PowerDown::NoGuest(_), _) => {
+            cut_power(host, name, &sockets, &process)?;
+            Ok(Outcome::NoGuest)
+        }
+        (PowerDown::StillUp, Force::Never) => Err(Error::StillUp {
+            name: name.clone(),
+            seconds: limit.as_secs(),
+        }),
+        (PowerDown::StillUp, _) => cut_power(host, name, &sockets, &process),
+    }
+}
+
+/// The VMs that `selectors` name, for stopping: a name is taken as it is, a
+/// pattern and `All` mean only those that run.
+pub fn running(host: &Host, selectors: &[Selector]) -> Result<Vec<VmName>, Error> {
+    if selectors
+        .iter()
+        .all(|selector| matches!(selector, Selector::Name(_)))
+    {
+        // Also one whose definition is gone, as long as it runs.
+        let mut names: Vec<VmName> = Vec::new();
+        for selector in selectors {
+            if let Selector::Name(name) = selector
+                && !names.contains(name)
+            {
+                names.push(name.clone());
+            }
+        }
+        return Ok(names);
+    }
+    let up: Vec<VmName> = systemd::list(&host.scope, "maqet-*.service")?
+        .iter()
+        .filter(|unit| unit.active.is_up())
+        .filter_map(|unit| vm_of(&unit.unit))
+        .collect();
+    let chosen = select(host, selectors)?;
+    Ok(chosen
+        .into_iter()
+        .filter(|name| {
+            up.contains(name)
+                || selectors
+                    .iter()
+                    .any(|s| matches!(s, Selector::Name(n) if n == name))
+        })
+        .collect())
+}
+
+/// What the definition says; its default for a VM that runs without one.
+fn stop_timeout(host: &Host, name: &VmName) -> Result<Duration, Error> {
+    let stop = match host.vm(name) {
+        Ok(row) => host.config(&row)?.stop,
+        Err(Error::NoSuchVm { .. }) => Default::default(),
+        Err(error) => return Err(error),
+    };
+    Ok(stop.timeout.duration())
+}
+
+/// A power-down request is lost while the guest's system is not up yet, so it is repeated.
+const REPEAT: Duration = Duration::from_secs(5);
+
+/// How long QEMU may take for one round of questions.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Asks the guest to power down, again and again, until QEMU has ended or `limit` has passed.
+///
+/// # Errors
+/// When the monitor cannot be reached although the process is there.
+pub fn power_down(
+    sockets: &RuntimeDir,
+    process: &Process,
+    limit: Duration,
+) -> Result<PowerDown, qmp::Error> {
+    let deadline = Instant::now() + limit;
+    let mut with_agent = true;
+    loop {
+        match ask(sockets, with_agent) {
+            Ok(Asked::Guest) => {}
+            Ok(Asked::Nobody(state)) => return Ok(PowerDown::NoGuest(state)),
+            // Just ended, or just about to.
+            Err(error) if process.wait(Duration::from_millis(100)) => {
+                drop(error);
+                return Ok(PowerDown::Done);
+            }
+            Err(error) => return Err(error),
+        }
+        // An agent that did not do it in the first round gets the power button to help.
+        with_agent = false;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if process.wait(left.min(REPEAT)) {
+            return Ok(PowerDown::Done);
+        }
+        if left <= REPEAT {
+            return Ok(PowerDown::StillUp);
+        }
+    }
+}
+
+/// Whether there was a guest to ask.
+enum Asked {
+    Guest,
+    Nobody(RunState),
+}
+
+/// Asks once. The connection is closed again at once: the next in line waits for it.
+fn ask(sockets: &RuntimeDir, with_agent: bool) -> Result<Asked, qmp::Error> {
+    let mut monitor = Client::connect(&sockets.ctl(), ANSWER)?;
+    monitor.set_timeout(ANSWER);
+    let state = monitor.status()?.run_state;
+    match state {
+        // Not one instruction has run, or none ever will again.
+        RunState::Prelaunch
+        | RunState::GuestPanicked
+        | RunState::InternalError
+        | RunState::Shutdown => return Ok(Asked::Nobody(state)),
+        RunState::Paused | RunState::IoError | RunState::Watchdog => {
+            monitor.execute("cont", ())?;
+        }
+        RunState::Suspended => {
+            monitor.execute("system_wakeup", ())?;
+        }
+        _ => {}
+    }
+    // The agent shuts down guests that have no one listening to the power button.
+    if with_agent && agent_is_open(&mut monitor)? && agent_shutdown(sockets).is_ok() {
+        return Ok(Asked::Guest);
+    }
+    monitor.execute("system_powerdown", ())?;
+    Ok(Asked::Guest)
+}
+
+/// Whether something in the guest has the agent's channel open.
+fn agent_is_open(monitor: &mut Client) -> Result<bool, qmp::Error> {
+    let chardevs = monitor.execute("query-chardev", ())?;
+    Ok(chardevs.as_array().into_iter().flatten().any(|chardev| {
+        chardev["label"] == crate::qemu::AGENT_CHARDEV && chardev["frontend-open"] == json!(true)
+    }))
+}
+
+fn agent_shutdown(sockets: &RuntimeDir) -> Result<(), qmp::Error> {
+    let limit = Duration::from_secs(1);
+    let mut agent = Agent::connect(&sockets.agent(), limit)?;
+    agent.set_timeout(limit);
+    agent.shutdown(Shutdown::Powerdown, limit)
+}
+
+/// How long QEMU may take to flush its disks and end.
+const QUIT: Duration = Duration::from_secs(10);
+
+/// Ends QEMU without asking the guest.
+///
+/// systemd is told first, so that no restart policy takes this for a crash.
+fn cut_power(
+    host: &Host,
+    name: &VmName,
+    sockets: &RuntimeDir,
+    process: &Process,
+) -> Result<Outcome, Error> {
+    let unit = unit_name(name);
+    thread::scope(|scope| {
+        let (accepted, is_accepted) = mpsc::channel();
+        let stopping = scope.spawn({
+            let unit = &unit;
+            move || {
+                systemd::stop(&host.scope, unit, || {
+                    // The receiver waits in any case; it is gone only when this thread is.
+                    let _ = accepted.send(());
+                })
+            }
+        });
+        if is_accepted.recv().is_ok() && !(quit(sockets).is_ok() && process.wait(QUIT)) {
+            systemd::kill(&host.scope, &unit, libc::SIGKILL)?;
+        }
+        stopping.join().expect("stopping does not panic")
+    })?;
+    Ok(Outcome::PowerCut)
+}
+
+/// QMP `quit`: QEMU flushes its disks and ends.
+fn quit(sockets: &RuntimeDir) -> Result<(), qmp::Error> {
+    let limit = Duration::from_secs(2);
+    let mut monitor = Client::connect(&sockets.ctl(), limit)?;
+    match monitor.execute_within("quit", (), limit) {
+        // It may be gone before its reply is.
+        Ok(_) | Err(qmp::Error::Closed { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+    )
+}

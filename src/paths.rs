@@ -1,0 +1,191 @@
+//! Where maqet keeps things.
+
+use std::env;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::vm::VmName;
+
+/// The directories of one user's maqet. Nothing is created by naming it.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// `$XDG_DATA_HOME/maqet`: the database and a directory for each VM.
+    pub data: PathBuf,
+    /// `$XDG_CONFIG_HOME/maqet`: `config.toml`.
+    pub config: PathBuf,
+    /// `$XDG_RUNTIME_DIR`, or `/run/user/UID` where that is not set (su, cron).
+    pub runtime: PathBuf,
+}
+
+/// A place in the environment that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither the variable nor what stands in for it is set.
+    #[error("neither ${0} nor $HOME is set")]
+    Unset(&'static str),
+    /// systemd and SQLite take UTF-8 only.
+    #[error("${name} is not a UTF-8 path: {}", .path.display())]
+    NotUtf8 {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        path: PathBuf,
+    },
+}
+
+impl Paths {
+    /// The places that the environment names (XDG Base Directory Specification).
+    pub fn from_env() -> Result<Self, Error> {
+        Ok(Self {
+            data: base("XDG_DATA_HOME", ".local/share")?.join("maqet"),
+            config: base("XDG_CONFIG_HOME", ".config")?.join("maqet"),
+            runtime: absolute("XDG_RUNTIME_DIR").unwrap_or_else(|| {
+                let uid = rustix::process::geteuid().as_raw();
+                Path::new("/run/user").join(uid.to_string())
+            }),
+        })
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.data.join("maqet.db")
+    }
+
+    /// The user's defaults for definitions.
+    pub fn config_file(&self) -> PathBuf {
+        self.config.join("config.toml")
+    }
+
+    /// What maqet keeps for a VM: disks made for it, its console log, its lock.
+    pub fn vm(&self, name: &VmName) -> VmDir {
+        VmDir(self.data.join("vms").join(name.as_str()))
+    }
+
+    /// Where the sockets of a running VM are; systemd makes and removes it.
+    pub fn sockets(&self, name: &VmName) -> RuntimeDir {
+        RuntimeDir(self.runtime.join("maqet").join(name.as_str()))
+    }
+
+    /// What is remembered until the next boot, for all VMs.
+    pub fn cache(&self) -> PathBuf {
+        self.runtime.join("maqet")
+    }
+}
+
+/// The directory of one VM under the data directory.
+#[derive(Clone, Debug)]
+pub struct VmDir(PathBuf);
+
+impl VmDir {
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Locked (flock(2)) by whoever works on the VM's disks; QEMU while it runs.
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// What the guest printed on its serial port in this or the last run.
+    pub fn console_log(&self) -> PathBuf {
+        self.0.join("console.log")
+    }
+
+    /// The same for the run before that.
+    pub fn previous_console_log(&self) -> PathBuf {
+        self.0.join("console.log.1")
+    }
+
+    /// QEMU's output, where the user cannot read the journal.
+    pub fn output_log(&self) -> PathBuf {
+        self.0.join("qemu.log")
+    }
+
+    /// The definition that the last start used.
+    pub fn definition(&self) -> PathBuf {
+        self.0.join("definition.toml")
+    }
+}
+
+/// The runtime directory of one VM.
+#[derive(Clone, Debug)]
+pub struct RuntimeDir(PathBuf);
+
+impl RuntimeDir {
+    /// The directory at `path`, as systemd names it to the unit's own processes.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The monitor of the unit's own helpers; nobody else ever sits in front of them.
+    pub fn ctl(&self) -> PathBuf {
+        self.0.join("ctl.sock")
+    }
+
+    /// The monitor of maqet's commands.
+    pub fn qmp(&self) -> PathBuf {
+        self.0.join("qmp.sock")
+    }
+
+    /// The monitor that maqet leaves to the user's own tools.
+    pub fn user(&self) -> PathBuf {
+        self.0.join("user.sock")
+    }
+
+    /// The serial port.
+    pub fn serial(&self) -> PathBuf {
+        self.0.join("serial.sock")
+    }
+
+    /// The guest agent's channel.
+    pub fn agent(&self) -> PathBuf {
+        self.0.join("agent.sock")
+    }
+
+    /// The VNC display.
+    pub fn vnc(&self) -> PathBuf {
+        self.0.join("vnc.sock")
+    }
+
+    /// A link to the VM's console log, there while it runs.
+    pub fn console_log(&self) -> PathBuf {
+        self.0.join("console.log")
+    }
+
+    /// The definition that this run uses; as old as the run.
+    pub fn definition(&self) -> PathBuf {
+        self.0.join("definition.toml")
+    }
+}
+
+fn base(name: &'static str, below_home: &str) -> Result<PathBuf, Error> {
+    let path = absolute(name)
+        .or_else(|| Some(absolute("HOME")?.join(below_home)))
+        .ok_or(Error::Unset(name))?;
+    match path.to_str() {
+        Some(_) => Ok(path),
+        None => Err(Error::NotUtf8 { name, path }),
+    }
+}
+
+/// A variable's value; one that is not absolute counts as unset, as the specification says.
+fn absolute(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+}
+
+/// Makes a directory and its parents, for the user alone.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}

@@ -1,0 +1,93 @@
+//! Waiting for a process that is not a child.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// One process, by a descriptor: its number may be given away again, this is not.
+#[derive(Debug)]
+pub struct Process(OwnedFd);
+
+impl Process {
+    /// The process with that number; `None` if there is none (any more).
+    pub fn open(pid: u32) -> Option<Self> {
+        let pid = Pid::from_raw(pid.try_into().ok()?)?;
+        pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
+    }
+
+    /// Waits until the process has ended, at most for `limit`. Whether it has.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)) {
+                Ok(0) => return false,
+                Ok(_) => return true,
+                // Interrupted by a signal: the deadline stays.
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => unreachable!("poll on a pidfd: {error}"),
+            }
+        }
+    }
+}
+
+/// What a process has used.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Resident memory in bytes.
+    pub memory: u64,
+    /// CPU time, in the kernel and outside.
+    pub cpu: Duration,
+}
+
+/// What a process has used, by the kernel's count (proc_pid_stat(5)).
+pub fn usage(pid: u32) -> Option<Usage> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything; the third field follows.
+    let fields: Vec<u64> = stat
+        .rsplit_once(") ")?
+        .1
+        .split(' ')
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
+    let ticks = fields.get(11)? + fields.get(12)?;
+    Some(Usage {
+        memory: fields.get(21)? * rustix::param::page_size() as u64,
+        cpu: Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_waited_for_until_it_ends() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let process = Process::open(child.id()).unwrap();
+        assert!(!process.wait(Duration::ZERO));
+        child.kill().unwrap();
+        assert!(process.wait(Duration::from_secs(10)));
+        child.wait().unwrap();
+        assert!(Process::open(child.id()).is_none());
+    }
+
+    #[test]
+    fn this_process_uses_memory() {
+        assert!(usage(std::process::id()).unwrap().memory > 0);
+    }
+
+    #[test]
+    fn number_zero_is_no_process() {
+        assert!(Process::open(0).is_none());
+    }
+}

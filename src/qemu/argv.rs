@@ -1,0 +1,460 @@
+//! The command line that a definition becomes.
+//!
+//! [`argv`] is pure: a definition, and what only the host knows, in; arguments
+//! out. Ids are `disk-NAME`, `net-NAME` (the netdev), `nic-NAME` (its device);
+//! the block nodes of a disk are `disk-NAME` and below it `disk-NAME-file`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use super::AGENT_CHARDEV;
+use super::optarg::OptArg;
+use crate::config::{
+    Board, DeviceName, Disk, Display, Interface, Mac, Net, NetKind, Vga, VmConfig, is_device_node,
+};
+
+/// What the definition does not say.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The QEMU to run.
+    pub binary: PathBuf,
+    /// The accelerator that was chosen.
+    pub accel: Accel,
+    /// The VM's UUID.
+    pub uuid: String,
+    /// The VM's directory, where disks without a `file` lie.
+    pub vm_dir: PathBuf,
+    /// Where its sockets are.
+    pub sockets: Sockets,
+    /// The file that the serial console is logged to.
+    pub console_log: PathBuf,
+}
+
+/// An accelerator of QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// The kernel's.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// A unix socket that QEMU serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An inherited descriptor that is listening already.
+    Fd(i32),
+    /// A path to listen on.
+    Path(PathBuf),
+}
+
+/// The sockets of a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sockets {
+    /// The monitor of the unit's own helpers.
+    pub ctl: Listen,
+    /// The monitor of maqet's commands.
+    pub qmp: Listen,
+    /// The monitor of the user's tools.
+    pub user: Listen,
+    /// The serial console.
+    pub serial: Listen,
+    /// The guest agent.
+    pub agent: Listen,
+    /// The VNC server; QEMU takes no descriptor for it.
+    pub vnc: PathBuf,
+}
+
+impl Sockets {
+    /// All of them by path, in the runtime directory of a VM.
+    pub fn in_dir(dir: &Path) -> Self {
+        let path = |name| Listen::Path(dir.join(name));
+        Self {
+            ctl: path("ctl.sock"),
+            qmp: path("qmp.sock"),
+            user: path("user.sock"),
+            serial: path("serial.sock"),
+            agent: path("agent.sock"),
+            vnc: dir.join("vnc.sock"),
+        }
+    }
+}
+
+/// The whole command line, the program first.
+pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
+    let mut argv = Argv(vec![host.binary.clone().into()]);
+    identity(&mut argv, config, host);
+    machine(&mut argv, config, host);
+    kernel(&mut argv, config);
+    monitors(&mut argv, &host.sockets);
+    panic(&mut argv, config);
+    display(&mut argv, config, host);
+    serial(&mut argv, config, host);
+    agent(&mut argv, config, host);
+    rng(&mut argv, config);
+    hotplug_ports(&mut argv, config);
+    nets(&mut argv, config, host);
+    disks(&mut argv, config, host);
+    argv.0.extend(config.qemu.args.iter().map(OsString::from));
+    argv.0
+}
+
+/// A command line in the making; keeps an option and its value together.
+struct Argv(Vec<OsString>);
+
+impl Argv {
+    fn flag(&mut self, option: &str) {
+        self.0.push(option.into());
+    }
+
+    fn opt(&mut self, option: &str, value: OptArg) {
+        self.0.extend([option.into(), value.into()]);
+    }
+
+    /// For the few options whose value QEMU takes as it is, commas included.
+    fn verbatim(&mut self, option: &str, value: impl AsRef<OsStr>) {
+        self.0.extend([option.into(), value.as_ref().to_owned()]);
+    }
+
+    fn socket(&mut self, id: &str, listen: &Listen, log: Option<&Path>) {
+        let arg = OptArg::new("backend", "socket").with("id", id);
+        let arg = match listen {
+            Listen::Fd(fd) => arg.with("fd", fd.to_string()),
+            Listen::Path(path) => arg.with("path", path),
+        };
+        let mut arg = arg.with("server", "on").with("wait", "off");
+        if let Some(log) = log {
+            arg = arg.with("logfile", log).with("logappend", "on");
+        }
+        self.opt("-chardev", arg);
+    }
+
+    fn monitor(&mut self, chardev: &str) {
+        self.opt(
+            "-mon",
+            OptArg::new("chardev", chardev).with("mode", "control"),
+        );
+    }
+}
+
+/// Whose process it is, and nothing that the definition does not say.
+fn identity(argv: &mut Argv, config: &VmConfig, host: &Host) {
+    argv.flag("-no-user-config");
+    argv.flag("-nodefaults");
+    argv.opt(
+        "-name",
+        OptArg::new("guest", config.name.as_str()).with("debug-threads", "on"),
+    );
+    argv.verbatim("-uuid", &host.uuid);
+}
+
+/// Board, processors and memory.
+fn machine(argv: &mut Argv, config: &VmConfig, host: &Host) {
+    let (accel, best_cpu) = match host.accel {
+        Accel::Kvm => ("kvm", "host"),
+        Accel::Tcg => ("tcg", "max"),
+    };
+    argv.opt("-machine", OptArg::new("type", &config.machine));
+    argv.opt("-accel", OptArg::new("accel", accel));
+    match &config.cpu {
+        Some(cpu) => argv.verbatim("-cpu", cpu),
+        None if config.board() == Board::None => {}
+        None => argv.verbatim("-cpu", best_cpu),
+    }
+    argv.opt("-smp", OptArg::new("cpus", config.cpus.to_string()));
+    argv.opt(
+        "-m",
+        OptArg::new("size", format!("{}M", config.memory.bytes() >> 20)),
+    );
+}
+
+/// A kernel to boot directly.
+fn kernel(argv: &mut Argv, config: &VmConfig) {
+    for (option, path) in [("-kernel", &config.kernel), ("-initrd", &config.initrd)] {
+        if let Some(path) = path {
+            argv.verbatim(option, path);
+        }
+    }
+    if let Some(append) = &config.append {
+        argv.verbatim("-append", append);
+    }
+}
+
+/// Three monitors, as one serves one client; and on stdio the log of all events.
+fn monitors(argv: &mut Argv, sockets: &Sockets) {
+    for (id, listen) in [
+        ("ctl", &sockets.ctl),
+        ("qmp", &sockets.qmp),
+        ("user", &sockets.user),
+    ] {
+        argv.socket(id, listen, None);
+        argv.monitor(id);
+    }
+    argv.opt(
+        "-chardev",
+        OptArg::new("backend", "stdio")
+            .with("id", "events")
+            .with("signal", "off"),
+    );
+    argv.monitor("events");
+}
+
+/// A guest that panics ends QEMU, with a failure.
+fn panic(argv: &mut Argv, config: &VmConfig) {
+    if config.board().is_pc() {
+        argv.opt(
+            "-device",
+            OptArg::new("driver", "pvpanic").with("id", "pvpanic"),
+        );
+    }
+    argv.opt("-action", OptArg::new("panic", "exit-failure"));
+}
+
+/// Video device, and where its picture goes.
+fn display(argv: &mut Argv, config: &VmConfig, host: &Host) {
+    let pc = config.board().is_pc();
+    let driver = match config.vga {
+        Vga::None => None,
+        Vga::Std => Some("VGA"),
+        Vga::Virtio if pc => Some("virtio-vga"),
+        Vga::Virtio => Some("virtio-gpu-pci"),
+        Vga::Qxl => Some("qxl-vga"),
+    };
+    if let Some(driver) = driver {
+        argv.opt("-device", OptArg::new("driver", driver).with("id", "video"));
+    }
+    let kind = match config.display {
+        Display::None | Display::Vnc => "none",
+        Display::Gtk => "gtk",
+        Display::Sdl => "sdl",
+    };
+    argv.opt("-display", OptArg::new("type", kind));
+    if config.display == Display::Vnc {
+        let mut address = OsString::from("unix:");
+        address.push(&host.sockets.vnc);
+        argv.opt("-vnc", OptArg::new("vnc", address));
+    }
+}
+
+/// The serial console, logged whether or not someone looks.
+fn serial(argv: &mut Argv, config: &VmConfig, host: &Host) {
+    if config.serial && config.board() != Board::None {
+        argv.socket("serial", &host.sockets.serial, Some(&host.console_log));
+        argv.verbatim("-serial", "chardev:serial");
+    }
+}
+
+/// The channel of the guest agent.
+fn agent(argv: &mut Argv, config: &VmConfig, host: &Host) {
+    let Some(driver) = virtio(config.board(), "virtio-serial") else {
+        return;
+    };
+    if !config.agent {
+        return;
+    }
+    argv.opt(
+        "-device",
+        OptArg::new("driver", driver).with("id", "virtio-serial"),
+    );
+    argv.socket(AGENT_CHARDEV, &host.sockets.agent, None);
+    argv.opt(
+        "-device",
+        OptArg::new("driver", "virtserialport")
+            .with("id", "agent")
+            .with("bus", "virtio-serial.0")
+            .with("chardev", AGENT_CHARDEV)
+            .with("name", "org.qemu.guest_agent.0"),
+    );
+}
+
+/// Random numbers from the host.
+fn rng(argv: &mut Argv, config: &VmConfig) {
+    if let Some(driver) = virtio(config.board(), "virtio-rng")
+        && config.rng
+    {
+        argv.opt("-device", OptArg::new("driver", driver).with("id", "rng"));
+    }
+}
+
+/// Free ports: on q35, devices cannot be added to the root bus of a running VM.
+fn hotplug_ports(argv: &mut Argv, config: &VmConfig) {
+    if config.board() != Board::Q35 {
+        return;
+    }
+    for port in 0..4 {
+        // One slot for all, at the end of the bus: slots of other devices stay
+        // what they are, and with them the names of NICs in the guest.
+        let arg = OptArg::new("driver", "pcie-root-port")
+            .with("id", format!("hotplug{port}"))
+            .with("bus", "pcie.0")
+            .with("addr", format!("0x1e.{port}"))
+            .with("chassis", (port + 1).to_string())
+            .with_if(port == 0, "multifunction", "on");
+        argv.opt("-device", arg);
+    }
+}
+
+/// NICs, each on its own network.
+fn nets(argv: &mut Argv, config: &VmConfig, host: &Host) {
+    for (name, net) in &config.nets {
+        let id = format!("net-{name}");
+        let mac = net
+            .mac
+            .unwrap_or_else(|| Mac::derive(&host.uuid, name.as_str()));
+        argv.opt("-netdev", netdev(net, &id));
+        argv.opt(
+            "-device",
+            OptArg::new("driver", &net.model)
+                .with("id", format!("nic-{name}"))
+                .with("netdev", &id)
+                .with("mac", mac.to_string()),
+        );
+    }
+}
+
+fn netdev(net: &Net, id: &str) -> OptArg {
+    match net.kind {
+        NetKind::User => net.forward.iter().fold(
+            OptArg::new("type", "user").with("id", id),
+            |arg, forward| {
+                let guest = forward.guest_port;
+                let host = format!(
+                    "{}:{}:{}",
+                    forward.protocol, forward.host_address, forward.host_port
+                );
+                arg.with("hostfwd", format!("{host}-:{guest}"))
+            },
+        ),
+    }
+}
+
+/// Disks, with the controllers that they need.
+fn disks(argv: &mut Argv, config: &VmConfig, host: &Host) {
+    let board = config.board();
+    let has = |wanted: &[Interface]| {
+        config
+            .disks
+            .values()
+            .any(|disk| wanted.contains(&disk.interface))
+    };
+    if let Some(driver) = virtio(board, "virtio-scsi")
+        && has(&[Interface::Scsi])
+    {
+        argv.opt("-device", OptArg::new("driver", driver).with("id", "scsi"));
+    }
+    if has(&[Interface::Sata, Interface::Cdrom]) && board != Board::Q35 {
+        argv.opt("-device", OptArg::new("driver", "ahci").with("id", "sata"));
+    }
+    if has(&[Interface::Usb]) {
+        argv.opt(
+            "-device",
+            OptArg::new("driver", "qemu-xhci").with("id", "usb"),
+        );
+    }
+    let mut sata_ports = 0..;
+    for (name, disk) in &config.disks {
+        blockdev(argv, name, disk, &host.vm_dir);
+        // q35 has its SATA controller built in; its ports are called `ide`.
+        let mut sata = || {
+            let controller = if board == Board::Q35 { "ide" } else { "sata" };
+            sata_ports.next().map(|port| format!("{controller}.{port}"))
+        };
+        let (driver, bus) = match disk.interface {
+            Interface::Virtio => (virtio(board, "virtio-blk").unwrap_or_default(), None),
+            Interface::Scsi => ("scsi-hd".to_owned(), Some("scsi.0".to_owned())),
+            Interface::Sata => ("ide-hd".to_owned(), sata()),
+            Interface::Cdrom => ("ide-cd".to_owned(), sata()),
+            Interface::Nvme => ("nvme".to_owned(), None),
+            Interface::Usb => ("usb-storage".to_owned(), Some("usb.0".to_owned())),
+        };
+        let id = format!("disk-{name}");
+        let arg = OptArg::new("driver", driver)
+            .with("id", &id)
+            .with_if(bus.is_some(), "bus", bus.unwrap_or_default())
+            .with("drive", &id)
+            .with("serial", name.as_str());
+        argv.opt("-device", arg);
+    }
+}
+
+/// The two block nodes of a disk: its format, upon the file or device node.
+fn blockdev(argv: &mut Argv, name: &DeviceName, disk: &Disk, vm_dir: &Path) {
+    let path = disk.path(name, vm_dir);
+    let driver = if is_device_node(&path) {
+        "host_device"
+    } else {
+        "file"
+    };
+    let node = format!("disk-{name}");
+    let file_node = format!("{node}-file");
+    // Blocks that the guest discards are given back to the host.
+    let access = |arg: OptArg| {
+        if disk.read_only {
+            arg.with("read-only", "on")
+        } else {
+            arg.with("discard", "unmap")
+        }
+    };
+    argv.opt(
+        "-blockdev",
+        access(
+            OptArg::new("driver", driver)
+                .with("node-name", &file_node)
+                .with("filename", path),
+        ),
+    );
+    argv.opt(
+        "-blockdev",
+        access(
+            OptArg::new("driver", disk.format.as_str())
+                .with("node-name", &node)
+                .with("file", &file_node),
+        ),
+    );
+}
+
+/// The name of a virtio device on a board, if it can have one.
+fn virtio(board: Board, device: &str) -> Option<String> {
+    match board {
+        Board::None => None,
+        Board::Microvm => Some(format!("{device}-device")),
+        Board::Q35 | Board::Pc | Board::Pci => Some(format!("{device}-pci")),
+    }
+}
+
+/// The command line as text for sh(1), one option a line.
+pub fn paste(argv: &[OsString]) -> OsString {
+    let mut text = Vec::new();
+    for (i, arg) in argv.iter().enumerate() {
+        if i > 0 {
+            let separator: &[u8] = if arg.as_bytes().starts_with(b"-") {
+                b" \\\n  "
+            } else {
+                b" "
+            };
+            text.extend_from_slice(separator);
+        }
+        quote(arg.as_bytes(), &mut text);
+    }
+    OsString::from_vec(text)
+}
+
+/// Quotes a word for sh(1) unless it is plain.
+fn quote(word: &[u8], text: &mut Vec<u8>) {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_./:,=+@%".contains(b);
+    if !word.is_empty() && word.iter().all(plain) {
+        return text.extend_from_slice(word);
+    }
+    text.push(b'\'');
+    for &byte in word {
+        match byte {
+            b'\'' => text.extend_from_slice(b"'\\''"),
+            _ => text.push(byte),
+        }
+    }
+    text.push(b'\'');
+}
+
+#[cfg(test)]
+mod tests;

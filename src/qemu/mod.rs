@@ -1,0 +1,9 @@
+//! QEMU from the outside: its command line.
+
+pub mod argv;
+pub mod binary;
+pub mod kvm;
+pub mod optarg;
+
+/// The id of the chardev that the guest agent is behind.
+pub const AGENT_CHARDEV: &str = "agent";

@@ -1,0 +1,81 @@
+//! Arguments of QEMU options: `driver=file,filename=/vms/a,,b.raw`.
+//!
+//! A comma separates, a doubled comma is itself (qemu(1)). This is the one
+//! place that doubles them. Nothing else needs quoting: newlines, quotes,
+//! spaces and `=` in a value reach QEMU as they are.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// A list of `key=value` pairs, made from the left.
+///
+/// The first pair has its key as well: QEMU would take a bare `a=b` there for
+/// another key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptArg(Vec<u8>);
+
+impl OptArg {
+    /// An argument of one pair.
+    pub fn new(key: &str, value: impl AsRef<OsStr>) -> Self {
+        Self(Vec::new()).with(key, value)
+    }
+
+    /// The same with one pair more.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        if !self.0.is_empty() {
+            self.0.push(b',');
+        }
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.push(b'=');
+        for &byte in value.as_ref().as_bytes() {
+            if byte == b',' {
+                self.0.push(b',');
+            }
+            self.0.push(byte);
+        }
+        self
+    }
+
+    /// The same with one pair more if `condition` holds.
+    #[must_use]
+    pub fn with_if(self, condition: bool, key: &str, value: impl AsRef<OsStr>) -> Self {
+        if condition {
+            self.with(key, value)
+        } else {
+            self
+        }
+    }
+}
+
+impl From<OptArg> for OsString {
+    fn from(arg: OptArg) -> Self {
+        Self::from_vec(arg.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_are_doubled_and_nothing_else_changes() {
+        for (value, text) in [
+            ("/a.raw", "driver=file,filename=/a.raw"),
+            ("/a,b.raw", "driver=file,filename=/a,,b.raw"),
+            (",,", "driver=file,filename=,,,,"),
+            ("a=b,read-only=on", "driver=file,filename=a=b,,read-only=on"),
+            (" \n\"'%n$HOME\\", "driver=file,filename= \n\"'%n$HOME\\"),
+            ("", "driver=file,filename="),
+        ] {
+            let arg: OsString = OptArg::new("driver", "file").with("filename", value).into();
+            assert_eq!(arg, *text);
+        }
+    }
+
+    #[test]
+    fn values_need_not_be_utf8() {
+        let arg: OsString = OptArg::new("path", OsStr::from_bytes(b"/\xff,")).into();
+        assert_eq!(arg.as_bytes(), b"path=/\xff,,");
+    }
+}

@@ -1,0 +1,328 @@
+//! Monitors that several processes share: one at a time, by a lock beside the socket.
+//!
+//! QEMU itself would let a second client connect and then say nothing to it.
+
+use std::collections::VecDeque;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read};
+use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::PollFd;
+use serde_json::Value;
+
+use super::client::{Client, Id};
+use super::error::{Awaited, Error, Holder};
+use super::link::{Deadline, connect_by, connect_now, wait_for};
+
+/// Waits between looks at what the kernel cannot be asked to report: from the
+/// first to the last, each twice as long as the one before.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
+
+/// How many monitors [`ask_all`] has open at once: two descriptors each, of
+/// the 1024 that a process may have by default.
+const OPEN_AT_ONCE: usize = 256;
+
+/// The lock file of the monitor at `socket`: `qmp.lock` for `qmp.sock`.
+pub fn lock_path(socket: &Path) -> PathBuf {
+    socket.with_extension("lock")
+}
+
+/// A client that has its monitor to itself.
+///
+/// When it is dropped the connection is closed first and the lock released
+/// then, so that the next one is served at once.
+#[derive(Debug)]
+pub struct Monitor {
+    client: Client,
+    _lock: Lock,
+}
+
+impl Monitor {
+    /// Takes the `lock` of the monitor at `socket`, and connects.
+    ///
+    /// The lock file is made if need be, with mode 0600; directories are not.
+    /// `limit` holds for the lock and the connection together.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), maqet::qmp::Error> {
+    /// use std::path::Path;
+    /// use std::time::Duration;
+    ///
+    /// use maqet::qmp::{Monitor, lock_path};
+    ///
+    /// let socket = Path::new("/run/user/1000/maqet/web/qmp.sock");
+    /// let mut qmp = Monitor::open(socket, &lock_path(socket), Duration::from_secs(5))?;
+    /// qmp.execute("system_powerdown", ())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`](Error::Busy) if another process holds the lock until the limit,
+    /// [`Connect`](Error::Connect) if there is no such socket or nobody listens
+    /// on it, [`Lock`](Error::Lock) if the lock file cannot be used, and
+    /// [`Timeout`](Error::Timeout).
+    pub fn open(
+        socket: &Path,
+        lock: &Path,
+        limit: impl Into<Option<Duration>>,
+    ) -> Result<Self, Error> {
+        let deadline = Deadline::after(limit.into());
+        let lock = Lock::acquire(socket, lock, deadline)?;
+        let client = Client::new(connect_by(socket, deadline)?);
+        Ok(Self {
+            client,
+            _lock: lock,
+        })
+    }
+}
+
+impl Deref for Monitor {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Monitor {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+/// An `flock`, with its holder's name in the file while it is held.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Lock {
+    fn acquire(socket: &Path, path: &Path, deadline: Deadline) -> Result<Self, Error> {
+        let failed = |source| Error::Lock {
+            path: path.to_owned(),
+            source,
+        };
+        let mut backoff = BACKOFF.0;
+        loop {
+            // Without a socket there is nothing to lock, nor perhaps a directory.
+            socket.symlink_metadata().map_err(|source| Error::Connect {
+                path: socket.to_owned(),
+                source,
+            })?;
+            let mut file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)
+                .map_err(failed)?;
+            match file.try_lock() {
+                // The directory may have been made anew while we waited, as
+                // at a restart of the VM: then this lock keeps nobody out.
+                Ok(()) if !is_at(&file, path) => continue,
+                Ok(()) => {
+                    let lock = Self(file);
+                    lock.sign().map_err(failed)?;
+                    return Ok(lock);
+                }
+                Err(TryLockError::WouldBlock) if deadline.has_passed() => {
+                    return Err(Error::Busy {
+                        socket: socket.to_owned(),
+                        holder: read_holder(&mut file),
+                    });
+                }
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+            thread::sleep(deadline.left().map_or(backoff, |left| left.min(backoff)));
+            backoff = (backoff * 2).min(BACKOFF.1);
+        }
+    }
+
+    fn sign(&self) -> io::Result<()> {
+        let mut words = std::env::args_os();
+        let program = words.next().map(PathBuf::from).unwrap_or_default();
+        let program = program.file_name().unwrap_or_default().to_string_lossy();
+        let verb = words.next().unwrap_or_default();
+        let text = format!(
+            "{} {program} {}",
+            std::process::id(),
+            verb.to_string_lossy()
+        );
+        // After a holder that was killed there may be a longer text.
+        self.0.set_len(0)?;
+        self.0.write_all_at(text.trim_end().as_bytes(), 0)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Whoever finds the name of a former holder is misled, but not for long.
+        let _ = self.0.set_len(0);
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    let found = path.metadata().map(identity).ok();
+    found.is_some() && found == file.metadata().map(identity).ok()
+}
+
+/// What the holder wrote; nothing if it has only just taken the lock.
+fn read_holder(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.take(4096).read_to_string(&mut text).ok()?;
+    let (pid, command) = text.trim().split_once(' ')?;
+    Some(Holder {
+        pid: pid.parse().ok()?,
+        command: command.to_owned(),
+    })
+}
+
+/// Asks many monitors the same, all at once; answers come in the order of `sockets`.
+///
+/// A monitor that is slow, dead or busy costs the others nothing: there is one
+/// limit for all together. The lock of each is [`lock_path`] of its socket and
+/// only tried, so one in use answers [`Busy`](Error::Busy) at once.
+///
+/// ```no_run
+/// use std::path::PathBuf;
+/// use std::time::Duration;
+///
+/// use maqet::qmp::ask_all;
+///
+/// let sockets = ["db", "web"].map(|vm| PathBuf::from(format!("/run/user/1000/maqet/{vm}/qmp.sock")));
+/// for answer in ask_all(&sockets, "query-status", Duration::from_secs(1)) {
+///     match answer {
+///         Ok(status) => println!("{}", status["status"]),
+///         Err(err) => println!("unknown: {err}"),
+///     }
+/// }
+/// ```
+pub fn ask_all(
+    sockets: &[PathBuf],
+    command: &str,
+    limit: impl Into<Option<Duration>>,
+) -> Vec<Result<Value, Error>> {
+    let deadline = Deadline::after(limit.into());
+    let mut answers: Vec<_> = sockets.iter().map(|_| None).collect();
+    let mut waiting: VecDeque<_> = sockets.iter().enumerate().collect();
+    let mut asked: Vec<Asked<'_>> = Vec::new();
+    loop {
+        while asked.len() < OPEN_AT_ONCE
+            && let Some((index, socket)) = waiting.pop_front()
+        {
+            match Asked::new(index, socket) {
+                Ok(one) => asked.push(one),
+                Err(err) => answers[index] = Some(Err(err)),
+            }
+        }
+        asked.retain_mut(|one| {
+            let answer = if one.is_ready {
+                one.advance(command)
+            } else {
+                None
+            };
+            let goes_on = answer.is_none();
+            if !goes_on {
+                answers[one.index] = answer;
+            }
+            goes_on
+        });
+        let is_done = asked.is_empty() && waiting.is_empty();
+        if is_done || deadline.has_passed() {
+            break;
+        }
+        if asked.len() < OPEN_AT_ONCE && !waiting.is_empty() {
+            continue;
+        }
+        if let Err(err) = wait_for_any(&mut asked, deadline) {
+            // poll(2) only fails for want of memory.
+            answers[asked[0].index] = Some(Err(err));
+            break;
+        }
+    }
+    for one in asked {
+        let awaited = match &one.talk {
+            Some((client, id)) => client.awaited_reply(*id),
+            None => Awaited::Connection(one.socket.to_owned()),
+        };
+        answers[one.index].get_or_insert_with(|| Err(deadline.timeout(awaited)));
+    }
+    for (index, socket) in waiting {
+        let awaited = Awaited::Connection(socket.to_owned());
+        answers[index] = Some(Err(deadline.timeout(awaited)));
+    }
+    let all = answers.into_iter();
+    all.map(|answer| answer.expect("whoever was not asked or did not answer timed out"))
+        .collect()
+}
+
+/// One of the monitors that [`ask_all`] asks.
+struct Asked<'a> {
+    index: usize,
+    socket: &'a Path,
+    /// The connection and the command sent on it; `None` while the socket's queue is full.
+    talk: Option<(Client, Id)>,
+    is_ready: bool,
+    _lock: Lock,
+}
+
+impl<'a> Asked<'a> {
+    fn new(index: usize, socket: &'a Path) -> Result<Self, Error> {
+        let at_once = Deadline::after(Some(Duration::ZERO));
+        let lock = Lock::acquire(socket, &lock_path(socket), at_once)?;
+        Ok(Self {
+            index,
+            socket,
+            talk: None,
+            is_ready: true,
+            _lock: lock,
+        })
+    }
+
+    /// Goes on as far as possible without waiting; the answer if that was the end.
+    fn advance(&mut self, command: &str) -> Option<Result<Value, Error>> {
+        if self.talk.is_none() {
+            match self.begin(command) {
+                Ok(talk) => self.talk = talk,
+                Err(err) => return Some(Err(err)),
+            }
+        }
+        let (client, id) = self.talk.as_mut()?;
+        client.try_receive(*id)
+    }
+
+    fn begin(&self, command: &str) -> Result<Option<(Client, Id)>, Error> {
+        let Some(stream) = connect_now(self.socket)? else {
+            return Ok(None);
+        };
+        let mut client = Client::new(stream);
+        let id = client.send(command, ())?;
+        Ok(Some((client, id)))
+    }
+}
+
+/// Waits until one of `asked` is ready, and marks those that are.
+///
+/// A socket whose queue is full cannot be polled for, and is ready for another try each time.
+fn wait_for_any(asked: &mut [Asked<'_>], deadline: Deadline) -> Result<(), Error> {
+    let mut limit = deadline.left();
+    if asked.iter().any(|one| one.talk.is_none()) {
+        limit = Some(limit.map_or(BACKOFF.1, |limit| limit.min(BACKOFF.1)));
+    }
+    let talks = asked.iter().filter_map(|one| one.talk.as_ref());
+    let mut fds: Vec<PollFd<'_>> = talks.map(|(client, _)| client.interest()).collect();
+    wait_for(&mut fds, limit)?;
+    let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+    let mut ready = ready.into_iter();
+    for one in asked {
+        one.is_ready = one.talk.is_none() || ready.next() == Some(true);
+    }
+    Ok(())
+}

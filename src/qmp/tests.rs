@@ -1,0 +1,819 @@
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown as Half;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::prelaunch::Prelaunch;
+use super::*;
+
+const GREETING: &str = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \
+    \"major\": 7}, \"package\": \"Debian\"}, \"capabilities\": [\"oob\"]}}\r\n\
+    {\"return\": {}, \"id\": 0}\r\n";
+const SHORT: Duration = Duration::from_millis(60);
+
+/// A client, and the other end of its socket, which has said `text` already.
+fn scripted(text: impl AsRef<[u8]>) -> (Client, UnixStream) {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.write_all(text.as_ref()).unwrap();
+    (Client::new(ours), theirs)
+}
+
+fn greeted(text: &str) -> (Client, UnixStream) {
+    scripted(format!("{GREETING}{text}"))
+}
+
+fn event(name: &str) -> String {
+    let timestamp = json!({ "seconds": 1, "microseconds": 5 });
+    json!({ "event": name, "data": { "a": 1 }, "timestamp": timestamp }).to_string() + "\r\n"
+}
+
+fn reply(id: u64, value: &Value) -> String {
+    json!({ "return": value, "id": id }).to_string() + "\r\n"
+}
+
+fn names(events: impl Iterator<Item = Event>) -> Vec<String> {
+    events.map(|event| event.name).collect()
+}
+
+/// What the peer can read by now.
+fn heard(peer: &mut UnixStream) -> String {
+    let mut buffer = [0; 4096];
+    peer.set_nonblocking(true).unwrap();
+    match peer.read(&mut buffer) {
+        Ok(len) => String::from_utf8(buffer[..len].to_vec()).unwrap(),
+        Err(err) if err.kind() == ErrorKind::WouldBlock => String::new(),
+        Err(err) => panic!("{err}"),
+    }
+}
+
+fn within<T>(limit: Duration, act: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = act();
+    assert!(
+        start.elapsed() < limit,
+        "it took {:?}, more than {limit:?}",
+        start.elapsed()
+    );
+    result
+}
+
+// Sending
+
+#[test]
+fn negotiation_and_the_first_query_travel_together() {
+    let (mut qmp, mut peer) = scripted("");
+    qmp.send("query-status", ()).unwrap();
+    assert_eq!(
+        heard(&mut peer),
+        "{\"execute\":\"qmp_capabilities\",\"id\":0}\n{\"execute\":\"query-status\",\"id\":1}\n"
+    );
+}
+
+#[test]
+fn an_action_waits_for_the_greeting_and_what_follows_waits_behind_it() {
+    let (mut qmp, mut peer) = scripted("");
+    let quit = qmp.send("system_reset", json!({ "a": 1 })).unwrap();
+    qmp.send("query-status", Value::Null).unwrap();
+    assert_eq!(
+        heard(&mut peer),
+        "{\"execute\":\"qmp_capabilities\",\"id\":0}\n"
+    );
+    peer.write_all(GREETING.as_bytes()).unwrap();
+    qmp.set_timeout(SHORT);
+    qmp.receive(quit).unwrap_err();
+    assert_eq!(
+        heard(&mut peer),
+        "{\"execute\":\"system_reset\",\"arguments\":{\"a\":1},\"id\":1}\n\
+         {\"execute\":\"query-status\",\"id\":2}\n"
+    );
+}
+
+#[test]
+fn an_action_given_up_on_before_the_greeting_is_never_sent() {
+    let (mut qmp, mut peer) = scripted("");
+    let err = qmp.execute_within("quit", (), SHORT).unwrap_err();
+    assert!(
+        matches!(err, Error::Timeout { awaited: Awaited::Greeting, limit } if limit == SHORT),
+        "{err}"
+    );
+    peer.write_all(GREETING.as_bytes()).unwrap();
+    qmp.next_event(SHORT).unwrap();
+    assert!(!heard(&mut peer).contains("quit"));
+}
+
+#[test]
+fn a_peer_that_writes_before_it_reads_is_no_deadlock() {
+    let (mut qmp, mut peer) = greeted("");
+    let noise = event("NOISE").repeat(40_000);
+    let talker = thread::spawn(move || {
+        peer.write_all(noise.as_bytes()).unwrap();
+        peer.write_all(reply(1, &json!("done")).as_bytes()).unwrap();
+        let mut heard = Vec::new();
+        peer.read_to_end(&mut heard).unwrap();
+        heard.len()
+    });
+    let text = "x".repeat(4 << 20);
+    let id = qmp.send("query-echo", json!({ "text": text })).unwrap();
+    assert_eq!(qmp.receive(id).unwrap(), "done");
+    assert_eq!(qmp.events().count(), 40_000);
+    // What is still on its way out goes while something is waited for.
+    while qmp.next_event(SHORT).unwrap().is_some() {}
+    drop(qmp);
+    assert!(talker.join().unwrap() > 4 << 20);
+}
+
+#[test]
+fn sending_leaves_what_has_come_to_be_polled_for() {
+    let (mut qmp, _peer) = greeted(&reply(1, &json!(1)));
+    let id = qmp.send("query-a", ()).unwrap();
+    let mut fds = [qmp.interest()];
+    rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default())).unwrap();
+    assert!(fds[0].revents().contains(rustix::event::PollFlags::IN));
+    assert_eq!(qmp.try_receive(id).unwrap().unwrap(), 1);
+}
+
+// Receiving
+
+#[test]
+fn events_around_replies_are_kept_in_order() {
+    let (mut qmp, mut peer) = scripted(
+        event("BEFORE") + GREETING + &event("BETWEEN") + &reply(1, &json!(1)) + &event("AFTER"),
+    );
+    assert_eq!(qmp.execute("query-a", ()).unwrap(), 1);
+    assert_eq!(names(qmp.events()), ["BEFORE", "BETWEEN", "AFTER"]);
+    peer.write_all(reply(2, &json!(2)).as_bytes()).unwrap();
+    assert_eq!(qmp.execute("query-b", ()).unwrap(), 2);
+    assert_eq!(qmp.next_event(Duration::ZERO).unwrap(), None);
+}
+
+#[test]
+fn next_event_returns_what_comes_and_none_when_nothing_does() {
+    let (mut qmp, mut peer) = greeted(&event("RESET"));
+    let event = qmp.next_event(SHORT).unwrap().unwrap();
+    assert_eq!(
+        (event.name.as_str(), &event.data["a"]),
+        ("RESET", &json!(1))
+    );
+    let since = event
+        .timestamp
+        .time()
+        .unwrap()
+        .duration_since(std::time::UNIX_EPOCH);
+    assert_eq!(since.unwrap(), Duration::from_micros(1_000_005));
+    assert_eq!(within(SHORT * 10, || qmp.next_event(SHORT)).unwrap(), None);
+    peer.write_all(
+        b"{\"event\": \"STOP\", \"timestamp\": {\"seconds\": -1, \"microseconds\": -1}}",
+    )
+    .unwrap();
+    let event = qmp.next_event(Duration::ZERO).unwrap().unwrap();
+    assert_eq!((event.data.len(), event.timestamp.time()), (0, None));
+}
+
+#[test]
+fn replies_to_others_are_skipped() {
+    let (mut qmp, _peer) = greeted(
+        &("{\"return\": 7}{\"return\": 8, \"id\": \"1\"} {\"return\": 9, \"id\": 999}\n"
+            .to_owned()
+            + "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}, \"id\": -1}"
+            + &reply(1, &json!(null))),
+    );
+    assert_eq!(qmp.execute("query-a", ()).unwrap(), Value::Null);
+}
+
+#[test]
+fn an_error_without_an_id_answers_the_oldest_command() {
+    let (mut qmp, _peer) =
+        greeted("{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON token limit\"}}");
+    let first = qmp.send("query-a", ()).unwrap();
+    qmp.send("query-b", ()).unwrap();
+    let err = qmp.receive(first).unwrap_err();
+    assert_eq!(err.to_string(), "QEMU refused `query-a`: JSON token limit");
+}
+
+#[test]
+fn replies_may_be_taken_in_any_order() {
+    let (mut qmp, _peer) = greeted(&(reply(1, &json!(1)) + &reply(2, &json!(2))));
+    let first = qmp.send("query-a", ()).unwrap();
+    let second = qmp.send("query-b", ()).unwrap();
+    assert_eq!(qmp.receive(second).unwrap(), 2);
+    assert_eq!(qmp.receive(first).unwrap(), 1);
+}
+
+#[test]
+fn a_reply_that_comes_too_late_is_skipped_and_the_next_one_is_not() {
+    let (mut qmp, mut peer) = greeted("");
+    let err = qmp.execute_within("query-a", (), SHORT).unwrap_err();
+    assert_eq!(
+        err.to_string(),
+        "timed out after 60ms waiting for the reply to `query-a`"
+    );
+    peer.write_all((reply(1, &json!(1)) + &reply(2, &json!(2))).as_bytes())
+        .unwrap();
+    assert_eq!(qmp.execute("query-b", ()).unwrap(), 2);
+}
+
+#[test]
+fn a_refusal_is_not_a_broken_connection() {
+    let (mut qmp, _peer) = greeted(
+        &("{\"id\": 1, \"error\": {\"class\": \"CommandNotFound\", \"desc\": \"The command x has not been found\"}}\r\n"
+            .to_owned() + &reply(2, &json!({}))),
+    );
+    match qmp.execute("query-x", ()).unwrap_err() {
+        Error::Refused { command, class, .. } => {
+            assert_eq!(
+                (command.as_str(), class.as_str()),
+                ("query-x", "CommandNotFound")
+            );
+        }
+        err => panic!("{err}"),
+    }
+    qmp.execute("query-y", ()).unwrap();
+}
+
+#[test]
+fn a_refused_negotiation_says_so() {
+    let (mut qmp, _peer) =
+        scripted("{\"id\": 0, \"error\": {\"class\": \"CommandNotFound\", \"desc\": \"twice\"}}");
+    let err = qmp.execute("query-a", ()).unwrap_err();
+    assert_eq!(err.to_string(), "QEMU refused `qmp_capabilities`: twice");
+}
+
+#[test]
+fn a_reply_of_another_shape_is_unexpected() {
+    let (mut qmp, _peer) = greeted(&reply(1, &json!([])));
+    let err = qmp.query::<Status>("query-status").unwrap_err();
+    assert!(matches!(err, Error::Unexpected { .. }), "{err}");
+}
+
+const TRANSCRIPT: &str = "{\"event\": \"A\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}} \r\n\
+    {\n    \"return\": {\"text\": \"}{\\\"\\\\\", \"é\": [[], {}]},\n    \"id\": 1\n}\n\n\
+    {\"event\": \"B\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\
+    {\"return\": 2, \"id\": 2}\t";
+
+/// Lets the peer say `text` in pieces that end at `cuts`, the client looking after each.
+fn said_in_pieces(text: &[u8], mut cuts: Vec<usize>) {
+    let (mut qmp, mut peer) = scripted("");
+    let first = qmp.send("query-a", ()).unwrap();
+    let second = qmp.send("query-b", ()).unwrap();
+    let (mut from, mut answers) = (0, Vec::new());
+    cuts.sort_unstable();
+    cuts.push(text.len());
+    for cut in cuts {
+        peer.write_all(&text[from..cut]).unwrap();
+        from = cut;
+        let next = if answers.is_empty() { first } else { second };
+        if answers.len() < 2 {
+            answers.extend(qmp.try_receive(next).map(Result::unwrap));
+        }
+    }
+    if answers.len() < 2 {
+        answers.push(qmp.receive(second).unwrap());
+    }
+    assert_eq!(
+        answers,
+        [json!({ "text": "}{\"\\", "é": [[], {}] }), json!(2)]
+    );
+    assert_eq!(names(qmp.events()), ["A", "B"]);
+    assert_eq!(qmp.greeting().unwrap().version.qemu.to_string(), "7.2.22");
+}
+
+#[test]
+fn a_stream_cut_at_each_byte_means_the_same() {
+    let text = format!("{GREETING}{TRANSCRIPT}");
+    said_in_pieces(text.as_bytes(), (1..text.len()).collect());
+    for cut in 0..text.len() {
+        said_in_pieces(text.as_bytes(), vec![cut]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    #[test]
+    fn any_bytes_end_in_an_answer_or_an_error(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let (mut qmp, peer) = scripted([GREETING.as_bytes(), &noise].concat());
+        peer.shutdown(Half::Write).unwrap();
+        qmp.execute("query-a", ()).unwrap_err();
+        qmp.events().count();
+    }
+
+    #[test]
+    fn any_value_arrives_as_it_was_sent(text in ".*", number: i64, cut in 0..100_usize) {
+        let value = json!({ "text": text, "more": [number, { "x": text }] });
+        let text = GREETING.to_owned() + &reply(1, &value);
+        let (mut qmp, mut peer) = scripted(&text.as_bytes()[..cut]);
+        let id = qmp.send("query-a", ()).unwrap();
+        prop_assert!(qmp.try_receive(id).is_none());
+        peer.write_all(&text.as_bytes()[cut..]).unwrap();
+        prop_assert_eq!(qmp.receive(id).unwrap(), value);
+    }
+}
+
+// What goes wrong
+
+fn first_error(text: impl AsRef<[u8]>) -> Error {
+    let (mut qmp, _peer) = scripted([GREETING.as_bytes(), text.as_ref()].concat());
+    let err = within(Duration::from_secs(2), || qmp.execute("query-a", ())).unwrap_err();
+    let again = qmp.execute("query-a", ()).unwrap_err();
+    assert_eq!(err.to_string(), again.to_string(), "it stays broken");
+    err
+}
+
+#[test]
+fn what_is_not_qmp_is_said_at_once() {
+    let deep = "{\"return\":".to_owned() + &"[".repeat(5000) + &"]".repeat(5000) + "}";
+    let cases: [(&[u8], &str); 7] = [
+        (
+            b"QEMU 7.2.22 monitor - type 'help'\n(qemu) ",
+            "`QEMU 7.2.22 monitor",
+        ),
+        (b"[1]", "`[1]`"),
+        (b"{\"return\": \"\xff\xfe\", \"id\": 1}", "not UTF-8"),
+        (b"{\"return\": ]", "expected value"),
+        (b"{\"surprise\": 1}", "neither greeting, reply nor event"),
+        (b"{\"event\": \"X\"}", "without a timestamp"),
+        (deep.as_bytes(), "recursion limit"),
+    ];
+    for (text, part) in cases {
+        let err = first_error(text);
+        assert!(matches!(err, Error::Protocol(_)), "{err:?}");
+        assert!(err.to_string().contains(part), "{err}");
+    }
+}
+
+#[test]
+fn a_message_without_end_is_too_long() {
+    let (mut qmp, mut peer) = greeted("{\"return\": \"");
+    let talker = thread::spawn(move || {
+        let piece = vec![b'x'; 1 << 20];
+        // Until the client has had enough.
+        while peer.write_all(&piece).is_ok() {}
+    });
+    let err = qmp.execute_within("query-a", (), None).unwrap_err();
+    assert!(matches!(err, Error::TooLong), "{err:?}");
+    assert_eq!(err.to_string(), "a message is longer than 64 MiB");
+    drop(qmp);
+    talker.join().unwrap();
+}
+
+#[test]
+fn a_reply_of_megabytes_arrives() {
+    let (mut qmp, mut peer) = greeted("");
+    let text = "x".repeat(8 << 20);
+    let line = reply(1, &json!(text));
+    let talker = thread::spawn(move || peer.write_all(line.as_bytes()).unwrap());
+    assert_eq!(qmp.execute("query-a", ()).unwrap(), text);
+    talker.join().unwrap();
+}
+
+#[test]
+fn silence_and_dripping_end_at_the_deadline() {
+    let (mut qmp, mut peer) = greeted("{\"return\": \"");
+    let talker = thread::spawn(move || {
+        while peer.write_all(b"x").is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let limit = Duration::from_millis(100);
+    for _ in 0..2 {
+        let err = within(limit * 5, || qmp.execute_within("query-a", (), limit)).unwrap_err();
+        assert!(
+            matches!(&err, Error::Timeout { awaited: Awaited::Reply(command), .. } if command == "query-a"),
+            "{err:?}"
+        );
+    }
+    drop(qmp);
+    talker.join().unwrap();
+}
+
+#[test]
+fn a_flood_of_events_does_not_move_the_deadline() {
+    let (mut qmp, mut peer) = greeted("");
+    let talker = thread::spawn(move || {
+        let flood = event("NOISE").repeat(100);
+        while peer.write_all(flood.as_bytes()).is_ok() {}
+    });
+    let err = within(Duration::from_secs(2), || {
+        qmp.execute_within("query-a", (), Duration::from_millis(100))
+    });
+    assert!(matches!(err, Err(Error::Timeout { .. })), "{err:?}");
+    drop(qmp);
+    talker.join().unwrap();
+}
+
+#[test]
+fn a_connection_that_ends_is_closed_wherever_it_ends() {
+    for text in [
+        "",
+        "{\"QMP\"",
+        GREETING,
+        &format!("{GREETING}{{\"return\": {{"),
+    ] {
+        let (mut qmp, peer) = scripted(text);
+        drop(peer);
+        for _ in 0..2 {
+            let err = qmp.execute("query-a", ()).unwrap_err();
+            assert!(matches!(err, Error::Closed { .. }), "{text}: {err:?}");
+        }
+    }
+}
+
+#[test]
+fn a_reset_connection_is_closed_but_its_last_words_are_heard() {
+    let (mut qmp, peer) = greeted(&(event("SHUTDOWN") + &reply(1, &json!({}))));
+    let quit = qmp.send("query-a", ()).unwrap();
+    // With the commands unread, this resets the connection.
+    drop(peer);
+    qmp.receive(quit).unwrap();
+    assert_eq!(names(qmp.events()), ["SHUTDOWN"]);
+    let err = qmp.next_event(None).unwrap_err();
+    assert_eq!(
+        err.to_string(),
+        "QEMU ended or closed the connection before an event"
+    );
+}
+
+#[test]
+fn arguments_that_are_no_json_are_not_sent() {
+    let (mut qmp, mut peer) = greeted(&reply(1, &json!({})));
+    let pairs = std::collections::HashMap::from([((1, 2), 3)]);
+    let err = qmp.execute("query-a", pairs).unwrap_err();
+    assert!(matches!(err, Error::Arguments { .. }), "{err:?}");
+    qmp.execute("query-b", ()).unwrap();
+    assert!(!heard(&mut peer).contains("query-a"));
+}
+
+// Words
+
+#[test]
+fn run_states_are_qemus_words_and_unknown_ones_are_kept() {
+    // qapi/run-state.json of QEMU 7.2.
+    let words = "debug inmigrate internal-error io-error paused postmigrate prelaunch \
+        finish-migrate restore-vm running save-vm shutdown suspended watchdog guest-panicked colo";
+    for word in words.split_whitespace().chain(["quite-new"]) {
+        let state: RunState = serde_json::from_value(json!(word)).unwrap();
+        assert_eq!(state.as_str(), word);
+        assert_eq!(serde_json::to_value(&state).unwrap(), word);
+        assert_eq!(matches!(state, RunState::Other(_)), word == "quite-new");
+    }
+    assert_eq!(format!("{:>8}", RunState::Running), " running");
+}
+
+// Sockets and locks
+
+#[test]
+fn a_socket_with_a_long_path_is_connected() {
+    let directory = TempDir::new().unwrap();
+    let deep = directory.path().join("d".repeat(90)).join("e".repeat(90));
+    fs::create_dir_all(&deep).unwrap();
+    let near = directory.path().join("s");
+    let listener = UnixListener::bind(&near).unwrap();
+    let socket = deep.join("qmp.sock");
+    fs::rename(&near, &socket).unwrap();
+
+    let mut qmp = Client::connect(&socket, SHORT).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.write_all((GREETING.to_owned() + &reply(1, &json!(1))).as_bytes())
+        .unwrap();
+    assert_eq!(qmp.execute("query-a", ()).unwrap(), 1);
+
+    drop(listener);
+    assert_eq!(connect_error(&socket), ErrorKind::ConnectionRefused);
+    assert_eq!(connect_error(&deep.join("gone.sock")), ErrorKind::NotFound);
+}
+
+fn connect_error(socket: &Path) -> ErrorKind {
+    match Client::connect(socket, SHORT).unwrap_err() {
+        Error::Connect { path, source } => {
+            assert_eq!(path, socket);
+            source.kind()
+        }
+        err => panic!("{err:?}"),
+    }
+}
+
+#[test]
+fn a_full_queue_is_waited_for_until_the_deadline() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("qmp.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _queued = UnixStream::connect(&socket).unwrap();
+
+    let err = within(SHORT * 10, || Client::connect(&socket, SHORT)).unwrap_err();
+    assert!(
+        matches!(&err, Error::Timeout { awaited: Awaited::Connection(path), .. } if *path == socket),
+        "{err:?}"
+    );
+    fs::write(directory.path().join("qmp.lock"), "").unwrap();
+    let answers = within(SHORT * 10, || {
+        ask_all(std::slice::from_ref(&socket), "query-a", SHORT)
+    });
+    assert!(
+        matches!(answers[0], Err(Error::Timeout { .. })),
+        "{answers:?}"
+    );
+
+    let server = thread::spawn(move || {
+        thread::sleep(SHORT);
+        [listener.accept().unwrap(), listener.accept().unwrap()]
+    });
+    Client::connect(&socket, None).unwrap();
+    server.join().unwrap();
+}
+
+#[test]
+fn a_busy_monitor_names_its_holder_and_is_free_afterwards() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("qmp.sock");
+    let lock = lock_path(&socket);
+    assert_eq!(lock, directory.path().join("qmp.lock"));
+    let _listener = UnixListener::bind(&socket).unwrap();
+    fs::write(
+        &lock,
+        "4711 something very long that was killed while it held the lock",
+    )
+    .unwrap();
+
+    let first = Monitor::open(&socket, &lock, SHORT).unwrap();
+    let program = std::env::args().next().unwrap();
+    let program = Path::new(&program).file_name().unwrap().to_str().unwrap();
+    for limit in [SHORT, Duration::ZERO] {
+        match within(SHORT * 10, || Monitor::open(&socket, &lock, limit)).unwrap_err() {
+            Error::Busy {
+                holder: Some(Holder { pid, command }),
+                ..
+            } => {
+                assert_eq!(pid, std::process::id());
+                assert!(command.starts_with(program), "{command}");
+            }
+            err => panic!("{err:?}"),
+        }
+    }
+    let answers = ask_all(std::slice::from_ref(&socket), "query-status", SHORT);
+    let text = answers[0].as_ref().unwrap_err().to_string();
+    assert!(
+        text.contains(&format!("is busy: process {} (`", std::process::id())),
+        "{text}"
+    );
+
+    let waiter = thread::spawn({
+        let (socket, lock) = (socket.clone(), lock.clone());
+        move || Monitor::open(&socket, &lock, None).map(drop)
+    });
+    thread::sleep(SHORT / 2);
+    drop(first);
+    waiter.join().unwrap().unwrap();
+    assert_eq!(fs::read_to_string(&lock).unwrap(), "");
+}
+
+#[test]
+fn a_lock_file_is_private_and_made_only_beside_a_socket() {
+    let directory = TempDir::new().unwrap();
+    let missing = directory.path().join("web/qmp.sock");
+    let open = |socket: &Path| Monitor::open(socket, &lock_path(socket), SHORT);
+    for socket in [&missing, &directory.path().join("qmp.sock")] {
+        match open(socket).unwrap_err() {
+            Error::Connect { source, .. } => assert_eq!(source.kind(), ErrorKind::NotFound),
+            err => panic!("{err:?}"),
+        }
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+
+    let socket = directory.path().join("qmp.sock");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    open(&socket).unwrap();
+    let mode = fs::metadata(lock_path(&socket))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+// The guest agent
+
+/// The id in the next `guest-sync-delimited` that the agent hears.
+fn sync_id(peer: &mut UnixStream) -> u64 {
+    let mut heard = Vec::new();
+    let mut byte = [0];
+    while heard.last() != Some(&b'\n') {
+        peer.read_exact(&mut byte).unwrap();
+        heard.push(byte[0]);
+    }
+    assert_eq!(heard[0], 0xff);
+    let line: Value = serde_json::from_slice(&heard[1..]).unwrap();
+    assert_eq!(line["execute"], "guest-sync-delimited");
+    line["arguments"]["id"].as_u64().unwrap()
+}
+
+#[test]
+fn the_agents_old_words_are_skipped() {
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    let agent = thread::spawn(move || {
+        peer.write_all(b"half\": 1}\n\xff{\"return\": 12}\n{\"return\": {\"old\": 1}}\n")
+            .unwrap();
+        let id = sync_id(&mut peer);
+        peer.write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"parse\"}}\n")
+            .unwrap();
+        writeln!(peer, "{{\"return\": 1}}").unwrap();
+        peer.write_all(b"\xff").unwrap();
+        writeln!(peer, "{{\"return\": {id}}}\n{{\"return\": {{}}}}").unwrap();
+        let info = json!({ "version": "7.2.22", "supported_commands":
+            [{ "name": "guest-ping", "enabled": true, "success-response": true }] });
+        writeln!(peer, "{}", json!({ "return": info })).unwrap();
+        peer
+    });
+    let mut agent_client = Agent::new(ours);
+    agent_client.ping().unwrap();
+    let info = agent_client.info().unwrap();
+    assert_eq!(info.version, "7.2.22");
+    assert_eq!(info.supported_commands[0].name, "guest-ping");
+    drop(agent.join().unwrap());
+    let err = agent_client.ping().unwrap_err();
+    assert!(matches!(err, Error::Closed { .. }), "{err:?}");
+}
+
+#[test]
+fn a_guest_without_an_agent_is_a_timeout_and_may_get_one_later() {
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    let mut agent = Agent::new(ours);
+    agent.set_timeout(SHORT);
+    let err = within(SHORT * 10, || agent.ping()).unwrap_err();
+    assert!(matches!(err, Error::Timeout { .. }), "{err:?}");
+    let late = thread::spawn(move || {
+        for _ in 0..2 {
+            let id = sync_id(&mut peer);
+            peer.write_all(b"\xff").unwrap();
+            writeln!(peer, "{{\"return\": {id}}}").unwrap();
+        }
+        writeln!(peer, "{{\"return\": {{}}}}").unwrap();
+        peer
+    });
+    agent.set_timeout(Duration::from_secs(5));
+    agent.ping().unwrap();
+    late.join().unwrap();
+}
+
+#[test]
+fn shutting_down_takes_silence_for_consent_and_hears_a_refusal() {
+    let refusal = "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"disabled\"}}\n";
+    for (answer, allowed) in [("", true), (refusal, false)] {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let guest = thread::spawn(move || {
+            let id = sync_id(&mut peer);
+            peer.write_all(b"\xff").unwrap();
+            write!(peer, "{{\"return\": {id}}}\n{answer}").unwrap();
+            let mut heard = String::new();
+            peer.read_to_string(&mut heard).unwrap();
+            heard
+        });
+        let mut agent = Agent::new(ours);
+        let result = agent.shutdown(Shutdown::Powerdown, SHORT);
+        assert_eq!(result.is_ok(), allowed, "{result:?}");
+        drop(agent);
+        assert_eq!(
+            guest.join().unwrap(),
+            "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"powerdown\"}}\n"
+        );
+    }
+}
+
+// A real QEMU
+
+#[test]
+fn quit_sends_shutdown_around_its_reply_and_then_closes() {
+    let mut vm = Prelaunch::start();
+    let mut qmp = vm.connect();
+    let status = qmp.status().unwrap();
+    assert_eq!(
+        (status.running, status.run_state),
+        (false, RunState::Prelaunch)
+    );
+
+    qmp.execute("quit", ()).unwrap();
+
+    let event = qmp.next_event(Duration::from_secs(5)).unwrap().unwrap();
+    assert_eq!(event.name, "SHUTDOWN");
+    assert_eq!(event.data["reason"], "host-qmp-quit");
+    let err = qmp.next_event(Duration::from_secs(5)).unwrap_err();
+    assert!(matches!(err, Error::Closed { .. }), "{err:?}");
+    assert!(vm.qemu.wait().unwrap().success());
+}
+
+#[test]
+fn an_action_is_the_first_command_as_well() {
+    let mut vm = Prelaunch::start();
+    let mut qmp = vm.connect();
+    qmp.execute("quit", ()).unwrap();
+    assert!(vm.qemu.wait().unwrap().success());
+    assert_eq!(connect_error(&vm.socket), ErrorKind::NotFound);
+}
+
+#[test]
+fn qemu_refuses_what_it_does_not_know_and_goes_on() {
+    let vm = Prelaunch::start();
+    let mut qmp = vm.connect();
+    let err = qmp.execute("query-statsu", ()).unwrap_err();
+    assert_eq!(
+        err.to_string(),
+        "QEMU refused `query-statsu`: The command query-statsu has not been found"
+    );
+    let err = qmp.execute("qom-get", json!([1])).unwrap_err();
+    assert!(matches!(err, Error::Refused { .. }), "{err:?}");
+    let schema: Vec<Value> = qmp.query("query-qmp-schema").unwrap();
+    assert!(schema.len() > 500, "{}", schema.len());
+    let ids: Vec<Id> = (0..20)
+        .map(|_| qmp.send("query-version", ()).unwrap())
+        .collect();
+    for id in ids.into_iter().rev() {
+        assert!(qmp.receive(id).unwrap()["qemu"]["major"].is_u64());
+    }
+    assert!(qmp.greeting().unwrap().version.qemu.major >= 7);
+}
+
+#[test]
+fn a_second_client_hears_nothing_until_the_first_has_left() {
+    let vm = Prelaunch::start();
+    let mut first = vm.connect();
+    first.status().unwrap();
+    let mut second = vm.connect();
+    second.set_timeout(SHORT);
+    let err = within(SHORT * 10, || second.status()).unwrap_err();
+    assert!(
+        matches!(
+            err,
+            Error::Timeout {
+                awaited: Awaited::Greeting,
+                ..
+            }
+        ),
+        "{err:?}"
+    );
+    drop(first);
+    second.set_timeout(DEFAULT_TIMEOUT);
+    second.status().unwrap();
+}
+
+#[test]
+fn a_monitor_is_used_in_turn_by_many() {
+    let vm = Prelaunch::start();
+    let lock = lock_path(&vm.socket);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    let mut qmp =
+                        Monitor::open(&vm.socket, &lock, Duration::from_secs(20)).unwrap();
+                    assert_eq!(qmp.status().unwrap().run_state, RunState::Prelaunch);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn one_stuck_monitor_costs_the_others_nothing() {
+    let vms = [Prelaunch::start(), Prelaunch::start(), Prelaunch::start()];
+    let directory = TempDir::new().unwrap();
+    let [stuck, dead, none] =
+        ["stuck", "dead", "none"].map(|name| directory.path().join(name).with_extension("sock"));
+    let _listener = UnixListener::bind(&stuck).unwrap();
+    drop(UnixListener::bind(&dead).unwrap());
+    let mut sockets: Vec<PathBuf> = vms.iter().map(|vm| vm.socket.clone()).collect();
+    sockets.splice(1..1, [stuck, dead, none]);
+
+    let limit = Duration::from_secs(2);
+    let answers = within(limit * 2, || ask_all(&sockets, "query-status", limit));
+
+    let words: Vec<String> = answers
+        .iter()
+        .map(|answer| match answer {
+            Ok(status) => status["status"].as_str().unwrap().to_owned(),
+            Err(Error::Connect { source, .. }) => source.kind().to_string(),
+            Err(Error::Timeout { awaited, .. }) => awaited.to_string(),
+            Err(err) => panic!("{err:?}"),
+        })
+        .collect();
+    let expected = [
+        "prelaunch",
+        "the greeting",
+        "connection refused",
+        "entity not found",
+    ];
+    assert_eq!(words[..4], expected);
+    assert_eq!(words[4..], ["prelaunch", "prelaunch"]);
+
+    // An action waits for the greeting here as well.
+    for answer in ask_all(&sockets[4..], "cont", limit) {
+        answer.unwrap();
+    }
+    assert!(ask_all(&[], "query-status", None).is_empty());
+}

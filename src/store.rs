@@ -1,0 +1,351 @@
+//! Definitions, in SQLite. What a VM *is*; never what it is doing.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use crate::paths::create_private_dir;
+use crate::vm::VmName;
+
+/// Schema changes, oldest first. `user_version` counts the ones applied.
+///
+/// Only ever append: an entry that shipped is never edited, moved or removed.
+const MIGRATIONS: &[&str] = &[
+    // `memory` (bytes) and `cpus` repeat what the definition says, written with it, so
+    // that a list of a thousand VMs parses no definition; NULL where it says nothing.
+    "CREATE TABLE vm (
+        name       TEXT PRIMARY KEY,
+        uuid       TEXT NOT NULL UNIQUE,
+        definition TEXT NOT NULL,
+        memory     INTEGER,
+        cpus       INTEGER,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    -- Disks that maqet made: the only ones it may ever delete.
+    CREATE TABLE made_disk (
+        path TEXT PRIMARY KEY,
+        vm   TEXT NOT NULL REFERENCES vm (name) ON DELETE CASCADE ON UPDATE CASCADE
+    ) STRICT;",
+];
+
+/// How long to wait for another process that writes.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// What can go wrong with the database.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database file or its directory.
+    #[error("cannot open {}", .path.display())]
+    Open {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A newer maqet wrote it.
+    #[error("{} was made by a newer maqet (schema {found}, this one knows {known})", .path.display())]
+    TooNew {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// The newest known here.
+        known: u32,
+    },
+    /// The name is taken.
+    #[error("there is a VM `{0}` already")]
+    Exists(VmName),
+    /// SQLite failed.
+    #[error("the database failed")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// One VM as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its name.
+    pub name: VmName,
+    /// Its SMBIOS UUID, from which its MAC addresses derive too.
+    pub uuid: String,
+    /// The definition: TOML with absolute paths.
+    pub definition: String,
+    /// Guest memory in bytes, if the definition says.
+    pub memory: Option<u64>,
+    /// vCPUs, if the definition says.
+    pub cpus: Option<u32>,
+}
+
+/// One VM in a list.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Its name.
+    pub name: VmName,
+    /// Guest memory in bytes, if the definition says.
+    pub memory: Option<u64>,
+    /// vCPUs, if the definition says.
+    pub cpus: Option<u32>,
+}
+
+/// The open database.
+pub struct Store {
+    db: Connection,
+}
+
+impl Store {
+    /// Opens the database, and makes or upgrades it where need be.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let open = |source: Box<dyn std::error::Error + Send + Sync>| Error::Open {
+            path: path.to_owned(),
+            source,
+        };
+        if let Some(dir) = path.parent()
+            && !dir.is_dir()
+        {
+            create_private_dir(dir).map_err(|error| open(error.into()))?;
+        }
+        let db = Connection::open(path).map_err(|error| open(error.into()))?;
+        let mut store = Self { db };
+        store.prepare(path).map_err(|error| match error {
+            Error::Sqlite(source) => open(source.into()),
+            other => other,
+        })?;
+        Ok(store)
+    }
+
+    /// Opens the database to read it; `None` where there is none yet.
+    pub fn open_existing(path: &Path) -> Result<Option<Self>, Error> {
+        if path.try_exists().unwrap_or(true) {
+            Self::open(path).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn prepare(&mut self, path: &Path) -> Result<(), Error> {
+        self.db.busy_timeout(BUSY)?;
+        self.db.pragma_update(None, "foreign_keys", true)?;
+        let known = MIGRATIONS.len() as u32;
+        let applied = self.schema()?;
+        if applied > known {
+            return Err(Error::TooNew {
+                path: path.to_owned(),
+                found: applied,
+                known,
+            });
+        }
+        if applied == known {
+            return Ok(());
+        }
+        if applied == 0 {
+            self.db.pragma_update(None, "journal_mode", "wal")?;
+        } else {
+            back_up(&self.db, path, applied)?;
+        }
+        let tx = self
+            .db
+            .transaction_with_behavior(TransactionBehavior::Exclusive)?;
+        // Another process may have been quicker.
+        let applied: u32 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        for sql in MIGRATIONS.iter().skip(applied as usize) {
+            tx.execute_batch(sql)?;
+        }
+        tx.pragma_update(None, "user_version", known.max(applied))?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    fn schema(&self) -> Result<u32, Error> {
+        Ok(self
+            .db
+            .pragma_query_value(None, "user_version", |row| row.get(0))?)
+    }
+
+    /// Adds a VM, with the disks that were made for it.
+    pub fn insert(&mut self, row: &Row, made_disks: &[PathBuf]) -> Result<(), Error> {
+        let tx = self
+            .db
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let created_at = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let added = tx.execute(
+            "INSERT INTO vm (name, uuid, definition, memory, cpus, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO NOTHING",
+            params![
+                row.name.as_str(),
+                row.uuid,
+                row.definition,
+                row.memory.map(|bytes| bytes as i64),
+                row.cpus,
+                created_at as i64
+            ],
+        )?;
+        if added == 0 {
+            return Err(Error::Exists(row.name.clone()));
+        }
+        for disk in made_disks {
+            tx.execute(
+                "INSERT INTO made_disk (path, vm) VALUES (?1, ?2)
+                 ON CONFLICT (path) DO UPDATE SET vm = excluded.vm",
+                params![disk.to_string_lossy(), row.name.as_str()],
+            )?;
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// One VM.
+    pub fn get(&self, name: &VmName) -> Result<Option<Row>, Error> {
+        Ok(self
+            .db
+            .prepare_cached("SELECT uuid, definition, memory, cpus FROM vm WHERE name = ?1")?
+            .query_row([name.as_str()], |row| {
+                Ok(Row {
+                    name: name.clone(),
+                    uuid: row.get(0)?,
+                    definition: row.get(1)?,
+                    memory: row.get::<_, Option<i64>>(2)?.map(|bytes| bytes as u64),
+                    cpus: row.get(3)?,
+                })
+            })
+            .optional()?)
+    }
+
+    /// All VMs, by name.
+    pub fn list(&self) -> Result<Vec<Summary>, Error> {
+        let mut statement = self
+            .db
+            .prepare("SELECT name, memory, cpus FROM vm ORDER BY name")?;
+        let rows = statement.query_map([], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, Option<i64>>(1)?,
+                row.get(2)?,
+            ))
+        })?;
+        let mut all = Vec::new();
+        for row in rows {
+            let (name, memory, cpus) = row?;
+            // Every name went in as a `VmName`.
+            if let Ok(name) = name.parse() {
+                all.push(Summary {
+                    name,
+                    memory: memory.map(|bytes| bytes as u64),
+                    cpus,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The disks that maqet made for a VM.
+    pub fn made_disks(&self, name: &VmName) -> Result<Vec<PathBuf>, Error> {
+        let mut statement = self
+            .db
+            .prepare("SELECT path FROM made_disk WHERE vm = ?1 ORDER BY path")?;
+        let paths = statement.query_map([name.as_str()], |row| row.get::<_, String>(0))?;
+        paths.map(|path| Ok(path?.into())).collect()
+    }
+
+    /// Forgets a VM. Whether it was there.
+    pub fn remove(&mut self, name: &VmName) -> Result<bool, Error> {
+        Ok(self
+            .db
+            .execute("DELETE FROM vm WHERE name = ?1", [name.as_str()])?
+            > 0)
+    }
+}
+
+/// Copies the database beside itself before its schema changes.
+fn back_up(db: &Connection, path: &Path, schema: u32) -> Result<(), Error> {
+    let mut copy = path.as_os_str().to_owned();
+    copy.push(format!(".schema-{schema}"));
+    let copy = PathBuf::from(copy);
+    if !copy.exists() {
+        db.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str) -> Row {
+        Row {
+            name: name.parse().unwrap(),
+            uuid: format!("uuid of {name}"),
+            definition: "memory = \"1G\"\n".to_owned(),
+            memory: Some(1 << 30),
+            cpus: None,
+        }
+    }
+
+    #[test]
+    fn a_name_is_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("a/maqet.db")).unwrap();
+        store.insert(&row("web"), &["/a/disk".into()]).unwrap();
+        assert!(matches!(
+            store.insert(&row("web"), &[]),
+            Err(Error::Exists(_))
+        ));
+        assert_eq!(
+            store.get(&"web".parse().unwrap()).unwrap(),
+            Some(row("web"))
+        );
+        assert_eq!(store.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_vm_takes_its_disk_records_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("maqet.db")).unwrap();
+        let web = "web".parse().unwrap();
+        store.insert(&row("web"), &["/a/disk".into()]).unwrap();
+        assert_eq!(store.made_disks(&web).unwrap(), [PathBuf::from("/a/disk")]);
+        assert!(store.remove(&web).unwrap());
+        assert!(!store.remove(&web).unwrap());
+        assert!(store.made_disks(&web).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("maqet.db");
+        drop(Store::open(&path).unwrap());
+        let db = Connection::open(&path).unwrap();
+        db.pragma_update(None, "user_version", 99).unwrap();
+        drop(db);
+        match Store::open(&path) {
+            Err(Error::TooNew { found: 99, .. }) => {}
+            other => panic!("{:?}", other.err()),
+        }
+    }
+
+    #[test]
+    fn opening_at_once_makes_one_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("maqet.db");
+        std::thread::scope(|scope| {
+            for i in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let mut store = Store::open(path).unwrap();
+                    store.insert(&row(&format!("vm{i}")), &[]).unwrap();
+                });
+            }
+        });
+        assert_eq!(Store::open(&path).unwrap().list().unwrap().len(), 8);
+    }
+
+    #[test]
+    fn reading_makes_no_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("maqet.db");
+        assert!(Store::open_existing(&path).unwrap().is_none());
+        assert!(!path.exists());
+    }
+}

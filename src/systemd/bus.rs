@@ -1,0 +1,250 @@
+//! A connection to a service manager.
+
+use std::collections::HashMap;
+use std::env;
+use std::future::poll_fn;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+
+use futures_core::Stream;
+use zbus::message::Type;
+use zbus::{Connection, DynamicType, Message, MessageStream, OwnedObjectPath, connection, fdo};
+
+use super::error::Error;
+use super::unit::object_path;
+
+/// Which service manager runs the VMs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The caller's own, `systemctl --user`, with its runtime directory
+    /// (`$XDG_RUNTIME_DIR`, usually `/run/user/UID`).
+    User(PathBuf),
+    /// PID 1.
+    System,
+}
+
+impl Scope {
+    fn manager(&self) -> &'static str {
+        match self {
+            Self::User(_) => "user manager",
+            Self::System => "system manager",
+        }
+    }
+
+    fn missing(&self, source: zbus::Error) -> Error {
+        Error::NoManager {
+            manager: self.manager(),
+            socket: self.socket(),
+            source,
+        }
+    }
+
+    /// The bus that the manager is on.
+    ///
+    /// Not the manager's private socket, which systemctl(1) uses: its messages
+    /// name a sender that zbus takes for no bus name, and refuses.
+    fn socket(&self) -> PathBuf {
+        match self {
+            Self::User(runtime) => runtime.join("bus"),
+            Self::System => Path::new("/run/dbus/system_bus_socket").to_owned(),
+        }
+    }
+
+    async fn connect(&self) -> zbus::Result<Connection> {
+        // By descriptor and not by address: the path needs no escaping then.
+        let builder = match UnixStream::connect(self.socket()) {
+            Ok(stream) => connection::Builder::unix_stream(stream),
+            Err(error) => match self {
+                // A bus elsewhere, as in a container that was given its host's.
+                Self::User(_) if env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some() => {
+                    connection::Builder::session()
+                }
+                _ => return Err(error.into()),
+            },
+        };
+        builder.max_queued(QUEUE).build().await
+    }
+
+    /// What journalctl(1) needs to look at this manager's units.
+    pub(super) fn journal_args(&self) -> &'static [&'static str] {
+        match self {
+            Self::User(_) => &["--user"],
+            Self::System => &["--system"],
+        }
+    }
+}
+
+const DESTINATION: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
+pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
+
+/// A call of one of the manager's methods.
+pub(super) fn manager_call<B>(member: &str, body: &B) -> Result<Message, Error>
+where
+    B: serde::Serialize + DynamicType,
+{
+    Message::method_call(MANAGER_PATH, member)
+        .destination(DESTINATION)
+        .interface(MANAGER)
+        .build(body)
+        .map_err(Error::Bus)
+}
+
+/// A question for one property of a unit.
+pub(super) fn property_call(unit: &str, interface: &str, property: &str) -> Result<Message, Error> {
+    Message::method_call(object_path(unit), "Get")
+        .destination(DESTINATION)
+        .interface("org.freedesktop.DBus.Properties")
+        .build(&(interface, property))
+        .map_err(Error::Bus)
+}
+
+/// Messages that may wait to be read. Only a bound: a full queue stops the reader, nothing is lost.
+const QUEUE: NonZeroUsize = NonZeroUsize::new(256).expect("is not zero");
+
+/// One connection, its replies and its JobRemoved signals, read in order by one task.
+pub(super) struct Bus {
+    scope: Scope,
+    connection: Connection,
+    messages: MessageStream,
+    /// Jobs that ended and that no one has asked for yet: the result by job.
+    ended: HashMap<OwnedObjectPath, String>,
+    replies: HashMap<NonZeroU32, Message>,
+}
+
+impl Bus {
+    /// Connects to the bus that the manager of `scope` is on.
+    pub async fn connect(scope: &Scope) -> Result<Self, Error> {
+        let connection = scope
+            .connect()
+            .await
+            .map_err(|source| scope.missing(source))?;
+        Ok(Self {
+            scope: scope.clone(),
+            messages: MessageStream::from(&connection),
+            connection,
+            ended: HashMap::new(),
+            replies: HashMap::new(),
+        })
+    }
+
+    /// Asks to be told of every job's end, from the next call on.
+    ///
+    /// Nothing is waited for: the bus and the manager each take one caller's
+    /// messages in their order, so this is in force when the next call is looked at.
+    pub async fn watch_jobs(&mut self) -> Result<(), Error> {
+        let rule = "type='signal',sender='org.freedesktop.systemd1',\
+                    interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
+        let add_match = Message::method_call("/org/freedesktop/DBus", "AddMatch")
+            .destination("org.freedesktop.DBus")
+            .interface("org.freedesktop.DBus")
+            .build(&(rule,))
+            .map_err(Error::Bus)?;
+        self.send(&[add_match, manager_call("Subscribe", &())?])
+            .await?;
+        Ok(())
+    }
+
+    /// Sends a call and returns its reply, or the error that the manager answered with.
+    pub async fn call(&mut self, call: Message) -> Result<zbus::Result<Message>, Error> {
+        let serial = self.send(&[call]).await?[0];
+        self.reply(serial).await
+    }
+
+    /// Sends calls in one go; their replies are read with [`Bus::reply`].
+    pub async fn send(&mut self, calls: &[Message]) -> Result<Vec<NonZeroU32>, Error> {
+        self.connection.send_all(calls).await.map_err(Error::Bus)?;
+        Ok(calls
+            .iter()
+            .map(|call| call.primary_header().serial_num())
+            .collect())
+    }
+
+    /// Reads until the reply to `serial` is there.
+    pub async fn reply(&mut self, serial: NonZeroU32) -> Result<zbus::Result<Message>, Error> {
+        loop {
+            if let Some(message) = self.replies.remove(&serial) {
+                if message.message_type() != Type::Error {
+                    return Ok(Ok(message));
+                }
+                return match zbus::Error::from(message) {
+                    // The bus answers for a manager that is not there.
+                    zbus::Error::FDO(error)
+                        if matches!(
+                            *error,
+                            fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_)
+                        ) =>
+                    {
+                        Err(self.scope.missing(zbus::Error::FDO(error)))
+                    }
+                    error => Ok(Err(error)),
+                };
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Reads until `job` has ended, and returns its result.
+    pub async fn job_result(&mut self, job: &OwnedObjectPath) -> Result<String, Error> {
+        loop {
+            if let Some(result) = self.ended.remove(job) {
+                return Ok(result);
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Reads until one of the jobs that `wanted` names has ended.
+    pub async fn any_job(
+        &mut self,
+        wanted: impl Fn(&OwnedObjectPath) -> bool,
+    ) -> Result<(OwnedObjectPath, String), Error> {
+        loop {
+            if let Some(job) = self.ended.keys().find(|job| wanted(job)).cloned() {
+                let result = self.ended.remove(&job).expect("was just found");
+                return Ok((job, result));
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Reads until a job of `unit` has ended that had not when this was called.
+    pub async fn next_job_of(&mut self, unit: &str) -> Result<(), Error> {
+        while self.read().await?.is_none_or(|of| of != unit) {}
+        Ok(())
+    }
+
+    /// Reads one message and files it; names the unit if a job of it has ended.
+    async fn read(&mut self) -> Result<Option<String>, Error> {
+        let message = poll_fn(|cx| Pin::new(&mut self.messages).poll_next(cx))
+            .await
+            .unwrap_or_else(
+                || Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()),
+            )
+            .map_err(Error::Bus)?;
+        let header = message.header();
+        match message.message_type() {
+            Type::MethodReturn | Type::Error => {
+                if let Some(serial) = header.reply_serial() {
+                    self.replies.insert(serial, message.clone());
+                }
+                Ok(None)
+            }
+            Type::Signal
+                if header
+                    .member()
+                    .is_some_and(|member| *member == "JobRemoved") =>
+            {
+                let (_id, job, unit, result): (u32, OwnedObjectPath, String, String) =
+                    message.body().deserialize().map_err(Error::Bus)?;
+                self.ended.insert(job, result);
+                Ok(Some(unit))
+            }
+            _ => Ok(None),
+        }
+    }
+}

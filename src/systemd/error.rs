@@ -1,0 +1,44 @@
+use std::path::PathBuf;
+
+/// What can go wrong between maqet and the service manager.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no manager to talk to: no user manager runs, or not for us.
+    #[error("no systemd {manager} answers at {}", .socket.display())]
+    NoManager {
+        /// `user manager` or `system manager`.
+        manager: &'static str,
+        /// The socket that was tried.
+        socket: PathBuf,
+        /// Why connecting failed.
+        #[source]
+        source: zbus::Error,
+    },
+    /// The manager answered a request with an error.
+    #[error("systemd refused to {action} {unit}")]
+    Refused {
+        /// What was asked, as a verb.
+        action: &'static str,
+        /// The unit it was asked for.
+        unit: String,
+        /// systemd's own words.
+        #[source]
+        source: zbus::Error,
+    },
+    /// A job ended with a result other than `done`.
+    #[error("the job to {action} {unit} ended as `{result}`")]
+    Job {
+        /// What was asked, as a verb.
+        action: &'static str,
+        /// The unit it was asked for.
+        unit: String,
+        /// systemd's word: `failed`, `canceled`, `timeout`, `dependency`, `skipped`.
+        result: String,
+    },
+    /// The connection broke, or a reply made no sense.
+    #[error("the connection to systemd failed")]
+    Bus(#[source] zbus::Error),
+    /// `journalctl` could not be run, or failed.
+    #[error("cannot read the journal: {0}")]
+    Journal(String),
+}

@@ -1,0 +1,208 @@
+//! The journal, through journalctl(1).
+//!
+//! The journal's files have no stable format but what its own programs read, so
+//! they are asked; one entry is one line of JSON (systemd.journal-fields(7)).
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::bus::Scope;
+use super::error::Error;
+
+/// One entry.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// When it was written.
+    pub time: SystemTime,
+    /// The program's name for itself, or the process's: `maqet-web`, `systemd`.
+    pub identifier: String,
+    /// The process that wrote it.
+    pub pid: Option<u32>,
+    /// The text; bytes that are not UTF-8 are replaced.
+    pub message: String,
+    /// Which run of the unit it belongs to: 32 hexadecimal digits.
+    pub invocation_id: Option<String>,
+}
+
+impl Entry {
+    /// Whether this is QEMU's side of the event log: a greeting, a reply or an event,
+    /// one line of JSON each.
+    pub fn is_monitor_traffic(&self) -> bool {
+        [
+            "{\"timestamp\": {",
+            "{\"return\": ",
+            "{\"QMP\": {",
+            "{\"error\": {",
+        ]
+        .iter()
+        .any(|start| self.message.starts_with(start))
+    }
+}
+
+/// Which entries are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Query<'a> {
+    /// Only this run of the unit; otherwise all.
+    pub invocation_id: Option<&'a str>,
+    /// Only the last so many.
+    pub lines: Option<usize>,
+    /// Go on with new entries as they come.
+    pub follow: bool,
+}
+
+/// Whether an ordinary user can read what their units print.
+///
+/// With volatile storage the journal has no file of its own for each user, and
+/// what is there only root and the group `systemd-journal` may read
+/// (journald.conf(5), Storage=).
+pub fn readable() -> bool {
+    ["/var/log/journal", "/run/log/journal"].iter().any(|dir| {
+        let Ok(id) = std::fs::read_to_string("/etc/machine-id") else {
+            return false;
+        };
+        let dir = std::path::Path::new(dir).join(id.trim());
+        // Persistent storage splits by user, so that being able to enter is enough.
+        std::fs::read_dir(&dir).is_ok()
+    })
+}
+
+/// Entries as they are read. Dropping it ends journalctl.
+pub struct Entries {
+    child: Child,
+    lines: std::io::Split<BufReader<ChildStdout>>,
+}
+
+/// The entries of a unit, and the manager's about it, oldest first.
+pub fn read(scope: &Scope, unit: &str, query: &Query<'_>) -> Result<Entries, Error> {
+    let mut command = Command::new("journalctl");
+    command
+        .args(scope.journal_args())
+        .args(["--output=json", "--quiet", "--no-pager"]);
+    if query.follow {
+        command.arg("--follow");
+        if query.lines.is_none() {
+            command.arg("--no-tail");
+        }
+    }
+    if let Some(lines) = query.lines {
+        command.arg(format!("--lines={lines}"));
+    }
+    match (query.invocation_id, scope) {
+        // What the unit's processes wrote, or what the manager wrote about that run.
+        (Some(id), Scope::User(_)) => command.args([
+            format!("_SYSTEMD_INVOCATION_ID={id}"),
+            "+".to_owned(),
+            format!("USER_INVOCATION_ID={id}"),
+        ]),
+        (Some(id), Scope::System) => command.args([
+            format!("_SYSTEMD_INVOCATION_ID={id}"),
+            "+".to_owned(),
+            format!("INVOCATION_ID={id}"),
+        ]),
+        (None, _) => command.arg(format!("--unit={unit}")),
+    };
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command
+        .spawn()
+        .map_err(|error| Error::Journal(format!("journalctl: {error}")))?;
+    let stdout = child.stdout.take().expect("stdout is piped");
+    Ok(Entries {
+        child,
+        lines: BufReader::new(stdout).split(b'\n'),
+    })
+}
+
+impl Iterator for Entries {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        loop {
+            // A line that is no entry is skipped: journalctl's own, or cut off by its end.
+            if let Some(entry) = parse(&self.lines.next()?.ok()?) {
+                return Some(entry);
+            }
+        }
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One line of `journalctl --output=json`.
+fn parse(line: &[u8]) -> Option<Entry> {
+    let fields: serde_json::Map<String, Value> = serde_json::from_slice(line).ok()?;
+    let text = |name: &str| fields.get(name).and_then(text_of);
+    let micros: u64 = text("__REALTIME_TIMESTAMP")?.parse().ok()?;
+    Some(Entry {
+        time: SystemTime::UNIX_EPOCH + Duration::from_micros(micros),
+        identifier: text("SYSLOG_IDENTIFIER")
+            .or_else(|| text("_COMM"))
+            .unwrap_or_default(),
+        pid: text("_PID").and_then(|pid| pid.parse().ok()),
+        message: text("MESSAGE").unwrap_or_default(),
+        invocation_id: text("_SYSTEMD_INVOCATION_ID")
+            .filter(|_| !fields.contains_key("USER_INVOCATION_ID"))
+            .or_else(|| text("USER_INVOCATION_ID"))
+            .or_else(|| text("INVOCATION_ID")),
+    })
+}
+
+/// A field is a string, an array of bytes when it is not UTF-8, or an array of those.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) if items.iter().all(Value::is_u64) => {
+            let bytes: Vec<u8> = items
+                .iter()
+                .filter_map(|item| item.as_u64()?.try_into().ok())
+                .collect();
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        Value::Array(items) => items.first().and_then(text_of),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_one_line_of_json() {
+        let entry = parse(
+            br#"{"__REALTIME_TIMESTAMP":"1700000000000001","SYSLOG_IDENTIFIER":"maqet-web","_PID":"42","MESSAGE":"hello","_SYSTEMD_INVOCATION_ID":"ab"}"#,
+        )
+        .unwrap();
+        assert_eq!(entry.message, "hello");
+        assert_eq!(entry.pid, Some(42));
+        assert_eq!(entry.invocation_id.as_deref(), Some("ab"));
+        assert_eq!(
+            entry.time,
+            SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001)
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_replaced() {
+        let entry = parse(br#"{"__REALTIME_TIMESTAMP":"1","MESSAGE":[104,105,255]}"#).unwrap();
+        assert_eq!(entry.message, "hi\u{fffd}");
+    }
+
+    #[test]
+    fn other_lines_are_no_entries() {
+        assert!(parse(b"-- No entries --").is_none());
+        assert!(parse(b"{\"MESSAGE\":\"no time\"}").is_none());
+        assert!(parse(b"").is_none());
+    }
+}

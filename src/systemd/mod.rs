@@ -1,0 +1,18 @@
+//! The service manager, over D-Bus, and the journal.
+//!
+//! zbus is async; this module is where that ends. Every public function blocks,
+//! makes a connection of its own (a fraction of a millisecond) and closes it.
+
+mod bus;
+mod error;
+mod jobs;
+pub mod journal;
+mod status;
+mod unit;
+
+pub use bus::Scope;
+pub use error::Error;
+pub use jobs::{Started, kill, start, stop};
+pub(crate) use status::rfc3339;
+pub use status::{ActiveState, ListedUnit, UnitStatus, list, status};
+pub use unit::{TRIM_TIMER, Transient, UnitName, unit_name};

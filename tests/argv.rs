@@ -1,0 +1,303 @@
+//! Each folder of tests/argv holds a definition and the command line that it
+//! becomes. `UPDATE=1` writes the latter.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use maqet::config::{Format, VmConfig};
+use maqet::qemu::argv::{Accel, Host, Listen, Sockets, argv, paste};
+use serde_json::{Value, json};
+
+/// How long QEMU may take until it answers.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[test]
+fn each_definition_becomes_its_command_line() {
+    for golden in goldens() {
+        let dir = tempfile::tempdir().unwrap();
+        let vm = Vm::new(&golden, dir.path());
+        let text = paste(&vm.argv()).into_string().unwrap();
+        let text = text.replace(dir.path().to_str().unwrap(), "$DIR") + "\n";
+        let file = golden.join("argv");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&file, &text).unwrap();
+        }
+        let expected = fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(
+            text,
+            expected,
+            "{}: see the difference with UPDATE=1",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn qemu_takes_each_command_line_as_it_is_meant() {
+    for golden in goldens() {
+        let dir = tempfile::tempdir().unwrap();
+        let vm = Vm::new(&golden, dir.path());
+        vm.make_files();
+        let mut qemu = Prelaunch::start(&vm);
+
+        assert_eq!(
+            qemu.execute("query-name", json!({})),
+            json!({"name": vm.config.name})
+        );
+        let nodes = qemu.execute("query-named-block-nodes", json!({}));
+        for (name, disk) in &vm.config.disks {
+            let node = nodes
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|node| node["node-name"] == format!("disk-{name}"))
+                .unwrap_or_else(|| panic!("{name} is not in {nodes}"));
+            assert_eq!(node["file"], json!(disk.path(name, &vm.host.vm_dir)));
+            assert_eq!(node["ro"], disk.read_only);
+            assert_eq!(node["drv"], json!(disk.format));
+        }
+        for (property, value) in [
+            ("kernel", json!(vm.config.kernel)),
+            ("initrd", json!(vm.config.initrd)),
+            ("append", json!(vm.config.append)),
+        ] {
+            let path = json!({"path": "/machine", "property": property});
+            let seen = qemu.execute("qom-get", path);
+            assert_eq!(
+                seen,
+                if value.is_null() { json!("") } else { value },
+                "{property}"
+            );
+        }
+        qemu.quit();
+    }
+}
+
+/// The folders, in order.
+fn goldens() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/argv");
+    let mut goldens: Vec<PathBuf> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    goldens.sort();
+    assert!(!goldens.is_empty());
+    goldens
+}
+
+/// A definition that lies in a directory of its own.
+struct Vm {
+    config: VmConfig,
+    host: Host,
+}
+
+impl Vm {
+    fn new(golden: &Path, dir: &Path) -> Self {
+        let text = fs::read_to_string(golden.join("definition.toml")).unwrap();
+        let config = VmConfig::parse(&text, &dir.join("definition.toml"))
+            .unwrap_or_else(|error| panic!("{error}"));
+        let host = Host {
+            binary: config.qemu.binary.clone(),
+            accel: Accel::Tcg,
+            uuid: "2b6a5e0c-9c1f-4a55-8f1c-0d7f6d1f2a01".to_owned(),
+            vm_dir: dir.join("vm"),
+            sockets: Sockets::in_dir(&dir.join("run")),
+            console_log: dir.join("vm/console.log"),
+        };
+        Self { config, host }
+    }
+
+    fn argv(&self) -> Vec<OsString> {
+        argv(&self.config, &self.host)
+    }
+
+    /// Makes what the definition names, good enough for a guest that never runs.
+    fn make_files(&self) {
+        let Listen::Path(ctl) = &self.host.sockets.ctl else {
+            unreachable!("in_dir gives paths")
+        };
+        fs::create_dir_all(ctl.parent().unwrap()).unwrap();
+        fs::create_dir_all(&self.host.vm_dir).unwrap();
+        let linux = self.config.kernel.iter().chain(&self.config.initrd);
+        for path in linux {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, kernel()).unwrap();
+        }
+        for (name, disk) in &self.config.disks {
+            let path = disk.path(name, &self.host.vm_dir);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match disk.format {
+                Format::Raw => File::create(path).unwrap().set_len(1 << 20).unwrap(),
+                Format::Qcow2 => fs::write(path, qcow2()).unwrap(),
+            }
+        }
+    }
+}
+
+/// The header of a Linux kernel (Documentation/arch/x86/boot.rst) and nothing that runs.
+fn kernel() -> Vec<u8> {
+    let mut image = vec![0; 8192];
+    image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x206..0x208].copy_from_slice(&0x020cu16.to_le_bytes());
+    image[0x22c..0x230].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
+    image
+}
+
+/// An empty qcow2 image of 1 MiB (docs/interop/qcow2.txt): header, refcount
+/// table, refcount block and L1 table, in one cluster of 64 KiB each.
+fn qcow2() -> Vec<u8> {
+    const CLUSTER: usize = 1 << 16;
+    let mut image = vec![0; 4 * CLUSTER];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"QFI\xfb");
+    put(4, &2u32.to_be_bytes());
+    put(20, &16u32.to_be_bytes());
+    put(24, &(1u64 << 20).to_be_bytes());
+    put(36, &1u32.to_be_bytes());
+    put(40, &(3 * CLUSTER as u64).to_be_bytes());
+    put(48, &(CLUSTER as u64).to_be_bytes());
+    put(56, &1u32.to_be_bytes());
+    put(CLUSTER, &(2 * CLUSTER as u64).to_be_bytes());
+    for cluster in 0..4 {
+        put(2 * CLUSTER + 2 * cluster, &1u16.to_be_bytes());
+    }
+    image
+}
+
+/// A QEMU whose guest has not run one instruction; gone when dropped.
+struct Prelaunch {
+    child: Child,
+    monitor: BufReader<UnixStream>,
+}
+
+impl Prelaunch {
+    fn start(vm: &Vm) -> Self {
+        let argv = vm.argv();
+        let mut child = Command::new(&argv[0])
+            .args(&argv[1..])
+            .arg("-S")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("qemu-system-x86_64 is installed");
+        let Listen::Path(ctl) = &vm.host.sockets.ctl else {
+            unreachable!("in_dir gives paths")
+        };
+        let started = Instant::now();
+        let stream = loop {
+            if let Ok(stream) = UnixStream::connect(ctl) {
+                break stream;
+            }
+            let exited = child.try_wait().unwrap().is_some();
+            if exited || started.elapsed() > DEADLINE {
+                child.kill().unwrap();
+                let output = child.wait_with_output().unwrap();
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                panic!("{stderr}\n{}", paste(&argv).display());
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut qemu = Self {
+            child,
+            monitor: BufReader::new(stream),
+        };
+        assert!(qemu.read().get("QMP").is_some());
+        qemu.execute("qmp_capabilities", json!({}));
+        let status = qemu.execute("query-status", json!({}));
+        assert_eq!(status["status"], "prelaunch", "{}", paste(&argv).display());
+        qemu
+    }
+
+    fn execute(&mut self, command: &str, arguments: Value) -> Value {
+        let line = json!({"execute": command, "arguments": arguments}).to_string() + "\n";
+        self.monitor.get_mut().write_all(line.as_bytes()).unwrap();
+        loop {
+            let mut reply = self.read();
+            assert!(reply.get("error").is_none(), "{command}: {reply}");
+            if let Some(value) = reply.get_mut("return") {
+                return value.take();
+            }
+        }
+    }
+
+    fn read(&mut self) -> Value {
+        let mut line = String::new();
+        if self.monitor.read_line(&mut line).unwrap() == 0 {
+            let mut stderr = String::new();
+            let mut pipe = self.child.stderr.take().unwrap();
+            std::io::Read::read_to_string(&mut pipe, &mut stderr).unwrap();
+            panic!("QEMU is gone: {stderr}");
+        }
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Ends it; it must have had nothing to say.
+    fn quit(mut self) {
+        self.execute("quit", json!({}));
+        let mut stderr = Vec::new();
+        let mut pipe = self.child.stderr.take().unwrap();
+        std::io::Read::read_to_end(&mut pipe, &mut stderr).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        assert_eq!(String::from_utf8_lossy(&stderr), "");
+    }
+}
+
+impl Drop for Prelaunch {
+    fn drop(&mut self) {
+        // Fails when it has ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Text for a shell must be read back by one.
+#[test]
+fn pasted_into_a_shell_each_argument_is_itself() {
+    let words = [
+        "plain",
+        "",
+        "two words",
+        "-S",
+        "it's",
+        "\"",
+        "$HOME",
+        "`id`",
+        "\\",
+        "a\nb",
+        "%n",
+        "*",
+        "~",
+        "#x",
+        "é",
+        "a=b,,c",
+        "!",
+        ";",
+        "&&",
+    ];
+    let argv: Vec<OsString> = ["printf", "%s\\0"]
+        .iter()
+        .chain(&words)
+        .map(OsString::from)
+        .collect();
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(paste(&argv))
+        .output()
+        .unwrap();
+    let seen: Vec<&[u8]> = output.stdout.split(|&byte| byte == 0).collect();
+    let expected: Vec<&[u8]> = words
+        .iter()
+        .map(|word| word.as_bytes())
+        .chain([&b""[..]])
+        .collect();
+    assert_eq!(seen, expected);
+}

@@ -1,0 +1,258 @@
+/* The probe: a guest that is one static program, up as soon as its kernel is.
+ *
+ * It does what the words on the kernel command line say:
+ *
+ *   probe.act=idle|poweroff|reboot|panic|suspend|hang|print
+ *                             what to do when up (idle)
+ *   probe.delay=SECONDS       how long after "probe: ready" to do it (0)
+ *   probe.button=poweroff|ignore
+ *                             answer to the ACPI power button (poweroff)
+ *   probe.button-delay=SECONDS  from the button to the answer (0)
+ *   probe.print=N             print N numbered lines of 80 characters, then be ready
+ *   probe.echo=1              print the code of each key that is pressed
+ *   probe.write=1             each 10 ms, write a higher number to /dev/vda and fsync
+ *
+ * `print` prints such lines for ever, but still hears the button; `hang` hears
+ * nothing any more. A panic is the end of PID 1, so any way out of main() is one.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/input.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_INPUTS 16
+#define NEVER 1e18
+
+static char cmdline[4096];
+static struct pollfd inputs[MAX_INPUTS];
+static char input_names[MAX_INPUTS][32];
+static long lines_printed;
+
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+/* The value of probe.KEY; the last one wins. */
+static const char *option(const char *key, const char *otherwise)
+{
+	static char copy[sizeof cmdline];
+	size_t length = strlen(key);
+	const char *value = otherwise;
+
+	strcpy(copy, cmdline);
+	for (char *word = strtok(copy, " \n"); word; word = strtok(NULL, " \n"))
+		if (!strncmp(word, "probe.", 6) && !strncmp(word + 6, key, length) && word[6 + length] == '=')
+			value = word + 7 + length;
+	return value == otherwise ? otherwise : strdup(value);
+}
+
+static void read_file(const char *path, char *buffer, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, buffer, size - 1);
+	buffer[n < 0 ? 0 : n] = 0;
+	close(fd);
+}
+
+static void load_modules(void)
+{
+	char order[4096];
+	read_file("/modules/order", order, sizeof order);
+	for (char *path = strtok(order, "\n"); path; path = strtok(NULL, "\n")) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		syscall(SYS_finit_module, fd, "", 0);
+		close(fd);
+	}
+}
+
+/* Keyboards come and go, so this looks again now and then. */
+static void open_inputs(void)
+{
+	DIR *directory = opendir("/dev/input");
+	if (!directory)
+		return;
+	for (struct dirent *entry; (entry = readdir(directory));) {
+		int slot = -1;
+		if (strncmp(entry->d_name, "event", 5))
+			continue;
+		for (int i = 0; i < MAX_INPUTS; i++) {
+			if (inputs[i].fd < 0)
+				slot = i;
+			else if (!strcmp(input_names[i], entry->d_name))
+				goto known;
+		}
+		if (slot >= 0) {
+			char path[64];
+			snprintf(path, sizeof path, "/dev/input/%.31s", entry->d_name);
+			inputs[slot].fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+			inputs[slot].events = POLLIN;
+			snprintf(input_names[slot], sizeof input_names[slot], "%.31s", entry->d_name);
+		}
+	known:;
+	}
+	closedir(directory);
+}
+
+/* Waits up to `seconds` for keys; says whether one was the power button. */
+static int read_keys(double seconds, int echo)
+{
+	struct input_event event;
+	int button = 0;
+
+	poll(inputs, MAX_INPUTS, seconds > 0 ? (int)(seconds * 1000) + 1 : 0);
+	for (int i = 0; i < MAX_INPUTS; i++) {
+		ssize_t n = -1;
+		while (inputs[i].fd >= 0 && (n = read(inputs[i].fd, &event, sizeof event)) == sizeof event) {
+			if (event.type != EV_KEY || event.value != 1)
+				continue;
+			if (echo)
+				printf("probe: key %d\n", event.code);
+			button |= event.code == KEY_POWER;
+		}
+		if (inputs[i].revents & (POLLERR | POLLHUP)) { /* unplugged */
+			close(inputs[i].fd);
+			inputs[i].fd = -1;
+		}
+	}
+	return button;
+}
+
+static void print_line(void)
+{
+	printf("probe line %06ld %.*s\n", ++lines_printed, 80 - 18,
+	       "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz");
+}
+
+static void write_counter(int disk, unsigned long long *counter)
+{
+	char sector[512];
+	memset(sector, ' ', sizeof sector);
+	sector[sizeof sector - 1] = '\n';
+	sector[sprintf(sector, "%020llu", ++*counter)] = '\n';
+	if (pwrite(disk, sector, sizeof sector, 0) != sizeof sector || fsync(disk))
+		printf("probe: write failed: %m\n");
+}
+
+static void power_off(void)
+{
+	printf("probe: powering off\n");
+	tcdrain(1);
+	reboot(RB_POWER_OFF);
+}
+
+static void act(const char *what)
+{
+	if (!strcmp(what, "poweroff")) {
+		power_off();
+	} else if (!strcmp(what, "reboot")) {
+		printf("probe: rebooting\n");
+		tcdrain(1);
+		reboot(RB_AUTOBOOT);
+	} else if (!strcmp(what, "panic")) {
+		printf("probe: panicking\n");
+		tcdrain(1);
+		_exit(1);
+	} else if (!strcmp(what, "suspend")) {
+		int fd = open("/sys/power/state", O_WRONLY | O_CLOEXEC);
+		printf("probe: suspending\n");
+		if (write(fd, "mem", 3) != 3)
+			printf("probe: cannot suspend: %m\n");
+		close(fd);
+		printf("probe: awake\n");
+	} else if (!strcmp(what, "hang")) {
+		printf("probe: hanging\n");
+		for (;;)
+			pause();
+	}
+}
+
+int main(void)
+{
+	mkdir("/dev", 0755);
+	mkdir("/proc", 0755);
+	mkdir("/sys", 0755);
+	mount("dev", "/dev", "devtmpfs", 0, NULL);
+	mount("proc", "/proc", "proc", 0, NULL);
+	mount("sys", "/sys", "sysfs", 0, NULL);
+	load_modules();
+	/* Only now: the console may be a device whose module was just loaded. */
+	int console = open("/dev/console", O_RDWR);
+	dup2(console, 0);
+	dup2(console, 1);
+	dup2(console, 2);
+	setlinebuf(stdout);
+	read_file("/proc/cmdline", cmdline, sizeof cmdline);
+
+	const char *what = option("act", "idle");
+	int printing = !strcmp(what, "print");
+	int echo = atoi(option("echo", "0"));
+	int ignore_button = !strcmp(option("button", "poweroff"), "ignore");
+	double button_delay = atof(option("button-delay", "0"));
+	long lines = atol(option("print", "0"));
+	int disk = -1;
+	unsigned long long counter = 0;
+
+	if (atoi(option("write", "0"))) {
+		char sector[513] = "";
+		for (int tries = 0; tries < 100 && (disk = open("/dev/vda", O_RDWR | O_CLOEXEC)) < 0; tries++)
+			usleep(20000);
+		if (disk < 0)
+			printf("probe: no /dev/vda\n");
+		else if (pread(disk, sector, 512, 0) == 512)
+			counter = strtoull(sector, NULL, 10);
+		printf("probe: counting from %llu\n", counter);
+	}
+	for (int i = 0; i < MAX_INPUTS; i++)
+		inputs[i].fd = -1;
+	open_inputs();
+	while (lines_printed < lines)
+		print_line();
+	printf("probe: ready\n");
+
+	double act_at = now() + atof(option("delay", "0")), off_at = NEVER, look_at = now() + 1, write_at = now();
+	for (;;) {
+		double t = now();
+		if (t >= off_at)
+			power_off();
+		if (t >= act_at && !printing) {
+			act_at = NEVER;
+			act(what);
+		}
+		if (t >= look_at) {
+			look_at = t + 1;
+			open_inputs();
+		}
+		if (disk >= 0 && t >= write_at) {
+			write_at = t + 0.01;
+			write_counter(disk, &counter);
+		}
+		if (printing && t >= act_at)
+			for (int i = 0; i < 100; i++)
+				print_line();
+
+		double next = look_at;
+		if (act_at < next) next = act_at;
+		if (off_at < next) next = off_at;
+		if (disk >= 0 && write_at < next) next = write_at;
+		if (read_keys(next - now(), echo)) {
+			printf("probe: power button\n");
+			if (!ignore_button && off_at == NEVER)
+				off_at = now() + button_delay;
+		}
+	}
+}
