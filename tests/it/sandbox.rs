@@ -1,0 +1,301 @@
+//! One user's world: directories of its own, VM names of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longer than anything takes on a busy machine; a test that waits this long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Directories of their own for definitions and disks, under the real user manager.
+///
+/// Its VMs have names that no other test uses, and end with it.
+pub struct Sandbox {
+    pub dir: tempfile::TempDir,
+    prefix: String,
+}
+
+/// What a command said and how it ended.
+pub struct Ran {
+    pub stdout: String,
+    pub stderr: String,
+    pub status: i32,
+    what: String,
+}
+
+impl Sandbox {
+    pub fn new() -> Self {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let sandbox = Self {
+            dir: tempfile::tempdir().unwrap(),
+            prefix: format!("t{}x{count}", std::process::id()),
+        };
+        let manager = Command::new("systemctl")
+            .args(["--user", "is-system-running"])
+            .output();
+        let answer = manager.map(|ran| String::from_utf8_lossy(&ran.stdout).trim().to_owned());
+        assert!(
+            matches!(answer.as_deref(), Ok("running" | "degraded" | "starting")),
+            "no systemd user manager here ({answer:?}): run the tests with tests/host/test"
+        );
+        sandbox
+    }
+
+    /// The name that `short` has in this sandbox.
+    pub fn name(&self, short: &str) -> String {
+        format!("{}-{short}", self.prefix)
+    }
+
+    pub fn unit(&self, short: &str) -> String {
+        format!("maqet-{}.service", self.name(short))
+    }
+
+    /// The runtime directory of a VM.
+    pub fn runtime(&self, short: &str) -> PathBuf {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").unwrap();
+        Path::new(&runtime).join("maqet").join(self.name(short))
+    }
+
+    /// The data directory of a VM.
+    pub fn vm_dir(&self, short: &str) -> PathBuf {
+        self.dir
+            .path()
+            .join("data/maqet/vms")
+            .join(self.name(short))
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+
+    /// The maqet command with this sandbox's directories.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maqet"));
+        command
+            .args(args)
+            .env("XDG_DATA_HOME", self.path("data"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs maqet; `@web` in an argument is the sandbox's VM `web`.
+    #[must_use = "say what is expected of it: `.ok()` or `.fails(STATUS)`"]
+    pub fn maqet(&self, args: &[&str]) -> Ran {
+        let args = self.expand(args);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Ran::new(
+            format!("maqet {}", args.join(" ")),
+            self.command(&args).output().unwrap(),
+        )
+    }
+
+    /// Starts maqet and does not wait for it.
+    pub fn spawn(&self, args: &[&str]) -> Child {
+        let args = self.expand(args);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.command(&args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn expand(&self, args: &[&str]) -> Vec<String> {
+        args.iter()
+            .map(|arg| match arg.strip_prefix('@') {
+                Some(short) => self.name(short),
+                None => (*arg).to_owned(),
+            })
+            .collect()
+    }
+
+    /// Adds a VM whose guest never runs an instruction: up in a tenth of a second.
+    pub fn add_prelaunch(&self, short: &str) {
+        self.add(short, &["--qemu-arg=-S"]);
+    }
+
+    /// Adds a small VM with further options.
+    pub fn add(&self, short: &str, options: &[&str]) {
+        let name = format!("@{short}");
+        let name = self.expand(&[&name]).remove(0);
+        let mut args = vec!["add", "--name", &name, "--memory", "64M", "--accel", "tcg"];
+        args.extend(options);
+        self.maqet(&args).ok();
+    }
+
+    /// Adds the probe guest, which does what its kernel command line tells it.
+    pub fn add_probe(&self, short: &str, words: &str) {
+        let guests = guests();
+        let kernel = guests.join("probe/kernel");
+        let initrd = guests.join("probe/initrd");
+        let name = self.name(short);
+        self.maqet(&[
+            "add",
+            "--name",
+            &name,
+            "--memory",
+            "128M",
+            "--accel",
+            "tcg",
+            "--kernel",
+            kernel.to_str().unwrap(),
+            "--initrd",
+            initrd.to_str().unwrap(),
+            "--append",
+            &format!("console=ttyS0 quiet {words}"),
+        ])
+        .ok();
+    }
+
+    /// Waits until the guest has printed `text` on its console.
+    pub fn wait_for_console(&self, short: &str, text: &str) {
+        let log = self.vm_dir(short).join("console.log");
+        wait_until(&format!("console of {short} says {text:?}"), || {
+            std::fs::read(&log).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+        });
+    }
+
+    /// The VM as `ls --json` shows it.
+    pub fn listed(&self, short: &str) -> Value {
+        let name = self.name(short);
+        let list: Value = self.maqet(&["ls", "--json", &name]).json();
+        list[0].clone()
+    }
+
+    pub fn state(&self, short: &str) -> String {
+        self.listed(short)["state"]
+            .as_str()
+            .unwrap_or("not listed")
+            .to_owned()
+    }
+
+    /// A property of the VM's unit, as `systemctl show` prints it.
+    pub fn property(&self, short: &str, property: &str) -> String {
+        let unit = self.unit(short);
+        let ran = systemctl(&["show", "--value", "--property", property, &unit]).ok();
+        ran.stdout.trim().to_owned()
+    }
+
+    /// QEMU's process.
+    pub fn pid(&self, short: &str) -> u32 {
+        self.property(short, "MainPID").parse().unwrap()
+    }
+
+    /// The QEMU processes whose VM is this one.
+    pub fn qemus(&self, short: &str) -> Vec<u32> {
+        let guest = format!("guest={},", self.name(short));
+        let mut found = Vec::new();
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = process.file_name().to_string_lossy().parse() else {
+                continue;
+            };
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&command).contains(&guest) {
+                found.push(pid);
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let pattern = format!("maqet-{}-*.service", self.prefix);
+        for args in [
+            &["kill", "--signal=KILL", &pattern][..],
+            &["stop", &pattern],
+            &["reset-failed", &pattern],
+        ] {
+            let _ = systemctl(args);
+        }
+    }
+}
+
+impl Ran {
+    fn new(what: String, output: Output) -> Self {
+        Self {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            status: output.status.code().unwrap_or(-1),
+            what,
+        }
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.fails(0)
+    }
+
+    /// It must have ended with this exit status.
+    #[track_caller]
+    pub fn fails(self, status: i32) -> Self {
+        assert_eq!(
+            self.status, status,
+            "{}\n--- stdout\n{}--- stderr\n{}",
+            self.what, self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// It must have said this on stderr.
+    #[track_caller]
+    pub fn saying(self, text: &str) -> Self {
+        assert!(
+            self.stderr.contains(text),
+            "{} does not say {text:?}\n--- stdout\n{}--- stderr\n{}",
+            self.what,
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Its answer, which must be one JSON document.
+    #[track_caller]
+    pub fn json(self) -> Value {
+        let ran = self.ok();
+        serde_json::from_str(&ran.stdout)
+            .unwrap_or_else(|error| panic!("{}: {error}\n{}", ran.what, ran.stdout))
+    }
+}
+
+/// `systemctl --user`.
+pub fn systemctl(args: &[&str]) -> Ran {
+    let output = Command::new("systemctl")
+        .arg("--user")
+        .args(args)
+        .output()
+        .unwrap();
+    Ran::new(format!("systemctl --user {}", args.join(" ")), output)
+}
+
+/// Where the test guests are.
+pub fn guests() -> PathBuf {
+    std::env::var_os("MAQET_TEST_GUESTS")
+        .expect("$MAQET_TEST_GUESTS: run the tests with tests/host/test")
+        .into()
+}
+
+/// Waits for something that must become true.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends a signal to a process that this test knows to be its own.
+pub fn signal(pid: u32, signal: i32) {
+    assert!(pid > 1, "not a process of a test: {pid}");
+    // SAFETY: kill(2) touches no memory.
+    let sent = unsafe { libc::kill(pid as i32, signal) };
+    assert_eq!(sent, 0, "kill {pid}: {}", std::io::Error::last_os_error());
+}
