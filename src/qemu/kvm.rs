@@ -165,7 +165,8 @@ fn open() -> Result<File, Unusable> {
         .map_err(Unusable::Device)
 }
 
-const FILE: &str = "kvm";
+/// The other names in the directory may be those of VMs, which never begin with a dot.
+const FILE: &str = ".kvm";
 
 /// Changes with the boot, with the permissions of `/dev/kvm`, when the module is loaded anew, and
 /// (the number at the front) with what the probe does.
