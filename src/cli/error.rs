@@ -41,8 +41,14 @@ pub(super) fn print(error: &anyhow::Error) {
             eprintln!("  (nothing was printed; systemd says `{result}`)");
         }
     }
+    let mut said = error.to_string();
     for cause in error.chain().skip(1) {
-        eprintln!("  caused by: {cause}");
+        // Some libraries repeat their cause in their own words.
+        let cause = cause.to_string();
+        if !said.ends_with(&cause) {
+            eprintln!("  caused by: {cause}");
+        }
+        said = cause;
     }
     if let Some(hint) = ops.and_then(hint) {
         eprintln!("hint: {hint}");

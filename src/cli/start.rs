@@ -22,6 +22,7 @@ pub(super) struct Args {
 struct Started<'a> {
     name: &'a str,
     outcome: &'static str,
+    why_not_kvm: Option<&'a str>,
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
@@ -29,15 +30,20 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
     let mut tally = Tally::default();
     ops::start::start(host, &names, |name, outcome| {
         tally.count(outcome, |outcome| {
-            let (word, words) = match outcome {
-                Outcome::Started => ("started", "started"),
-                Outcome::AlreadyRunning => ("already-running", "is already running"),
+            let (word, words, why_not_kvm) = match outcome {
+                Outcome::Started { why_not_kvm } => ("started", "started", why_not_kvm),
+                Outcome::AlreadyRunning => ("already-running", "is already running", None),
             };
             let started = Started {
                 name: name.as_str(),
                 outcome: word,
+                why_not_kvm: why_not_kvm.as_deref(),
             };
-            out.done(&started, format_args!("VM `{name}` {words}"))
+            let slow = why_not_kvm
+                .as_ref()
+                .map(|reason| format!(" (emulated, slowly: {reason})"));
+            let slow = slow.unwrap_or_default();
+            out.done(&started, format_args!("VM `{name}` {words}{slow}"))
         });
     })?;
     tally.finish()

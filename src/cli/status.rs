@@ -70,6 +70,9 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
     if let Some(pid) = unit.main_pid {
         line("PID", &pid)?;
     }
+    if let Some(accel) = status.accel {
+        line("accel", &accel)?;
+    }
     if let Some(memory) = status.memory_used {
         line("memory", &bytes(memory))?;
     }

@@ -32,10 +32,11 @@ use super::notify;
 pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
     let runtime = runtime_dir()?;
     let host = Host::from_env()?;
+    let vm_dir = host.paths.vm(name);
+    // Before the definition is read: until then it may be removed.
+    let lock = VmLock::try_take(&vm_dir.lock())?;
     let row = host.vm(name)?;
     let config = host.config(&row)?;
-    let vm_dir = host.paths.vm(name);
-    let lock = VmLock::try_take(&vm_dir.lock())?;
 
     let mut inherited: Vec<OwnedFd> = vec![lock.into_file().into()];
     let mut listen = |path: PathBuf| -> anyhow::Result<Listen> {

@@ -21,7 +21,10 @@ pub fn command_line(
     let vm_dir = host.paths.vm(&row.name);
     let facts = argv::Host {
         binary: binary::find(&config.qemu.binary)?,
-        accel: accel(host, config.accel),
+        accel: match why_not_kvm(host, config.accel) {
+            None if config.accel != AccelChoice::Tcg => Accel::Kvm,
+            _ => Accel::Tcg,
+        },
         uuid: row.uuid.clone(),
         console_log: vm_dir.console_log(),
         vm_dir: vm_dir.path().to_owned(),
@@ -30,15 +33,11 @@ pub fn command_line(
     Ok(argv::argv(config, &facts))
 }
 
-/// KVM where it works, unless the definition says otherwise.
-pub fn accel(host: &Host, choice: AccelChoice) -> Accel {
+/// Why a VM that would rather have KVM is emulated; `None` if it is not, or is meant to be.
+pub fn why_not_kvm(host: &Host, choice: AccelChoice) -> Option<kvm::Unusable> {
     match choice {
-        AccelChoice::Kvm => Accel::Kvm,
-        AccelChoice::Tcg => Accel::Tcg,
-        AccelChoice::Auto => match kvm::usable(&host.paths.cache()) {
-            Ok(()) => Accel::Kvm,
-            Err(_) => Accel::Tcg,
-        },
+        AccelChoice::Auto => kvm::usable(&host.paths.cache()).err(),
+        AccelChoice::Kvm | AccelChoice::Tcg => None,
     }
 }
 

@@ -13,24 +13,20 @@ use crate::vm::VmName;
 use super::{Error, Host, prepare};
 
 /// How a start ended well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It runs now.
-    Started,
+    Started {
+        /// Why it does without KVM, when its definition leaves that open.
+        why_not_kvm: Option<String>,
+    },
     /// It ran before.
     AlreadyRunning,
 }
 
-/// Of the caller's environment, what a unit of the user manager gets to see: where
-/// maqet's files are, where programs are, and where a window can open.
-const ENVIRONMENT: [&str; 6] = [
-    "PATH",
-    "XDG_DATA_HOME",
-    "XDG_CONFIG_HOME",
-    "DISPLAY",
-    "WAYLAND_DISPLAY",
-    "XAUTHORITY",
-];
+/// Of the caller's environment, what QEMU gets to see: where programs are, and
+/// where a window can open.
+const ENVIRONMENT: [&str; 4] = ["PATH", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"];
 
 /// Starts VMs, all at once, and waits until QEMU has taken its arguments.
 ///
@@ -65,7 +61,7 @@ pub fn start(
                 None => format!("VM {}", row.name),
             },
             maqet: &maqet,
-            environment: environment(),
+            environment: environment(host),
             stop_timeout: match config.stop.action {
                 StopAction::Powerdown => config.stop.timeout.duration(),
                 StopAction::Kill => Duration::ZERO,
@@ -79,7 +75,10 @@ pub fn start(
     systemd::start(&host.scope, &units, &mut |index, started| {
         let name = units[index].name;
         let outcome = match started {
-            Ok(Started::Now) => Ok(Outcome::Started),
+            Ok(Started::Now) => Ok(Outcome::Started {
+                why_not_kvm: prepare::why_not_kvm(host, vms[index].1.accel)
+                    .map(|reason| reason.to_string()),
+            }),
             Ok(Started::Already) => Ok(Outcome::AlreadyRunning),
             Ok(Started::Failed(unit)) => Err(died(host, name, &unit)),
             Err(error) => Err(error.into()),
@@ -97,11 +96,18 @@ fn check(host: &Host, name: &VmName) -> Result<(Row, VmConfig), Error> {
     Ok((row, config))
 }
 
-fn environment() -> Vec<(String, OsString)> {
-    ENVIRONMENT
+/// The manager has an environment of its own; the launcher is to find the same files as we do.
+fn environment(host: &Host) -> Vec<(String, OsString)> {
+    let dirs = [
+        ("XDG_DATA_HOME", &host.paths.data),
+        ("XDG_CONFIG_HOME", &host.paths.config),
+    ]
+    .into_iter()
+    .filter_map(|(name, dir)| Some((name.to_owned(), dir.parent()?.into())));
+    let variables = ENVIRONMENT
         .iter()
-        .filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?)))
-        .collect()
+        .filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?)));
+    dirs.chain(variables).collect()
 }
 
 /// journald takes a moment to write what it was sent; this long at most is waited for it.

@@ -29,6 +29,8 @@ pub struct Status {
     pub unit: UnitStatus,
     /// Whether the definition is another than the one the VM runs with.
     pub definition_changed: bool,
+    /// The accelerator in use, `kvm` or `tcg`, while QEMU answers.
+    pub accel: Option<&'static str>,
     /// Bytes of memory that QEMU uses.
     pub memory_used: Option<u64>,
     /// Seconds of CPU time that QEMU has used.
@@ -103,19 +105,25 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
     let config = row.as_ref().map(|row| host.config(row)).transpose()?;
     let runtime = host.paths.sockets(name);
     let up = unit.active_state.is_up();
-    let (mut run_state, mut drives, mut monitor_error) = (None, Vec::new(), None);
+    let (mut run_state, mut accel, mut drives, mut monitor_error) = (None, None, Vec::new(), None);
     if unit.active_state == ActiveState::Active {
         let socket = runtime.qmp();
         let asked = Monitor::open(&socket, &lock_path(&socket), ANSWER).and_then(|mut monitor| {
             monitor.set_timeout(ANSWER);
             Ok((
                 monitor.status()?.run_state,
+                monitor.execute("query-kvm", ())?,
                 monitor.execute("query-block", ())?,
             ))
         });
         match asked {
-            Ok((state, blocks)) => {
+            Ok((state, kvm, blocks)) => {
                 run_state = Some(state);
+                accel = Some(if kvm["enabled"] == json!(true) {
+                    "kvm"
+                } else {
+                    "tcg"
+                });
                 drives = blocks
                     .as_array()
                     .into_iter()
@@ -137,6 +145,7 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
     Ok(Status {
         state: State::new(unit.active_state, run_state),
         definition_changed,
+        accel,
         memory_used: unit.memory.or(usage.map(|usage| usage.memory)),
         cpu_seconds: unit
             .cpu_nanoseconds

@@ -73,6 +73,10 @@ pub fn readable() -> bool {
 pub struct Entries {
     child: Child,
     lines: std::io::Split<BufReader<ChildStdout>>,
+    /// The run whose entries are wanted, if not all are.
+    wanted: Option<String>,
+    /// The run that the last entry belongs to; one that does not say belongs to the same.
+    current: Option<String>,
 }
 
 /// The entries of a unit, and the manager's about it, oldest first.
@@ -90,20 +94,21 @@ pub fn read(scope: &Scope, unit: &str, query: &Query<'_>) -> Result<Entries, Err
     if let Some(lines) = query.lines {
         command.arg(format!("--lines={lines}"));
     }
-    match (query.invocation_id, scope) {
-        // What the unit's processes wrote, or what the manager wrote about that run.
-        (Some(id), Scope::User(_)) => command.args([
-            format!("_SYSTEMD_INVOCATION_ID={id}"),
-            "+".to_owned(),
-            format!("USER_INVOCATION_ID={id}"),
-        ]),
-        (Some(id), Scope::System) => command.args([
-            format!("_SYSTEMD_INVOCATION_ID={id}"),
-            "+".to_owned(),
-            format!("INVOCATION_ID={id}"),
-        ]),
-        (None, _) => command.arg(format!("--unit={unit}")),
+    let (unit_field, about_field) = match scope {
+        Scope::User(_) => ("_SYSTEMD_USER_UNIT", "USER_UNIT"),
+        Scope::System => ("_SYSTEMD_UNIT", "UNIT"),
     };
+    command.args([
+        format!("{unit_field}={unit}"),
+        "+".to_owned(),
+        format!("{about_field}={unit}"),
+        // journald looks a writer's unit up in /proc: of one that was gone by then it
+        // knows no more than the name that came with the stream.
+        "+".to_owned(),
+        format!("SYSLOG_IDENTIFIER={}", unit.trim_end_matches(".service")),
+        format!("_UID={}", rustix::process::geteuid().as_raw()),
+        "_TRANSPORT=stdout".to_owned(),
+    ]);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -115,6 +120,8 @@ pub fn read(scope: &Scope, unit: &str, query: &Query<'_>) -> Result<Entries, Err
     Ok(Entries {
         child,
         lines: BufReader::new(stdout).split(b'\n'),
+        wanted: query.invocation_id.map(str::to_owned),
+        current: None,
     })
 }
 
@@ -124,7 +131,14 @@ impl Iterator for Entries {
     fn next(&mut self) -> Option<Entry> {
         loop {
             // A line that is no entry is skipped: journalctl's own, or cut off by its end.
-            if let Some(entry) = parse(&self.lines.next()?.ok()?) {
+            let Some(mut entry) = parse(&self.lines.next()?.ok()?) else {
+                continue;
+            };
+            match &entry.invocation_id {
+                Some(_) => self.current.clone_from(&entry.invocation_id),
+                None => entry.invocation_id.clone_from(&self.current),
+            }
+            if self.wanted.is_none() || self.wanted == entry.invocation_id {
                 return Some(entry);
             }
         }
