@@ -41,7 +41,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Add(add::Args),
+    Add(Box<add::Args>),
     Start(start::Args),
     Stop(stop::Args),
     Ls(ls::Args),
@@ -73,7 +73,7 @@ pub fn main() -> ExitCode {
 fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
     let host = || Host::from_env().map_err(anyhow::Error::from);
     match command {
-        Command::Add(args) => add::run(out, &host()?, args),
+        Command::Add(args) => add::run(out, &host()?, *args),
         Command::Start(args) => start::run(out, &host()?, args),
         Command::Stop(args) => stop::run(out, &host()?, args),
         Command::Ls(args) => ls::run(out, &host()?, args),

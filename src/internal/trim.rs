@@ -19,9 +19,15 @@ pub fn trim() -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         other => Some(other?),
     };
+    let mut trimmed = Ok(());
     for dir in dirs.into_iter().flatten() {
-        console::trim(&RuntimeDir::at(dir?.path()).console_log())?;
+        let dir = dir?;
+        // One log that cannot be trimmed is no reason to let the others grow.
+        if dir.file_type()?.is_dir() {
+            trimmed = trimmed.and(console::trim(&RuntimeDir::at(dir.path()).console_log()));
+        }
     }
+    trimmed?;
     let units = systemd::list(&host.scope, "maqet-*.service")?;
     if !units.iter().any(|unit| unit.active.is_up()) {
         systemd::stop(&host.scope, systemd::TRIM_TIMER, || {})?;

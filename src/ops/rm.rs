@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::lock::{self, VmLock};
+use crate::store::Store;
 use crate::vm::VmName;
 
 use super::{Error, Host};
@@ -20,6 +21,22 @@ pub struct Removed {
     pub deleted: Vec<PathBuf>,
     /// Disks that maqet had made and has left where they are.
     pub kept: Vec<PathBuf>,
+}
+
+/// The disks that the definitions of other VMs name.
+fn other_disks(host: &Host, store: &Store, name: &VmName) -> Result<Vec<PathBuf>, Error> {
+    let mut disks = Vec::new();
+    for other in store.list()?.into_iter().filter(|vm| vm.name != *name) {
+        let config = host.config(&host.vm(&other.name)?)?;
+        let dir = host.paths.vm(&other.name);
+        disks.extend(
+            config
+                .disks
+                .iter()
+                .map(|(name, disk)| disk.path(name, dir.path())),
+        );
+    }
+    Ok(disks)
 }
 
 /// Forgets a VM that does not run.
@@ -42,8 +59,14 @@ pub fn rm(host: &Host, name: &VmName, disks: bool) -> Result<Removed, Error> {
         deleted: Vec::new(),
         kept: Vec::new(),
     };
+    let others = if disks {
+        other_disks(host, &store, name)?
+    } else {
+        Vec::new()
+    };
     for disk in store.made_disks(name)? {
-        if !disks {
+        // What another VM uses is not this one's to take along.
+        if !disks || others.contains(&disk) {
             removed.kept.push(disk);
             continue;
         }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::config::VmConfig;
+use crate::config::{StopAction, VmConfig};
 use crate::store::Row;
 use crate::systemd::{self, Started, Transient, UnitStatus, journal};
 use crate::vm::VmName;
@@ -66,7 +66,10 @@ pub fn start(
             },
             maqet: &maqet,
             environment: environment(),
-            stop_timeout: config.stop.timeout.duration(),
+            stop_timeout: match config.stop.action {
+                StopAction::Powerdown => config.stop.timeout.duration(),
+                StopAction::Kill => Duration::ZERO,
+            },
             output: output.as_deref(),
         })
         .collect();

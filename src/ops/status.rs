@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::VmConfig;
+use crate::config::{Display, VmConfig};
 use crate::console;
+use crate::paths::RuntimeDir;
 use crate::process;
 use crate::qmp::{Monitor, lock_path};
 use crate::systemd::{ActiveState, UnitStatus, journal, rfc3339};
@@ -143,7 +144,11 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             .or(usage.map(|usage| usage.cpu))
             .filter(|_| up)
             .map(|cpu| cpu.as_secs_f64()),
-        sockets: if up { sockets(&runtime) } else { Vec::new() },
+        sockets: if up {
+            sockets(&runtime, config.as_ref())
+        } else {
+            Vec::new()
+        },
         drives,
         monitor_error,
         ended: if up { None } else { ending(host, &unit)? },
@@ -162,16 +167,23 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
     })
 }
 
-fn sockets(runtime: &crate::paths::RuntimeDir) -> Vec<Socket> {
+fn sockets(runtime: &RuntimeDir, config: Option<&VmConfig>) -> Vec<Socket> {
+    let has = |feature: fn(&VmConfig) -> bool| config.is_none_or(feature);
     [
-        ("qmp", runtime.qmp()),
-        ("user", runtime.user()),
-        ("serial", runtime.serial()),
-        ("agent", runtime.agent()),
-        ("ctl", runtime.ctl()),
+        ("qmp", runtime.qmp(), true),
+        ("user", runtime.user(), true),
+        ("ctl", runtime.ctl(), true),
+        ("serial", runtime.serial(), has(|vm| vm.serial)),
+        ("agent", runtime.agent(), has(|vm| vm.agent)),
+        (
+            "vnc",
+            runtime.vnc(),
+            config.is_some_and(|vm| vm.display == Display::Vnc),
+        ),
     ]
     .into_iter()
-    .map(|(name, path)| Socket {
+    .filter(|(_, _, has)| *has)
+    .map(|(name, path, _)| Socket {
         exists: path.exists(),
         name,
         path,

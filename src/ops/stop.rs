@@ -1,11 +1,13 @@
 //! Stopping a VM: ask the guest, wait, and cut the power only when told to.
 
+use std::collections::HashSet;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::config::{Stop, StopAction};
 use crate::paths::RuntimeDir;
 use crate::process::Process;
 use crate::qmp::{self, Agent, Client, RunState, Shutdown};
@@ -79,9 +81,12 @@ pub fn stop(
     let limit = match force {
         Force::Now => return cut_power(host, name, &sockets, &process),
         Force::After(limit) => limit,
-        Force::Never => match timeout {
-            Some(timeout) => timeout,
-            None => stop_timeout(host, name)?,
+        Force::Never => match (timeout, defined(host, name)?) {
+            (Some(timeout), _) => timeout,
+            (None, stop) if stop.action == StopAction::Kill => {
+                return cut_power(host, name, &sockets, &process);
+            }
+            (None, stop) => stop.timeout.duration(),
         },
     };
     let asked = match power_down(&sockets, &process, limit) {
@@ -116,46 +121,37 @@ pub fn stop(
 /// The VMs that `selectors` name, for stopping: a name is taken as it is, a
 /// pattern and `All` mean only those that run.
 pub fn running(host: &Host, selectors: &[Selector]) -> Result<Vec<VmName>, Error> {
-    if selectors
-        .iter()
-        .all(|selector| matches!(selector, Selector::Name(_)))
-    {
-        // Also one whose definition is gone, as long as it runs.
-        let mut names: Vec<VmName> = Vec::new();
-        for selector in selectors {
-            if let Selector::Name(name) = selector
-                && !names.contains(name)
-            {
-                names.push(name.clone());
-            }
+    let mut names: Vec<VmName> = Vec::new();
+    let mut patterns = Vec::new();
+    for selector in selectors {
+        match selector {
+            // Also one whose definition is gone, as long as it runs.
+            Selector::Name(name) => names.push(name.clone()),
+            pattern => patterns.push(pattern.clone()),
         }
-        return Ok(names);
     }
-    let up: Vec<VmName> = systemd::list(&host.scope, "maqet-*.service")?
-        .iter()
-        .filter(|unit| unit.active.is_up())
-        .filter_map(|unit| vm_of(&unit.unit))
-        .collect();
-    let chosen = select(host, selectors)?;
-    Ok(chosen
-        .into_iter()
-        .filter(|name| {
-            up.contains(name)
-                || selectors
-                    .iter()
-                    .any(|s| matches!(s, Selector::Name(n) if n == name))
-        })
-        .collect())
+    if !patterns.is_empty() {
+        let units = systemd::list(&host.scope, "maqet-*.service")?;
+        let up = units.iter().filter(|unit| unit.active.is_up());
+        let up: Vec<VmName> = up.filter_map(|unit| vm_of(&unit.unit)).collect();
+        names.extend(
+            select(host, &patterns)?
+                .into_iter()
+                .filter(|name| up.contains(name)),
+        );
+    }
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    Ok(names)
 }
 
-/// What the definition says; its default for a VM that runs without one.
-fn stop_timeout(host: &Host, name: &VmName) -> Result<Duration, Error> {
-    let stop = match host.vm(name) {
-        Ok(row) => host.config(&row)?.stop,
-        Err(Error::NoSuchVm { .. }) => Default::default(),
-        Err(error) => return Err(error),
-    };
-    Ok(stop.timeout.duration())
+/// What the definition says; the defaults for a VM that runs without one.
+fn defined(host: &Host, name: &VmName) -> Result<Stop, Error> {
+    match host.vm(name) {
+        Ok(row) => Ok(host.config(&row)?.stop),
+        Err(Error::NoSuchVm { .. }) => Ok(Stop::default()),
+        Err(error) => Err(error),
+    }
 }
 
 /// A power-down request is lost while the guest's system is not up yet, so it is repeated.

@@ -17,29 +17,43 @@ use std::{fmt, process};
 /// Displays as one phrase for people. Causes are part of it, so there is no `source`.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
+    /// It does not open for reading and writing.
     #[error("/dev/kvm: {}", without_number(.0))]
     Device(io::Error),
     /// The host would not even make the VM: it is short of something, or another hypervisor has
     /// the processor.
     #[error("{call}: {}", without_number(.error))]
     Refused {
+        /// What was refused, mostly an ioctl.
         call: &'static str,
+        /// With what error.
         error: io::Error,
     },
+    /// A vCPU was there, and did not do what a processor does.
     #[error("{}", vcpu_phrase(*.stage, *.fault))]
-    Vcpu { stage: Stage, fault: Fault },
+    Vcpu {
+        /// How far it came.
+        stage: Stage,
+        /// What became of it there.
+        fault: Fault,
+    },
+    /// Nothing is known: the probe slept, starved or was killed.
     #[error("the probe of /dev/kvm gave no answer")]
     NoAnswer,
 }
 
-/// How far the vCPU came.
+/// How far a vCPU came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Not to its first instruction.
     Setup,
+    /// From the reset vector on.
     RealMode,
+    /// In 32-bit code.
     ProtectedMode,
+    /// In 64-bit code.
     LongMode,
-    /// In 64-bit mode too, and through a loop of four million instructions.
+    /// In 64-bit code still, and in the loop that takes the time.
     Loop,
 }
 
@@ -68,12 +82,12 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What became of the vCPU there.
+/// What became of a vCPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// It used up its processor time.
     Hang,
-    /// KVM_RUN returned with this `exit_reason`, which the guest code gave no cause for.
+    /// `KVM_RUN` returned with this `exit_reason`, which the guest code gave no cause for.
     Exit(u32),
 }
 
@@ -151,7 +165,8 @@ fn open() -> Result<File, Unusable> {
         .map_err(Unusable::Device)
 }
 
-const FILE: &str = "kvm";
+/// The other names in the directory may be those of VMs, which never begin with a dot.
+const FILE: &str = ".kvm";
 
 /// Changes with the boot, with the permissions of `/dev/kvm`, when the module is loaded anew, and
 /// (the number at the front) with what the probe does.
@@ -223,7 +238,7 @@ fn decode(text: &str) -> Option<Result<(), Unusable>> {
 mod x86 {
     //! A VM of one vCPU and 64 KiB, in a child process.
     //!
-    //! After fork() in a process with threads only async-signal-safe calls are allowed, so the code
+    //! After `fork` in a process with threads only async-signal-safe calls are allowed, so the code
     //! of the child neither allocates nor panics, and talks to the kernel itself.
 
     use std::ffi::{c_int, c_ulong, c_void};
@@ -236,8 +251,8 @@ mod x86 {
 
     use super::{Fault, Stage, Unusable};
 
-    /// Processor time for the vCPU. The loop takes 2 ms of it on a processor, 10 to 40 ms under TCG,
-    /// seconds where KVM interprets.
+    /// Processor time for the vCPU. The loop takes 2 ms of it on a processor, 3 on one that TCG
+    /// emulates, 2000 where KVM interprets. What needs more than the limit is slower than TCG.
     const CPU_LIMIT: Duration = Duration::from_millis(200);
     /// For the child as a whole, and again for it to die. Only a vCPU that sleeps, or a host that
     /// has no processor to spare, comes near.
@@ -261,8 +276,9 @@ mod x86 {
     const DONE: u32 = Stage::Loop as u32 + 1;
     const LOOPS: u32 = 1_000_000;
 
-    // cmpxchg16b is there because KVM's instruction emulator lacks it while 64-bit kernels cannot do
-    // without; the loop, for an emulator that has it.
+    // KVM's interpreter has no cmpxchg16b (em_cmpxchg8b in arch/x86/kvm/emulate.c), which every
+    // processor with virtualization has, and which Linux needs to set up its allocator. The loop is
+    // for an interpreter that has it.
     std::arch::global_asm!(
         ".pushsection .rodata.maqet_kvm_guest, \"a\", @progbits",
         ".globl maqet_kvm_guest, maqet_kvm_guest_end",
@@ -470,7 +486,7 @@ mod x86 {
             // SAFETY: `pid` is our child, not reaped yet, so its number is not another's.
             unsafe { libc::kill(pid, libc::SIGKILL) };
             if !exits(&pidfd) {
-                // Stuck in the kernel. Better a zombie, one day, than a caller that waits for it.
+                // Stuck in the kernel. Better a zombie than a caller that waits for ever.
                 return None;
             }
         }

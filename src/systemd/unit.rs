@@ -48,7 +48,7 @@ pub struct Transient<'a> {
     pub maqet: &'a Path,
     /// What the launcher gets to see beside systemd's own variables.
     pub environment: Vec<(String, OsString)>,
-    /// How long the guest may take to power down.
+    /// How long the guest may take to power down; zero if it is not to be asked.
     pub stop_timeout: Duration,
     /// Where QEMU's output goes instead of the journal, when the user cannot read that.
     pub output: Option<&'a Path>,

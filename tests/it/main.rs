@@ -6,5 +6,19 @@
 /// A user's directories, VMs and commands, cleaned up afterwards.
 mod sandbox;
 
+/// Definitions in, disks made, mistakes refused.
+mod add;
+/// The journal and the console, kept and bounded.
+mod logs;
+/// States, patterns, JSON.
+mod ls;
+/// QMP from any process.
+mod qmp;
+/// What is deleted, and what never is.
+mod rm;
 /// Up, or not up with QEMU's own words.
 mod start;
+/// What one VM is doing.
+mod status;
+/// Powering down, and not powering down.
+mod stop;

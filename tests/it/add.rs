@@ -1,0 +1,141 @@
+use std::fs;
+use std::process::Command;
+
+use crate::sandbox::Sandbox;
+
+#[test]
+fn a_file_is_a_definition_and_options_win_over_it() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    fs::create_dir(sandbox.path("sub")).unwrap();
+    fs::write(
+        sandbox.path("sub/web.toml"),
+        format!("# mine\nname = \"{name}\"\nmemory = \"64M\" # small\n\n[disk.root]\nfile = \"a, b.raw\"\nsize = \"1M\"\n"),
+    )
+    .unwrap();
+    sandbox
+        .maqet(&["add", "sub/web.toml", "--memory", "96M"])
+        .ok()
+        .saying("added");
+
+    let shown = sandbox.maqet(&["show", "@web"]).ok();
+    assert!(shown.stdout.contains("# mine\n"), "{}", shown.stdout);
+    assert!(
+        shown.stdout.contains("memory = \"96M\" # small"),
+        "{}",
+        shown.stdout
+    );
+    let shown = sandbox.maqet(&["show", "@web", "--json"]).json();
+    assert_eq!(shown["memory"], 96 << 20);
+    // Relative to the file that says it.
+    let disk = sandbox.path("sub/a, b.raw");
+    assert_eq!(shown["disk"]["root"]["file"], disk.to_str().unwrap());
+    assert_eq!(fs::metadata(&disk).unwrap().len(), 1 << 20);
+}
+
+#[test]
+fn a_mistake_is_shown_where_it_stands_and_nothing_is_left() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("web.toml"), "memroy = \"1G\"\n").unwrap();
+    sandbox
+        .maqet(&["add", "web.toml"])
+        .fails(1)
+        .saying("web.toml:1:1: unknown key `memroy`, did you mean `memory`?");
+    // Several mistakes are told at once.
+    fs::write(sandbox.path("web.toml"), "cpus = 0\nmachine = \"\"\n").unwrap();
+    sandbox
+        .maqet(&["add", "web.toml"])
+        .fails(1)
+        .saying("web.toml:1:")
+        .saying("web.toml:2:");
+    for bad in ["12", "1 potato", "-1G", "0"] {
+        sandbox
+            .maqet(&["add", "--name", "x", &format!("--memory={bad}")])
+            .fails(2)
+            .saying("memory");
+    }
+    assert!(!sandbox.path("data").exists() || sandbox.maqet(&["show", "web"]).status == 4);
+}
+
+#[test]
+fn names_that_could_be_paths_or_options_are_refused() {
+    let sandbox = Sandbox::new();
+    let long = "a".repeat(300);
+    for bad in ["../x", "-x", "", long.as_str(), "a/b", "a.b", "a b", "a\nb"] {
+        let flag = format!("--name={bad}");
+        sandbox
+            .maqet(&["add", &flag])
+            .fails(2)
+            .saying("cannot name a VM");
+        sandbox
+            .maqet(&["start", "--", bad])
+            .fails(2)
+            .saying("cannot name a VM");
+        sandbox
+            .maqet(&["rm", "--", bad])
+            .fails(2)
+            .saying("cannot name a VM");
+    }
+    assert!(!sandbox.path("data").exists());
+}
+
+#[test]
+fn a_disk_that_is_there_is_used_as_it_is() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("mine.raw"), vec![7; 1 << 20]).unwrap();
+    let disk = format!("{}:8M", sandbox.path("mine.raw").display());
+    sandbox.add("web", &["--disk", &disk]);
+    assert_eq!(
+        fs::read(sandbox.path("mine.raw")).unwrap(),
+        vec![7; 1 << 20]
+    );
+}
+
+#[test]
+fn a_disk_that_is_neither_there_nor_has_a_size_is_refused() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    sandbox
+        .maqet(&[
+            "add",
+            "--name",
+            &name,
+            "--disk",
+            "good.qcow2:1M",
+            "--disk",
+            "none.qcow2",
+        ])
+        .fails(1)
+        .saying("none.qcow2 does not exist")
+        .saying("`size`");
+    // What had been made before that is gone again.
+    assert!(!sandbox.path("good.qcow2").exists());
+    sandbox.maqet(&["show", "@web"]).fails(4);
+}
+
+#[test]
+fn a_disk_is_made_in_its_format_and_size() {
+    let sandbox = Sandbox::new();
+    sandbox.add("web", &["--disk", "root.qcow2:5M"]);
+    let info = Command::new("qemu-img")
+        .args(["info", "--output=json"])
+        .arg(sandbox.path("root.qcow2"))
+        .output()
+        .unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+    assert_eq!(info["format"], "qcow2");
+    assert_eq!(info["virtual-size"], 5 << 20);
+}
+
+#[test]
+fn a_name_is_taken_once() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    let name = sandbox.name("web");
+    sandbox
+        .maqet(&["add", "--name", &name, "--disk", "other.qcow2:1M"])
+        .fails(1)
+        .saying("there is a VM")
+        .saying("maqet rm");
+    assert!(!sandbox.path("other.qcow2").exists());
+}

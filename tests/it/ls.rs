@@ -1,0 +1,91 @@
+use serde_json::Value;
+
+use crate::sandbox::Sandbox;
+
+#[test]
+fn states_are_the_words_of_systemd_and_qemu() {
+    let sandbox = Sandbox::new();
+    sandbox.add_probe("runs", "probe.act=idle");
+    sandbox.add("bad", &["--machine", "no-such-machine"]);
+    sandbox.add_prelaunch("idle");
+    assert_eq!(sandbox.state("idle"), "stopped");
+
+    sandbox.maqet(&["start", "@runs"]).ok();
+    sandbox.maqet(&["start", "@bad"]).fails(1);
+    sandbox.maqet(&["start", "@idle"]).ok();
+    assert_eq!(sandbox.state("runs"), "running");
+    assert_eq!(sandbox.state("bad"), "failed");
+    assert_eq!(sandbox.state("idle"), "prelaunch");
+
+    sandbox.maqet(&["qmp", "@runs", "stop"]).ok();
+    assert_eq!(sandbox.state("runs"), "paused");
+}
+
+#[test]
+fn an_entry_has_all_its_keys_known_or_null() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    let listed = sandbox.listed("web");
+    let keys: Vec<&String> = listed.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["cpus", "memory", "name", "state", "unit", "uptime"]);
+    assert_eq!(listed["memory"], 64 << 20);
+    assert_eq!(listed["cpus"], 1);
+    assert_eq!(listed["uptime"], Value::Null);
+    assert_eq!(listed["unit"], sandbox.unit("web"));
+
+    sandbox.maqet(&["start", "@web"]).ok();
+    assert!(sandbox.listed("web")["uptime"].as_u64().unwrap() < 60);
+}
+
+#[test]
+fn a_pattern_lists_what_matches_and_nothing_is_an_empty_list() {
+    let sandbox = Sandbox::new();
+    for name in ["ci-1", "ci-2", "web"] {
+        sandbox.add_prelaunch(name);
+    }
+    let list = sandbox
+        .maqet(&["ls", "--json", &sandbox.name("ci-*")])
+        .json();
+    let names: Vec<&str> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|vm| vm["name"].as_str())
+        .collect();
+    assert_eq!(names, [sandbox.name("ci-1"), sandbox.name("ci-2")]);
+
+    let none = sandbox.maqet(&["ls", &sandbox.name("x*")]).ok();
+    assert_eq!(none.stdout, "NAME  STATE  MEMORY  CPUS  UPTIME  UNIT\n");
+    assert_eq!(
+        sandbox.maqet(&["ls", "--json", &sandbox.name("x*")]).json(),
+        Value::Array(Vec::new())
+    );
+}
+
+#[test]
+fn what_runs_without_a_definition_is_listed_all_the_same() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    std::fs::remove_dir_all(sandbox.path("data/maqet")).unwrap();
+    let listed = sandbox.listed("web");
+    assert_eq!(listed["state"], "prelaunch");
+    assert_eq!(listed["memory"], Value::Null);
+    sandbox.maqet(&["stop", "@web"]).ok();
+    assert!(sandbox.qemus("web").is_empty());
+}
+
+#[test]
+fn the_user_s_defaults_hold_for_what_a_definition_does_not_say() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    sandbox.maqet(&["add", "--name", &name]).ok();
+    assert_eq!(sandbox.listed("web")["memory"], 1 << 30);
+    std::fs::create_dir_all(sandbox.path("config/maqet")).unwrap();
+    std::fs::write(
+        sandbox.path("config/maqet/config.toml"),
+        "[defaults]\nmemory = \"80M\"\n",
+    )
+    .unwrap();
+    assert_eq!(sandbox.listed("web")["memory"], 80 << 20);
+}

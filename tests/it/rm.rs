@@ -1,0 +1,63 @@
+use std::fs;
+
+use crate::sandbox::Sandbox;
+
+#[test]
+fn a_running_vm_is_not_removed() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox
+        .maqet(&["rm", "@web"])
+        .fails(1)
+        .saying("is running")
+        .saying("maqet stop");
+    assert_eq!(sandbox.state("web"), "prelaunch");
+    sandbox.maqet(&["stop", "@web"]).ok();
+    sandbox.maqet(&["rm", "@web"]).ok().saying("removed");
+    sandbox.maqet(&["rm", "@web"]).fails(4);
+    assert!(!sandbox.vm_dir("web").exists());
+}
+
+#[test]
+fn only_disks_that_maqet_made_are_deleted_and_only_when_asked() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("mine.raw"), vec![7; 1 << 20]).unwrap();
+    let add = |name: &str| {
+        sandbox.add(name, &["--disk", "mine.raw:1M", "--disk", "made.qcow2:1M"]);
+    };
+    add("web");
+    sandbox
+        .maqet(&["rm", "@web"])
+        .ok()
+        .saying("kept")
+        .saying("made.qcow2");
+    assert!(sandbox.path("mine.raw").exists());
+    assert!(sandbox.path("made.qcow2").exists());
+
+    // Now it is one that was there before: no longer maqet's.
+    add("web");
+    sandbox.maqet(&["rm", "@web", "--disks"]).ok();
+    assert!(sandbox.path("made.qcow2").exists());
+
+    fs::remove_file(sandbox.path("made.qcow2")).unwrap();
+    add("web");
+    sandbox
+        .maqet(&["rm", "@web", "--disks"])
+        .ok()
+        .saying("deleted");
+    assert!(!sandbox.path("made.qcow2").exists());
+    assert_eq!(
+        fs::read(sandbox.path("mine.raw")).unwrap(),
+        vec![7; 1 << 20]
+    );
+}
+
+#[test]
+fn a_disk_that_another_vm_uses_is_kept() {
+    let sandbox = Sandbox::new();
+    sandbox.add("a", &["--disk", "shared.qcow2:1M"]);
+    sandbox.add("b", &["--disk", "shared.qcow2"]);
+    sandbox.maqet(&["rm", "@a", "--disks"]).ok().saying("kept");
+    assert!(sandbox.path("shared.qcow2").exists());
+}

@@ -1,0 +1,62 @@
+use serde_json::Value;
+
+use crate::sandbox::{Sandbox, signal, wait_until};
+
+#[test]
+fn a_running_vm_is_described_by_systemd_qemu_and_the_kernel() {
+    let sandbox = Sandbox::new();
+    sandbox.add("web", &["--qemu-arg=-S", "--disk", "root.qcow2:5M"]);
+    sandbox.maqet(&["start", "@web"]).ok();
+    let status = sandbox.maqet(&["status", "--json", "@web"]).json();
+    assert_eq!(status["state"], "prelaunch");
+    assert_eq!(status["active_state"], "active");
+    assert_eq!(status["main_pid"], sandbox.pid("web"));
+    assert!(status["memory_used"].as_u64().unwrap() > 1 << 20);
+    assert!(status["cpu_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(
+        status["invocation_id"],
+        sandbox.property("web", "InvocationID")
+    );
+    let drive = &status["drives"][0];
+    assert_eq!(drive["name"], "disk-disk0");
+    assert_eq!(drive["file"], sandbox.path("root.qcow2").to_str().unwrap());
+    assert_eq!(drive["virtual_size"], 5 << 20);
+    for socket in status["sockets"].as_array().unwrap() {
+        assert_eq!(socket["exists"], Value::Bool(true), "{socket}");
+    }
+}
+
+#[test]
+fn a_stopped_vm_says_how_it_ended_with_exit_status_3() {
+    let sandbox = Sandbox::new();
+    sandbox.add_probe("web", "probe.act=poweroff");
+    sandbox.maqet(&["start", "@web"]).ok();
+    wait_until("the guest powers off", || sandbox.state("web") == "stopped");
+    wait_until("the journal has its end", || {
+        let status = sandbox.maqet(&["status", "@web"]);
+        status.status == 3 && status.stdout.contains("guest-shutdown")
+    });
+}
+
+#[test]
+fn a_failed_vm_shows_its_last_lines() {
+    let sandbox = Sandbox::new();
+    sandbox.add_probe("web", "probe.act=idle");
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.wait_for_console("web", "probe: ready");
+    signal(sandbox.pid("web"), libc::SIGKILL);
+    wait_until("systemd has seen it", || sandbox.state("web") == "failed");
+    let status = sandbox.maqet(&["status", "@web"]).fails(3);
+    for words in ["failed", "signal 9", "probe: ready", "Main process exited"] {
+        assert!(status.stdout.contains(words), "{words}: {}", status.stdout);
+    }
+}
+
+#[test]
+fn a_vm_that_no_one_knows_is_exit_status_4() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .maqet(&["status", "@nobody"])
+        .fails(4)
+        .saying("no VM is named");
+}

@@ -1,0 +1,84 @@
+use crate::sandbox::{Sandbox, wait_until};
+
+#[test]
+fn a_guest_is_asked_to_power_down() {
+    let sandbox = Sandbox::new();
+    sandbox.add_probe("web", "probe.act=idle");
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.wait_for_console("web", "probe: ready");
+    sandbox.maqet(&["stop", "@web"]).ok().saying("powered down");
+    assert_eq!(sandbox.state("web"), "stopped");
+    sandbox.wait_for_console("web", "probe: powering off");
+    assert_eq!(sandbox.property("web", "LoadState"), "not-found");
+}
+
+#[test]
+fn systemctl_asks_the_guest_too() {
+    let sandbox = Sandbox::new();
+    sandbox.add_probe("web", "probe.act=idle");
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.wait_for_console("web", "probe: ready");
+    crate::sandbox::systemctl(&["stop", &sandbox.unit("web")]).ok();
+    sandbox.wait_for_console("web", "probe: powering off");
+    assert_eq!(sandbox.state("web"), "stopped");
+}
+
+#[test]
+fn a_vm_that_does_not_run_is_exit_status_3() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox
+        .maqet(&["stop", "@web"])
+        .fails(3)
+        .saying("is not running");
+    sandbox
+        .maqet(&["stop", "@nobody"])
+        .fails(4)
+        .saying("no VM is named");
+}
+
+#[test]
+fn a_pattern_stops_what_runs_and_nothing_else_counts() {
+    let sandbox = Sandbox::new();
+    for name in ["a", "b", "c"] {
+        sandbox.add_prelaunch(name);
+    }
+    sandbox.maqet(&["start", "@a", "@b"]).ok();
+    let ran = sandbox.maqet(&["stop", &sandbox.name("*")]).ok();
+    assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
+    for name in ["a", "b", "c"] {
+        assert_eq!(sandbox.state(name), "stopped");
+    }
+    // Nothing runs any more: nothing to do is no failure.
+    sandbox.maqet(&["stop", &sandbox.name("*")]).ok();
+}
+
+#[test]
+fn one_that_fails_does_not_keep_the_others_running() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("a");
+    sandbox.maqet(&["start", "@a"]).ok();
+    sandbox
+        .maqet(&["stop", "@nobody", "@a"])
+        .fails(4)
+        .saying("no VM is named")
+        .saying("stopped");
+    assert_eq!(sandbox.state("a"), "stopped");
+}
+
+#[test]
+fn forcing_cuts_the_power_and_says_so() {
+    let sandbox = Sandbox::new();
+    sandbox.add_probe("web", "probe.act=idle probe.button=ignore");
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.wait_for_console("web", "probe: ready");
+    let pid = sandbox.pid("web");
+    sandbox
+        .maqet(&["stop", "--force", "@web"])
+        .ok()
+        .saying("its power was cut");
+    wait_until("QEMU is gone", || {
+        !std::path::Path::new(&format!("/proc/{pid}")).exists()
+    });
+    assert_eq!(sandbox.state("web"), "stopped");
+}
