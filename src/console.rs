@@ -195,6 +195,9 @@ mod tests {
     fn escape_sequences_are_for_terminals() {
         assert_eq!(plain("\u{1b}[1;32mok\u{1b}[0m\r"), "ok");
         // What systemd sends to a terminal that it is done with.
-        assert_eq!(plain("\u{1b}]104\u{7}\u{1b}]0;title\u{1b}\\login:"), "login:");
+        assert_eq!(
+            plain("\u{1b}]104\u{7}\u{1b}]0;title\u{1b}\\login:"),
+            "login:"
+        );
     }
 }
