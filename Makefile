@@ -3,16 +3,20 @@
 PREFIX ?= /usr/local
 BINDIR = $(PREFIX)/bin
 MANDIR = $(PREFIX)/share/man
-# systemd looks here whatever the prefix (systemd.unit(5)).
+# Where systemd looks for units when PREFIX is /usr or /usr/local (systemd.unit(5)).
+# For one user alone: PREFIX=$HOME/.local UNITDIR=$HOME/.local/share/systemd
 UNITDIR ?= $(PREFIX)/lib/systemd
-MAQET = target/release/maqet
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
+MAQET = $(or $(CARGO_TARGET_DIR),target)/release/maqet
 
-.PHONY: all demo test bench install check
+SHELL = /bin/bash
+.SHELLFLAGS = -eo pipefail -c
 
-all: $(MAQET)
+.PHONY: all demo test bench install
 
-.PHONY: $(MAQET)
-$(MAQET):
+all:
 	cargo build --release --locked
 
 demo:
@@ -32,13 +36,12 @@ bench:
 	cargo build --release --locked
 	benches/run
 
-install: $(MAQET)
+install:
+	@test -x $(MAQET) || { echo "nothing to install yet: run make first" >&2; exit 1; }
 	install -D -m 755 $(MAQET) $(DESTDIR)$(BINDIR)/maqet
-	install -d $(DESTDIR)$(UNITDIR)/user $(DESTDIR)$(UNITDIR)/system
-	sed 's|@BINDIR@|$(BINDIR)|' units/maqet@.service.in > $(DESTDIR)$(UNITDIR)/user/maqet@.service
-	for page in man/*.1; do install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man1/$${page##*/} || exit; done
-	for page in man/*.5; do install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man5/$${page##*/} || exit; done
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	$(MAQET) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/maqet
-	$(MAQET) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_maqet
-	$(MAQET) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/maqet.fish
+	sed 's|@BINDIR@|$(BINDIR)|' units/maqet@.service.in | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/user/maqet@.service
+	for page in man/*.1; do install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man1/$${page##*/}; done
+	for page in man/*.5; do install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man5/$${page##*/}; done
+	$(MAQET) completion bash | install -D -m 644 /dev/stdin $(DESTDIR)$(BASHDIR)/maqet
+	$(MAQET) completion zsh | install -D -m 644 /dev/stdin $(DESTDIR)$(ZSHDIR)/_maqet
+	$(MAQET) completion fish | install -D -m 644 /dev/stdin $(DESTDIR)$(FISHDIR)/maqet.fish

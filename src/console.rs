@@ -117,7 +117,7 @@ impl Changes {
     }
 }
 
-/// A line without control characters and escape sequences (ECMA-48 CSI).
+/// A line without control characters and escape sequences (ECMA-48 CSI and OSC).
 fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut chars = line.chars().peekable();
@@ -125,6 +125,12 @@ fn plain(line: &str) -> String {
         if c == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
             // Parameters and intermediates, up to the final byte.
             while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+        } else if c == '\u{1b}' && chars.next_if_eq(&']').is_some() {
+            // Any text, up to BEL or ESC `\`.
+            while chars.next_if(|c| !c.is_control()).is_some() {}
+            if chars.next_if_eq(&'\u{1b}').is_some() {
+                chars.next_if_eq(&'\\');
+            }
         } else if !c.is_control() || c == '\t' {
             plain.push(c);
         }
@@ -188,5 +194,10 @@ mod tests {
     #[test]
     fn escape_sequences_are_for_terminals() {
         assert_eq!(plain("\u{1b}[1;32mok\u{1b}[0m\r"), "ok");
+        // What systemd sends to a terminal that it is done with.
+        assert_eq!(
+            plain("\u{1b}]104\u{7}\u{1b}]0;title\u{1b}\\login:"),
+            "login:"
+        );
     }
 }
