@@ -162,37 +162,48 @@ impl Store {
             .pragma_query_value(None, "user_version", |row| row.get(0))?)
     }
 
-    /// Adds a VM, with the disks that were made for it.
-    pub fn insert(&mut self, row: &Row, made_disks: &[PathBuf]) -> Result<(), Error> {
+    /// Adds a VM, with the disks that `make` makes for it and returns.
+    ///
+    /// They are made when the name is this VM's, and before anyone else can see it:
+    /// of two that add the same one, only one ever touches its disks.
+    pub fn insert<E: From<Error>>(
+        &mut self,
+        row: &Row,
+        make: impl FnOnce() -> Result<Vec<PathBuf>, E>,
+    ) -> Result<(), E> {
         let tx = self
             .db
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(Error::from)?;
         let created_at = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        let added = tx.execute(
-            "INSERT INTO vm (name, uuid, definition, memory, cpus, created_at)
+        let added = tx
+            .execute(
+                "INSERT INTO vm (name, uuid, definition, memory, cpus, created_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO NOTHING",
-            params![
-                row.name.as_str(),
-                row.uuid,
-                row.definition,
-                row.memory.map(|bytes| bytes as i64),
-                row.cpus,
-                created_at as i64
-            ],
-        )?;
+                params![
+                    row.name.as_str(),
+                    row.uuid,
+                    row.definition,
+                    row.memory.map(|bytes| bytes as i64),
+                    row.cpus,
+                    created_at as i64
+                ],
+            )
+            .map_err(Error::from)?;
         if added == 0 {
-            return Err(Error::Exists(row.name.clone()));
+            return Err(Error::Exists(row.name.clone()).into());
         }
-        for disk in made_disks {
+        for disk in make()? {
             tx.execute(
                 "INSERT INTO made_disk (path, vm) VALUES (?1, ?2)
                  ON CONFLICT (path) DO UPDATE SET vm = excluded.vm",
                 params![disk.to_string_lossy(), row.name.as_str()],
-            )?;
+            )
+            .map_err(Error::from)?;
         }
-        tx.commit()?;
+        tx.commit().map_err(Error::from)?;
         Ok(())
     }
 
@@ -283,13 +294,17 @@ mod tests {
         }
     }
 
+    fn insert(store: &mut Store, name: &str, disks: &[PathBuf]) -> Result<(), Error> {
+        store.insert(&row(name), || Ok(disks.to_vec()))
+    }
+
     #[test]
     fn a_name_is_taken_once() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(&dir.path().join("a/maqet.db")).unwrap();
-        store.insert(&row("web"), &["/a/disk".into()]).unwrap();
+        insert(&mut store, "web", &["/a/disk".into()]).unwrap();
         assert!(matches!(
-            store.insert(&row("web"), &[]),
+            insert(&mut store, "web", &[]),
             Err(Error::Exists(_))
         ));
         assert_eq!(
@@ -304,7 +319,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(&dir.path().join("maqet.db")).unwrap();
         let web = "web".parse().unwrap();
-        store.insert(&row("web"), &["/a/disk".into()]).unwrap();
+        insert(&mut store, "web", &["/a/disk".into()]).unwrap();
         assert_eq!(store.made_disks(&web).unwrap(), [PathBuf::from("/a/disk")]);
         assert!(store.remove(&web).unwrap());
         assert!(!store.remove(&web).unwrap());
@@ -334,7 +349,7 @@ mod tests {
                 let path = &path;
                 scope.spawn(move || {
                     let mut store = Store::open(path).unwrap();
-                    store.insert(&row(&format!("vm{i}")), &[]).unwrap();
+                    insert(&mut store, &format!("vm{i}"), &[]).unwrap();
                 });
             }
         });

@@ -46,10 +46,6 @@ pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
     let config = VmConfig::parse_with(&source.text, &source.file, &defaults)?;
     let definition = config::resolve(&source.text, &source.file)?;
     let mut store = host.store()?;
-    // The answer that counts is the insertion's; this one comes before disks are made.
-    if store.get(&config.name)?.is_some() {
-        return Err(Error::AlreadyExists(config.name));
-    }
     let says = Document::parse(&definition, &source.file)?;
     let row = Row {
         uuid: uuid().map_err(Error::io("cannot read random numbers"))?,
@@ -59,12 +55,17 @@ pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
         definition,
     };
     let mut made = Vec::new();
-    let added = make_disks(host, &config, &mut made).and_then(|()| Ok(store.insert(&row, &made)?));
+    let added = store.insert(&row, || {
+        make_disks(host, &config, &mut made)?;
+        Ok(made.clone())
+    });
     match added {
         Ok(()) => Ok(Added {
             name: config.name,
             made,
         }),
+        // The other one's directory is none of ours.
+        Err(Error::AlreadyExists(name)) => Err(Error::AlreadyExists(name)),
         Err(error) => {
             for disk in &made {
                 // Made a moment ago, and empty.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::lock::{self, VmLock};
+use crate::lock::VmLock;
 use crate::store::Store;
 use crate::vm::VmName;
 
@@ -49,10 +49,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool) -> Result<Removed, Error> {
     }
     let dir = host.paths.vm(name);
     // Held by a QEMU that systemd does not know of, too.
-    let lock = VmLock::try_take(&dir.lock()).map_err(|error| match error {
-        lock::Error::Held { .. } => Error::Running(row.name.clone()),
-        other => other.into(),
-    })?;
+    let lock = VmLock::try_take(&dir.lock())?;
     let mut store = host.store()?;
     let mut removed = Removed {
         name: row.name,

@@ -242,14 +242,19 @@ fn defined_drives(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Drive> {
         .collect()
 }
 
-/// The last SHUTDOWN event in the last entries of the unit.
+/// The last SHUTDOWN event of the last run, among the last entries of the unit.
 fn ending(host: &Host, unit: &UnitStatus) -> Result<Option<Ending>, Error> {
     let query = journal::Query {
         lines: Some(50),
         ..Default::default()
     };
-    let entries = journal::read(&host.scope, &unit.unit, &query)?;
+    let entries: Vec<journal::Entry> = journal::read(&host.scope, &unit.unit, &query)?.collect();
+    // Of a unit that is no longer loaded, systemd does not know which run was the last.
+    let last = entries.last().and_then(|entry| entry.invocation_id.clone());
+    let run = unit.invocation_id.clone().or(last);
     Ok(entries
+        .into_iter()
+        .filter(|entry| entry.invocation_id == run)
         .filter(|entry| entry.is_monitor_traffic())
         .filter_map(|entry| {
             Some((

@@ -90,6 +90,13 @@ pub fn stop(
         },
     };
     let asked = match power_down(&sockets, &process, limit) {
+        // Its launcher has not come to making sockets.
+        Err(qmp::Error::Connect { source, .. })
+            if is_gone(&source) && unit.active_state == ActiveState::Activating =>
+        {
+            systemd::stop(&host.scope, &unit.unit, || {})?;
+            return Ok(Outcome::StartCanceled);
+        }
         Err(qmp::Error::Connect { source, path }) if is_gone(&source) && force == Force::Never => {
             return Err(Error::MonitorGone {
                 name: name.clone(),
@@ -245,6 +252,9 @@ fn agent_shutdown(sockets: &RuntimeDir) -> Result<(), qmp::Error> {
 /// How long QEMU may take to flush its disks and end.
 const QUIT: Duration = Duration::from_secs(10);
 
+/// The same after SIGTERM, when its monitor did not answer.
+const TERMINATE: Duration = Duration::from_secs(3);
+
 /// Ends QEMU without asking the guest.
 ///
 /// systemd is told first, so that no restart policy takes this for a crash.
@@ -267,7 +277,11 @@ fn cut_power(
             }
         });
         if is_accepted.recv().is_ok() && !(quit(sockets).is_ok() && process.wait(QUIT)) {
-            systemd::kill(&host.scope, &unit, libc::SIGKILL)?;
+            // SIGTERM does what `quit` does, and needs no monitor.
+            systemd::kill(&host.scope, &unit, libc::SIGTERM)?;
+            if !process.wait(TERMINATE) {
+                systemd::kill(&host.scope, &unit, libc::SIGKILL)?;
+            }
         }
         stopping.join().expect("stopping does not panic")
     })?;

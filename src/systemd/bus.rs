@@ -149,6 +149,22 @@ impl Bus {
         Ok(())
     }
 
+    /// Asks to be told of every change of `unit`, from the next call on.
+    pub async fn watch_unit(&mut self, unit: &str) -> Result<(), Error> {
+        let rule = format!(
+            "type='signal',sender='org.freedesktop.systemd1',path='{}',\
+             interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'",
+            object_path(unit)
+        );
+        let add_match = Message::method_call("/org/freedesktop/DBus", "AddMatch")
+            .destination("org.freedesktop.DBus")
+            .interface("org.freedesktop.DBus")
+            .build(&(rule,))
+            .map_err(Error::Bus)?;
+        self.send(&[add_match]).await?;
+        Ok(())
+    }
+
     /// Sends a call and returns its reply, or the error that the manager answered with.
     pub async fn call(&mut self, call: Message) -> Result<zbus::Result<Message>, Error> {
         let serial = self.send(&[call]).await?[0];
@@ -212,13 +228,17 @@ impl Bus {
         }
     }
 
-    /// Reads until a job of `unit` has ended that had not when this was called.
-    pub async fn next_job_of(&mut self, unit: &str) -> Result<(), Error> {
-        while self.read().await?.is_none_or(|of| of != unit) {}
+    /// Reads until a change of `unit` was told that had not been when this was called.
+    ///
+    /// It must be watched. Its jobs would not do: a unit whose process ended by
+    /// itself goes down without one.
+    pub async fn next_change_of(&mut self, unit: &str) -> Result<(), Error> {
+        let path = object_path(unit);
+        while self.read().await?.is_none_or(|of| of != path) {}
         Ok(())
     }
 
-    /// Reads one message and files it; names the unit if a job of it has ended.
+    /// Reads one message and files it; the path of the unit if it tells of a change of one.
     async fn read(&mut self) -> Result<Option<String>, Error> {
         let message = poll_fn(|cx| Pin::new(&mut self.messages).poll_next(cx))
             .await
@@ -239,10 +259,17 @@ impl Bus {
                     .member()
                     .is_some_and(|member| *member == "JobRemoved") =>
             {
-                let (_id, job, unit, result): (u32, OwnedObjectPath, String, String) =
+                let (_id, job, _unit, result): (u32, OwnedObjectPath, String, String) =
                     message.body().deserialize().map_err(Error::Bus)?;
                 self.ended.insert(job, result);
-                Ok(Some(unit))
+                Ok(None)
+            }
+            Type::Signal
+                if header
+                    .member()
+                    .is_some_and(|member| *member == "PropertiesChanged") =>
+            {
+                Ok(header.path().map(ToString::to_string))
             }
             _ => Ok(None),
         }

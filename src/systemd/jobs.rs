@@ -141,13 +141,14 @@ async fn accepted(
                 // Whether it worked shows in the next attempt.
                 let _ = bus.call(reset).await?;
             }
-            // Someone else starts it, or it is on its way down: that job's end tells.
+            // Someone else starts it, or it is on its way down.
             ActiveState::Activating | ActiveState::Deactivating => {
+                bus.watch_unit(&name).await?;
                 while matches!(
                     active_state(bus, &name).await?,
                     ActiveState::Activating | ActiveState::Deactivating
                 ) {
-                    bus.next_job_of(&name).await?;
+                    bus.next_change_of(&name).await?;
                 }
                 if active_state(bus, &name).await? == ActiveState::Active {
                     return Ok(None);

@@ -8,12 +8,16 @@ mod sandbox;
 
 /// Definitions in, disks made, mistakes refused.
 mod add;
+/// Killed, cut off, full, misspelt: what is true afterwards.
+mod broken;
 /// The journal and the console, kept and bounded.
 mod logs;
 /// States, patterns, JSON.
 mod ls;
 /// QMP from any process.
 mod qmp;
+/// Several at once, and commands that are killed halfway.
+mod races;
 /// What is deleted, and what never is.
 mod rm;
 /// Up, or not up with QEMU's own words.

@@ -227,6 +227,23 @@ impl Ran {
         }
     }
 
+    /// Waits for what [`Sandbox::spawn`] started, but not for ever.
+    #[track_caller]
+    pub fn of(mut child: Child) -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("a command hangs: {:?}", child.wait_with_output());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Self::new(
+            "a maqet in the background".to_owned(),
+            child.wait_with_output().unwrap(),
+        )
+    }
+
     #[track_caller]
     pub fn ok(self) -> Self {
         self.fails(0)
