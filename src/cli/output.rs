@@ -28,7 +28,8 @@ impl Output {
         value: &T,
         human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
+        // Standard output breaks at each line, with a system call for each.
+        let mut stdout = io::BufWriter::new(io::stdout().lock());
         if self.json {
             serde_json::to_writer(&mut stdout, value)?;
             writeln!(stdout)?;

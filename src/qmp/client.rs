@@ -17,7 +17,8 @@ use super::message::{Event, Greeting, Message, Refusal, Status, command_line};
 /// How long a command may take if nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The id of `qmp_capabilities`, always the first command.
+/// The id of `qmp_capabilities`, always the first command. It is not sent: QEMU
+/// reads one byte in each turn of its loop, so bytes are what a question costs.
 const NEGOTIATION: Id = Id(0);
 
 /// A connection to one QMP monitor.
@@ -83,8 +84,8 @@ impl Client {
             next_id: NEGOTIATION,
             timeout: Some(DEFAULT_TIMEOUT),
         };
-        let id = client.expect_reply("qmp_capabilities");
-        let negotiate = command_line("qmp_capabilities", &Value::Null, Some(id.0));
+        client.expect_reply("qmp_capabilities");
+        let negotiate = command_line("qmp_capabilities", &Value::Null, None);
         client.link.queue(&negotiate);
         client
     }
@@ -339,9 +340,13 @@ impl Client {
         id: Option<Value>,
         answer: Result<Value, Refusal>,
     ) -> Result<(), Error> {
+        let is_negotiated = self.pending.first().is_none_or(|p| p.id != NEGOTIATION);
         let found = self.pending.iter().position(|pending| match &id {
-            Some(id) => *id == pending.id.0,
-            // QEMU could not even read the id, and it reads in order.
+            // QEMU answers in order: what comes before the negotiation's reply
+            // was for a client that is gone.
+            Some(id) => is_negotiated && *id == pending.id.0,
+            None if pending.id == NEGOTIATION => true,
+            // QEMU could not even read the id.
             None => pending.answer.is_none() && answer.is_err(),
         });
         let Some(index) = found else {

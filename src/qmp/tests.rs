@@ -16,7 +16,7 @@ use super::*;
 
 const GREETING: &str = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \
     \"major\": 7}, \"package\": \"Debian\"}, \"capabilities\": [\"oob\"]}}\r\n\
-    {\"return\": {}, \"id\": 0}\r\n";
+    {\"return\": {}}\r\n";
 const SHORT: Duration = Duration::from_millis(60);
 
 /// A client, and the other end of its socket, which has said `text` already.
@@ -73,7 +73,7 @@ fn negotiation_and_the_first_query_travel_together() {
     qmp.send("query-status", ()).unwrap();
     assert_eq!(
         heard(&mut peer),
-        "{\"execute\":\"qmp_capabilities\",\"id\":0}\n{\"execute\":\"query-status\",\"id\":1}\n"
+        "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"query-status\",\"id\":1}\n"
     );
 }
 
@@ -84,7 +84,7 @@ fn an_action_waits_for_the_greeting_and_what_follows_waits_behind_it() {
     qmp.send("query-status", Value::Null).unwrap();
     assert_eq!(
         heard(&mut peer),
-        "{\"execute\":\"qmp_capabilities\",\"id\":0}\n"
+        "{\"execute\":\"qmp_capabilities\"}\n"
     );
     peer.write_all(GREETING.as_bytes()).unwrap();
     qmp.set_timeout(SHORT);
@@ -241,7 +241,7 @@ fn a_refusal_is_not_a_broken_connection() {
 #[test]
 fn a_refused_negotiation_says_so() {
     let (mut qmp, _peer) =
-        scripted("{\"id\": 0, \"error\": {\"class\": \"CommandNotFound\", \"desc\": \"twice\"}}");
+        scripted("{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"twice\"}}");
     let err = qmp.execute("query-a", ()).unwrap_err();
     assert_eq!(err.to_string(), "QEMU refused `qmp_capabilities`: twice");
 }
