@@ -262,8 +262,7 @@ fn ending(host: &Host, unit: &UnitStatus) -> Result<Option<Ending>, Error> {
                 serde_json::from_str::<Value>(&entry.message).ok()?,
             ))
         })
-        .filter(|(_, message)| message["event"] == "SHUTDOWN")
-        .last()
+        .rfind(|(_, message)| message["event"] == "SHUTDOWN")
         .and_then(|(at, message)| {
             let reason = message["data"]["reason"].as_str()?.to_owned();
             Some(Ending {

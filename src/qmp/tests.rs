@@ -82,10 +82,7 @@ fn an_action_waits_for_the_greeting_and_what_follows_waits_behind_it() {
     let (mut qmp, mut peer) = scripted("");
     let quit = qmp.send("system_reset", json!({ "a": 1 })).unwrap();
     qmp.send("query-status", Value::Null).unwrap();
-    assert_eq!(
-        heard(&mut peer),
-        "{\"execute\":\"qmp_capabilities\"}\n"
-    );
+    assert_eq!(heard(&mut peer), "{\"execute\":\"qmp_capabilities\"}\n");
     peer.write_all(GREETING.as_bytes()).unwrap();
     qmp.set_timeout(SHORT);
     qmp.receive(quit).unwrap_err();

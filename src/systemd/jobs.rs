@@ -6,7 +6,7 @@ use zbus::OwnedObjectPath;
 
 use super::bus::{Bus, Scope, manager_call};
 use super::error::Error;
-use super::status::{ActiveState, UnitStatus, active_state, unit_status};
+use super::status::{ActiveState, UnitStatus, has_file, state_and_job, unit_status};
 use super::unit::{Property, TRIM_TIMER, Transient, trim_service, trim_timer};
 
 /// How a request to start a unit ended.
@@ -134,40 +134,34 @@ async fn accepted(
                 source: refusal,
             });
         }
-        match active_state(bus, &name).await? {
+        // Someone else starts it, or it is on its way down.
+        bus.watch_unit(&name).await?;
+        let state = loop {
+            let (state, has_job) = state_and_job(bus, &name).await?;
+            let settled = !matches!(state, ActiveState::Activating | ActiveState::Deactivating);
+            if settled && !has_job {
+                break state;
+            }
+            bus.next_change_of(&name).await?;
+        };
+        match state {
             ActiveState::Active | ActiveState::Reloading => return Ok(None),
             ActiveState::Failed => {
                 let reset = manager_call("ResetFailedUnit", &(&name,))?;
                 // Whether it worked shows in the next attempt.
                 let _ = bus.call(reset).await?;
             }
-            // Someone else starts it, or it is on its way down.
-            ActiveState::Activating | ActiveState::Deactivating => {
-                bus.watch_unit(&name).await?;
-                while matches!(
-                    active_state(bus, &name).await?,
-                    ActiveState::Activating | ActiveState::Deactivating
-                ) {
-                    bus.next_change_of(&name).await?;
-                }
-                if active_state(bus, &name).await? == ActiveState::Active {
-                    return Ok(None);
-                }
+            // Gone since, unless it is a file of that name that is in the way.
+            _ if has_file(bus, &name).await? => {
+                return Err(Error::Refused {
+                    action: "start",
+                    unit: name,
+                    source: refusal,
+                });
             }
-            // Gone since; if it is a unit file that is in the way, asking again says so.
-            ActiveState::Inactive => {}
+            _ => {}
         }
         reply = bus.call(start_call(unit)?).await?;
-        if let Err(refusal) = &reply
-            && is_error(refusal, "org.freedesktop.systemd1.UnitExists")
-            && active_state(bus, &name).await? == ActiveState::Inactive
-        {
-            return Err(Error::Refused {
-                action: "start",
-                unit: name,
-                source: refusal.clone(),
-            });
-        }
     }
     Err(Error::Job {
         action: "start",

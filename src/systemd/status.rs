@@ -215,15 +215,39 @@ pub(super) async fn unit_status(bus: &mut Bus, unit: &str) -> Result<UnitStatus,
     })
 }
 
-/// The state of `unit` alone.
-pub(super) async fn active_state(bus: &mut Bus, unit: &str) -> Result<ActiveState, Error> {
-    let reply = bus.call(property_call(unit, UNIT, "ActiveState")?).await?;
-    Ok(reply
-        .ok()
-        .and_then(value)
-        .and_then(|value| text(&Some(value)))
-        .and_then(|word| ActiveState::parse(&word))
-        .unwrap_or(ActiveState::Inactive))
+/// The state of `unit`, and whether a job of it is queued or running.
+///
+/// A unit whose start was just asked for is still `inactive`; its job is there already.
+pub(super) async fn state_and_job(bus: &mut Bus, unit: &str) -> Result<(ActiveState, bool), Error> {
+    let [state, job] = properties(bus, unit, ["ActiveState", "Job"]).await?;
+    let state = text(&state).and_then(|word| ActiveState::parse(&word));
+    let job = job.and_then(|job| <(u32, OwnedObjectPath)>::try_from(job).ok());
+    Ok((
+        state.unwrap_or(ActiveState::Inactive),
+        job.is_some_and(|(id, _)| id != 0),
+    ))
+}
+
+/// Whether `unit` is one with a unit file, and not a transient one.
+pub(super) async fn has_file(bus: &mut Bus, unit: &str) -> Result<bool, Error> {
+    let [load, transient] = properties(bus, unit, ["LoadState", "Transient"]).await?;
+    let is_loaded = text(&load).is_some_and(|word| word != "not-found");
+    Ok(is_loaded && transient.is_some_and(|value| *value == Variant::Bool(false)))
+}
+
+/// Properties that every unit has; `None` for one that could not be had.
+async fn properties<const N: usize>(
+    bus: &mut Bus,
+    unit: &str,
+    names: [&str; N],
+) -> Result<[Option<OwnedVariant>; N], Error> {
+    let calls = names.map(|name| property_call(unit, UNIT, name));
+    let calls = calls.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut values = [const { None }; N];
+    for (slot, serial) in values.iter_mut().zip(bus.send(&calls).await?) {
+        *slot = bus.reply(serial).await?.ok().and_then(value);
+    }
+    Ok(values)
 }
 
 fn value(reply: Message) -> Option<OwnedVariant> {

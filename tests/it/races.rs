@@ -39,7 +39,8 @@ fn works_and_ends(sandbox: &Sandbox, short: &str) {
     sandbox.maqet(&["qmp", &vm, "query-status"]).ok();
     sandbox.maqet(&["stop", "--force", &vm]).ok();
     assert!(sandbox.qemus(short).is_empty());
-    assert!(!sandbox.runtime(short).exists());
+    // systemd removes it just after it has told of the stop.
+    wait_until("its sockets are gone", || !sandbox.runtime(short).exists());
     assert_eq!(sandbox.state(short), "stopped");
 }
 
