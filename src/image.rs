@@ -63,7 +63,9 @@ pub fn create(path: &Path, format: &str, size: u64) -> Result<(), Error> {
         let words = words.trim().trim_start_matches("qemu-img: ");
         Err(Error::Create {
             path: path.to_owned(),
-            words: words.replace(&*unfinished.to_string_lossy(), &path.to_string_lossy()),
+            words: words
+                .trim_start_matches(&*format!("{}: ", unfinished.display()))
+                .to_owned(),
         })
     };
     // It is a second name of the image by now, or of no use.

@@ -53,19 +53,24 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
 }
 
 fn print(out: &Output, entry: &Entry) -> io::Result<()> {
-    let time = jiff::Timestamp::try_from(entry.time).unwrap_or_default();
+    let time = entry
+        .time
+        .and_then(|time| jiff::Timestamp::try_from(time).ok());
     let value = json!({
-        "time": time.to_string(),
+        "time": time.map(|time| time.to_string()),
         "identifier": entry.identifier,
         "pid": entry.pid,
         "message": entry.message,
         "invocation_id": entry.invocation_id,
     });
     out.answer(&value, |w| {
-        let local = time.to_zoned_datetime(jiff::tz::TimeZone::system());
-        let pid = entry.pid.map(|pid| format!("[{pid}]")).unwrap_or_default();
-        let (when, who) = (local.strftime("%b %d %H:%M:%S"), &entry.identifier);
-        writeln!(w, "{when} {who}{pid}: {}", entry.message)
+        if let Some(time) = time {
+            let local = time.to_zoned_datetime(jiff::tz::TimeZone::system());
+            write!(w, "{} ", local.strftime("%b %d %H:%M:%S"))?;
+        }
+        let pid = entry.pid.map(|pid| format!("[{pid}]"));
+        let pid = pid.unwrap_or_default();
+        writeln!(w, "{}{pid}: {}", entry.identifier, entry.message)
     })
 }
 

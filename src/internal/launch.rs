@@ -58,6 +58,7 @@ pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
 
     keep_console_logs(&vm_dir, &runtime).context("cannot make the console log")?;
     keep_definition(&row, &vm_dir, &runtime).context("cannot keep the definition")?;
+    begin_output_log(&vm_dir).context("cannot empty the output log")?;
     for fd in &inherited {
         fcntl_setfd(fd.as_fd(), FdFlags::empty()).context("cannot pass a descriptor on")?;
     }
@@ -114,6 +115,18 @@ fn keep_console_logs(vm_dir: &VmDir, runtime: &RuntimeDir) -> io::Result<()> {
         // Left by the run before, and the same.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
+    }
+}
+
+/// Empties the file that the unit prints to, if it prints to a file: it is one run's.
+fn begin_output_log(vm_dir: &VmDir) -> io::Result<()> {
+    match OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(vm_dir.output_log())
+    {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

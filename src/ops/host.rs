@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::config::{Defaults, VmConfig};
 use crate::paths::Paths;
 use crate::store::{Row, Store};
+use crate::systemd::journal::{self, Entries, Query};
 use crate::systemd::{Scope, UnitStatus, status, unit_name};
 use crate::vm::VmName;
 
@@ -83,6 +84,20 @@ impl Host {
     /// What systemd says of a VM.
     pub fn unit(&self, name: &VmName) -> Result<UnitStatus, Error> {
         Ok(status(&self.scope, &unit_name(name))?)
+    }
+
+    /// What the VM's unit printed, and where it can be had.
+    pub(super) fn output(&self, name: &VmName, query: &Query<'_>) -> Result<Entries, Error> {
+        let unit = unit_name(name);
+        Ok(match self.output_log(name) {
+            None => journal::read(&self.scope, &unit, query)?,
+            Some(file) => journal::read_file(&file, &unit, query)?,
+        })
+    }
+
+    /// The file that a VM's unit prints to, where the journal is not for the user to read.
+    pub(super) fn output_log(&self, name: &VmName) -> Option<PathBuf> {
+        (!journal::readable()).then(|| self.paths.vm(name).output_log())
     }
 
     /// The program that units are to run: this one.

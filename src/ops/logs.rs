@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use crate::console;
-use crate::systemd::{journal, unit_name};
+use crate::systemd::journal;
 use crate::vm::VmName;
 
 use super::{Error, Host};
@@ -35,6 +35,8 @@ pub fn journal(
     }
     let invocation = match run {
         Run::All => None,
+        // A file is begun anew with each run.
+        Run::Back(0) if host.output_log(name).is_some() => None,
         Run::Back(back) => match (back, unit.invocation_id) {
             (0, Some(id)) => Some(id),
             (back, _) => Some(nth_run(host, name, back)?),
@@ -45,7 +47,7 @@ pub fn journal(
         lines: None,
         follow,
     };
-    let entries = journal::read(&host.scope, &unit_name(name), &query)?;
+    let entries = host.output(name, &query)?;
     Ok(last(
         entries.filter(|entry| !entry.is_monitor_traffic()),
         lines,
@@ -56,7 +58,7 @@ pub fn journal(
 /// The invocation of the run that is `back` runs before the last (0, -1, …).
 fn nth_run(host: &Host, name: &VmName, back: i32) -> Result<String, Error> {
     let mut runs: Vec<String> = Vec::new();
-    for entry in journal::read(&host.scope, &unit_name(name), &journal::Query::default())? {
+    for entry in host.output(name, &journal::Query::default())? {
         if let Some(id) = entry.invocation_id
             && !runs.contains(&id)
         {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::config::{StopAction, VmConfig};
+use crate::paths::create_private_dir;
 use crate::store::Row;
 use crate::systemd::{self, Started, Transient, UnitStatus, journal};
 use crate::vm::VmName;
@@ -49,7 +50,7 @@ pub fn start(
     }
     let output_logs: Vec<Option<PathBuf>> = vms
         .iter()
-        .map(|(row, _)| (!journal::readable()).then(|| host.paths.vm(&row.name).output_log()))
+        .map(|(row, _)| host.output_log(&row.name))
         .collect();
     let units: Vec<Transient<'_>> = vms
         .iter()
@@ -93,6 +94,14 @@ fn check(host: &Host, name: &VmName) -> Result<(Row, VmConfig), Error> {
     let row = host.vm(name)?;
     let config = host.config(&row)?;
     prepare::check_files(host, &row, &config)?;
+    if host.output_log(name).is_some() {
+        // systemd opens the file before the launcher runs.
+        let dir = host.paths.vm(name);
+        create_private_dir(dir.path()).map_err(Error::io(format_args!(
+            "cannot make {}",
+            dir.path().display()
+        )))?;
+    }
     Ok((row, config))
 }
 
@@ -118,7 +127,7 @@ fn died(host: &Host, name: &VmName, unit: &UnitStatus) -> Error {
     let deadline = Instant::now() + JOURNAL_DELAY;
     let mut pause = Duration::from_millis(5);
     let words = loop {
-        let words = last_words(host, unit);
+        let words = last_words(host, name, unit);
         if !words.is_empty() || Instant::now() > deadline {
             break words;
         }
@@ -133,15 +142,15 @@ fn died(host: &Host, name: &VmName, unit: &UnitStatus) -> Error {
 }
 
 /// What the main process of a run wrote, without QEMU's events.
-fn last_words(host: &Host, unit: &UnitStatus) -> Vec<String> {
+fn last_words(host: &Host, name: &VmName, unit: &UnitStatus) -> Vec<String> {
     let query = journal::Query {
         invocation_id: unit.invocation_id.as_deref(),
         ..Default::default()
     };
-    journal::read(&host.scope, &unit.unit, &query)
+    host.output(name, &query)
         .into_iter()
         .flatten()
-        .filter(|entry| entry.pid.is_some() && entry.pid == unit.exec_main_pid)
+        .filter(|entry| entry.pid.is_none() || entry.pid == unit.exec_main_pid)
         .filter(|entry| !entry.is_monitor_traffic())
         .map(|entry| entry.message)
         .collect()

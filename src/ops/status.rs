@@ -160,9 +160,9 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
         },
         drives,
         monitor_error,
-        ended: if up { None } else { ending(host, &unit)? },
+        ended: if up { None } else { ending(host, name, &unit)? },
         last_lines: if failed {
-            last_lines(host, &unit)?
+            last_lines(host, name, &unit)?
         } else {
             Vec::new()
         },
@@ -243,12 +243,12 @@ fn defined_drives(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Drive> {
 }
 
 /// The last SHUTDOWN event of the last run, among the last entries of the unit.
-fn ending(host: &Host, unit: &UnitStatus) -> Result<Option<Ending>, Error> {
+fn ending(host: &Host, name: &VmName, unit: &UnitStatus) -> Result<Option<Ending>, Error> {
     let query = journal::Query {
         lines: Some(50),
         ..Default::default()
     };
-    let entries: Vec<journal::Entry> = journal::read(&host.scope, &unit.unit, &query)?.collect();
+    let entries: Vec<journal::Entry> = host.output(name, &query)?.collect();
     // Of a unit that is no longer loaded, systemd does not know which run was the last.
     let last = entries.last().and_then(|entry| entry.invocation_id.clone());
     let run = unit.invocation_id.clone().or(last);
@@ -265,19 +265,17 @@ fn ending(host: &Host, unit: &UnitStatus) -> Result<Option<Ending>, Error> {
         .rfind(|(_, message)| message["event"] == "SHUTDOWN")
         .and_then(|(at, message)| {
             let reason = message["data"]["reason"].as_str()?.to_owned();
-            Some(Ending {
-                reason,
-                at: Some(at),
-            })
+            Some(Ending { reason, at })
         }))
 }
 
-fn last_lines(host: &Host, unit: &UnitStatus) -> Result<Vec<String>, Error> {
+fn last_lines(host: &Host, name: &VmName, unit: &UnitStatus) -> Result<Vec<String>, Error> {
     let query = journal::Query {
         invocation_id: unit.invocation_id.as_deref(),
         ..Default::default()
     };
-    let lines: Vec<String> = journal::read(&host.scope, &unit.unit, &query)?
+    let lines: Vec<String> = host
+        .output(name, &query)?
         .filter(|entry| !entry.is_monitor_traffic())
         .map(|entry| format!("{}: {}", entry.identifier, entry.message))
         .collect();

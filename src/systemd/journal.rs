@@ -4,6 +4,7 @@
 //! they are asked; one entry is one line of JSON (systemd.journal-fields(7)).
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -15,8 +16,8 @@ use super::error::Error;
 /// One entry.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// When it was written.
-    pub time: SystemTime,
+    /// When it was written; unknown where there is only a file.
+    pub time: Option<SystemTime>,
     /// The program's name for itself, or the process's: `maqet-web`, `systemd`.
     pub identifier: String,
     /// The process that wrote it.
@@ -28,6 +29,17 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// A line of a file, of which nothing is known but who wrote it.
+    fn of_file(writer: &str, line: &[u8]) -> Self {
+        Self {
+            time: None,
+            identifier: writer.to_owned(),
+            pid: None,
+            message: String::from_utf8_lossy(line).into_owned(),
+            invocation_id: None,
+        }
+    }
+
     /// Whether this is QEMU's side of the event log: a greeting, a reply or an event,
     /// one line of JSON each.
     pub fn is_monitor_traffic(&self) -> bool {
@@ -63,7 +75,7 @@ pub fn readable() -> bool {
         let Ok(id) = std::fs::read_to_string("/etc/machine-id") else {
             return false;
         };
-        let dir = std::path::Path::new(dir).join(id.trim());
+        let dir = Path::new(dir).join(id.trim());
         // Persistent storage splits by user, so that being able to enter is enough.
         std::fs::read_dir(&dir).is_ok()
     })
@@ -73,6 +85,8 @@ pub fn readable() -> bool {
 pub struct Entries {
     child: Child,
     lines: std::io::Split<BufReader<ChildStdout>>,
+    /// Who wrote what is not an entry but a line of a file.
+    writer: Option<String>,
     /// The run whose entries are wanted, if not all are.
     wanted: Option<String>,
     /// The run that the last entry belongs to; one that does not say belongs to the same.
@@ -109,20 +123,48 @@ pub fn read(scope: &Scope, unit: &str, query: &Query<'_>) -> Result<Entries, Err
         format!("_UID={}", rustix::process::geteuid().as_raw()),
         "_TRANSPORT=stdout".to_owned(),
     ]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut child = command
-        .spawn()
-        .map_err(|error| Error::Journal(format!("journalctl: {error}")))?;
-    let stdout = child.stdout.take().expect("stdout is piped");
-    Ok(Entries {
-        child,
-        lines: BufReader::new(stdout).split(b'\n'),
-        wanted: query.invocation_id.map(str::to_owned),
-        current: None,
-    })
+    let mut entries = Entries::of(command)?;
+    entries.wanted = query.invocation_id.map(str::to_owned);
+    Ok(entries)
+}
+
+/// What a unit printed to `file`, where the journal is not for the user to read.
+///
+/// Of a [`Query`] only `lines` and `follow` apply: a file has no runs.
+pub fn read_file(file: &Path, unit: &str, query: &Query<'_>) -> Result<Entries, Error> {
+    let mut command = Command::new("tail");
+    match query.lines {
+        Some(lines) => command.arg(format!("--lines={lines}")),
+        None => command.arg("--lines=+1"),
+    };
+    if query.follow {
+        command.arg("--follow");
+    }
+    command.arg("--").arg(file);
+    let mut entries = Entries::of(command)?;
+    entries.writer = Some(unit.trim_end_matches(".service").to_owned());
+    Ok(entries)
+}
+
+impl Entries {
+    /// What `command` prints, line by line.
+    fn of(mut command: Command) -> Result<Self, Error> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| Error::Journal(format!("{program}: {error}")))?;
+        let stdout = child.stdout.take().expect("stdout is piped");
+        Ok(Self {
+            child,
+            lines: BufReader::new(stdout).split(b'\n'),
+            writer: None,
+            wanted: None,
+            current: None,
+        })
+    }
 }
 
 impl Iterator for Entries {
@@ -131,7 +173,11 @@ impl Iterator for Entries {
     fn next(&mut self) -> Option<Entry> {
         loop {
             // A line that is no entry is skipped: journalctl's own, or cut off by its end.
-            let Some(mut entry) = parse(&self.lines.next()?.ok()?) else {
+            let line = self.lines.next()?.ok()?;
+            if let Some(writer) = &self.writer {
+                return Some(Entry::of_file(writer, &line));
+            }
+            let Some(mut entry) = parse(&line) else {
                 continue;
             };
             match &entry.invocation_id {
@@ -159,7 +205,7 @@ fn parse(line: &[u8]) -> Option<Entry> {
     let text = |name: &str| fields.get(name).and_then(text_of);
     let micros: u64 = text("__REALTIME_TIMESTAMP")?.parse().ok()?;
     Some(Entry {
-        time: SystemTime::UNIX_EPOCH + Duration::from_micros(micros),
+        time: Some(SystemTime::UNIX_EPOCH + Duration::from_micros(micros)),
         identifier: text("SYSLOG_IDENTIFIER")
             .or_else(|| text("_COMM"))
             .unwrap_or_default(),
@@ -203,7 +249,7 @@ mod tests {
         assert_eq!(entry.invocation_id.as_deref(), Some("ab"));
         assert_eq!(
             entry.time,
-            SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001)
+            Some(SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001))
         );
     }
 

@@ -1,0 +1,186 @@
+//! What outlives a reboot and a power cut, and hosts that lack something.
+//!
+//! Each test boots a host of its own (`tests/host/host`), for which it must be root.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// A host that ends with the test.
+struct Host(String);
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Host {
+    fn start(name: &str, options: &[&str]) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "only root can boot a test host: run tests/host/test as root"
+        );
+        let host = Self(format!("boot-{}-{name}", std::process::id()));
+        host.control("start", options);
+        host
+    }
+
+    /// Runs `host VERB NAME OPTIONS…`.
+    #[track_caller]
+    fn control(&self, verb: &str, options: &[&str]) {
+        let ran = script()
+            .arg(verb)
+            .arg(&self.0)
+            .args(options)
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "host {verb}: {}", words(&ran));
+    }
+
+    /// Runs a shell command in the host; WHO is empty (tester), `--root` or `--bare`.
+    fn run(&self, who: &str, command: &str) -> Output {
+        let mut script = script();
+        script.arg("exec").arg(&self.0);
+        if !who.is_empty() {
+            script.arg(who);
+        }
+        let maqet = env!("CARGO_BIN_EXE_maqet");
+        script.args([
+            "--",
+            "bash",
+            "-c",
+            &format!("maqet() {{ {maqet} \"$@\"; }}; {command}"),
+        ]);
+        script.output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns what it said.
+    #[track_caller]
+    fn ok(&self, command: &str) -> String {
+        let ran = self.run("", command);
+        assert!(ran.status.success(), "{command}: {}", words(&ran));
+        words(&ran)
+    }
+
+    #[track_caller]
+    fn wait_until(&self, what: &str, command: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.run("", command).status.success() {
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain until {what}: {}",
+                self.ok("maqet ls")
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Adds and starts the probe guest as `web`, and waits until it is up.
+    fn start_probe(&self) {
+        let probe = guests().join("probe");
+        let probe = probe.display();
+        self.ok(&format!(
+            "maqet add --name web --memory 128M --accel tcg --kernel {probe}/kernel \
+             --initrd {probe}/initrd --append 'console=ttyS0 quiet probe.act=idle' && maqet start web"
+        ));
+        self.wait_until(
+            "the guest is up",
+            "maqet logs --console web | grep -q 'probe: ready'",
+        );
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = script().args(["stop", &self.0]).output();
+    }
+}
+
+fn script() -> Command {
+    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/host"))
+}
+
+fn guests() -> PathBuf {
+    std::env::var_os("MAQET_TEST_GUESTS")
+        .expect("$MAQET_TEST_GUESTS: run the tests with tests/host/test")
+        .into()
+}
+
+fn words(ran: &Output) -> String {
+    String::from_utf8_lossy(&[&ran.stdout[..], &ran.stderr[..]].concat()).into_owned()
+}
+
+#[test]
+fn a_reboot_powers_the_guest_down_and_the_vm_starts_again() {
+    let host = Host::start("reboot", &[]);
+    host.start_probe();
+    host.control("reboot", &[]);
+    host.ok("maqet ls web | grep -q stopped");
+    // The guest had its say: this is the run before the host's reboot.
+    host.ok("maqet logs --console web | grep -q 'probe: powering off'");
+    host.ok("maqet start web");
+    host.wait_until(
+        "the guest is up",
+        "maqet logs --console web | grep -q 'probe: ready'",
+    );
+    host.ok("maqet stop web");
+}
+
+#[test]
+fn a_power_cut_leaves_nothing_that_is_in_the_way() {
+    let host = Host::start("crash", &[]);
+    host.start_probe();
+    host.control("crash", &[]);
+    host.ok("maqet ls web | grep -q stopped");
+    host.ok("maqet start web");
+    host.ok("maqet qmp web query-status");
+    host.ok("maqet stop --force web && maqet rm web");
+}
+
+#[test]
+fn an_enabled_vm_runs_after_a_reboot() {
+    let host = Host::start("enabled", &[]);
+    let maqet = env!("CARGO_BIN_EXE_maqet");
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/units/maqet@.service.in");
+    // As `make install` puts it, but for the program, which is the one under test.
+    host.ok(&format!(
+        "mkdir -p ~/.config/systemd/user && \
+         sed 's|@BINDIR@/maqet|{maqet}|' {unit} > ~/.config/systemd/user/maqet@.service && \
+         maqet add --name db --memory 64M --accel tcg --qemu-arg=-S && \
+         maqet add --name web --memory 64M --accel tcg --qemu-arg=-S && \
+         systemctl --user daemon-reload && systemctl --user enable maqet@db"
+    ));
+    host.control("reboot", &[]);
+    host.wait_until("the VM is up", "maqet ls db | grep -q prelaunch");
+    host.ok("maqet ls web | grep -q stopped");
+}
+
+#[test]
+fn where_the_journal_is_not_the_user_s_to_read_output_goes_to_a_file() {
+    let host = Host::start("volatile", &["--volatile-journal"]);
+    host.ok("maqet add --name bad --memory 64M --accel tcg --machine no-such-machine");
+    let ran = host.run("", "maqet start bad");
+    assert_eq!(ran.status.code(), Some(1));
+    assert!(
+        words(&ran).contains("unsupported machine type"),
+        "{}",
+        words(&ran)
+    );
+    let logs = host.ok("maqet logs bad");
+    assert!(logs.contains("unsupported machine type"), "{logs}");
+
+    host.ok("maqet add --name web --memory 64M --accel tcg --qemu-arg=-S && maqet start web && maqet stop web");
+    let status = words(&host.run("", "maqet status web"));
+    assert!(status.contains("host-qmp-quit"), "{status}");
+}
+
+#[test]
+fn a_user_without_a_manager_is_told_how_to_have_one() {
+    let host = Host::start("nolinger", &["--no-linger"]);
+    let ran = host.run("--bare", "maqet ls");
+    assert_eq!(ran.status.code(), Some(1));
+    let words = words(&ran);
+    assert!(
+        words.contains("no systemd user manager answers at /run/user/1500/bus"),
+        "{words}"
+    );
+    assert!(words.contains("loginctl enable-linger"), "{words}");
+}
