@@ -158,6 +158,11 @@ impl RuntimeDir {
         self.0.join("console.log")
     }
 
+    /// QEMU's events of this run, as in the journal.
+    pub fn events_log(&self) -> PathBuf {
+        self.0.join("events.log")
+    }
+
     /// The definition that this run uses; as old as the run.
     pub fn definition(&self) -> PathBuf {
         self.0.join("definition.toml")

@@ -23,6 +23,7 @@ use crate::lock::VmLock;
 use crate::ops::{Host, prepare};
 use crate::paths::{RuntimeDir, VmDir};
 use crate::qemu::argv::{Listen, Sockets};
+use crate::qmp::{self, RunState};
 use crate::store::Row;
 use crate::vm::VmName;
 
@@ -53,11 +54,14 @@ pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
         serial: listen(runtime.serial())?,
         agent: listen(runtime.agent())?,
         vnc: runtime.vnc(),
+        events_log: runtime.events_log(),
     };
     let argv = prepare::command_line(&host, &row, &config, sockets)?;
 
     keep_console_logs(&vm_dir, &runtime).context("cannot make the console log")?;
     keep_definition(&row, &vm_dir, &runtime).context("cannot keep the definition")?;
+    qmp::log::begin(&runtime.events_log(), begins(&config.qemu.args).as_ref())
+        .context("cannot begin the event log")?;
     begin_output_log(&vm_dir).context("cannot empty the output log")?;
     for fd in &inherited {
         fcntl_setfd(fd.as_fd(), FdFlags::empty()).context("cannot pass a descriptor on")?;
@@ -115,6 +119,22 @@ fn keep_console_logs(vm_dir: &VmDir, runtime: &RuntimeDir) -> io::Result<()> {
         // Left by the run before, and the same.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
+    }
+}
+
+/// The state in which QEMU begins, as far as its arguments tell.
+fn begins(args: &[String]) -> Option<RunState> {
+    let has = |names: &[&str]| {
+        // QEMU takes two dashes for one.
+        args.iter()
+            .any(|arg| names.contains(&arg.replacen("--", "-", 1).as_str()))
+    };
+    if has(&["-incoming", "-loadvm", "-preconfig", "-readconfig"]) {
+        None
+    } else if has(&["-S"]) {
+        Some(RunState::Prelaunch)
+    } else {
+        Some(RunState::Running)
     }
 }
 

@@ -24,7 +24,10 @@ pub fn trim() -> anyhow::Result<()> {
         let dir = dir?;
         // One log that cannot be trimmed is no reason to let the others grow.
         if dir.file_type()?.is_dir() {
-            trimmed = trimmed.and(console::trim(&RuntimeDir::at(dir.path()).console_log()));
+            let runtime = RuntimeDir::at(dir.path());
+            trimmed = trimmed
+                .and(console::trim(&runtime.console_log()))
+                .and(console::trim(&runtime.events_log()));
         }
     }
     trimmed?;

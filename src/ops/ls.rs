@@ -1,7 +1,7 @@
 //! Listing VMs.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -81,7 +81,8 @@ const ANSWERS: Duration = Duration::from_secs(1);
 
 /// Lists the VMs that any of `selectors` names; all, if there is none.
 ///
-/// One question to systemd for all of them, and one to each running QEMU, all at once.
+/// One question to systemd for all of them; QEMU is asked only where its event log
+/// leaves open what the guest is doing.
 pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
     let mut units: HashMap<String, ListedUnit> = systemd::list(&host.scope, "maqet-*.service")?
         .into_iter()
@@ -120,20 +121,11 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
     vms.retain(|name, _| {
         selectors.is_empty() || selectors.iter().any(|selector| selector.matches(name))
     });
-    let running: Vec<&VmName> = vms
-        .iter()
-        .filter(|(_, (active, ..))| *active == ActiveState::Active)
-        .map(|(name, _)| name)
-        .collect();
-    let sockets: Vec<PathBuf> = running
-        .iter()
-        .map(|name| host.paths.sockets(name).qmp())
-        .collect();
-    let mut run_states: HashMap<VmName, RunState> = running
-        .into_iter()
-        .zip(qmp::ask_all(&sockets, "query-status", ANSWERS))
-        .filter_map(|(name, answer)| Some((name.clone(), run_state(answer.ok()?)?)))
-        .collect();
+    let mut run_states = run_states(
+        host,
+        vms.iter()
+            .filter_map(|(name, (active, ..))| (*active == ActiveState::Active).then_some(name)),
+    );
     Ok(vms
         .into_iter()
         .map(|(name, (active, unit, memory, cpus))| Listed {
@@ -145,6 +137,34 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
             unit,
         })
         .collect())
+}
+
+/// What QEMU says of its guest: in its event log, or when that leaves it open, asked.
+fn run_states<'a>(
+    host: &Host,
+    running: impl Iterator<Item = &'a VmName>,
+) -> HashMap<VmName, RunState> {
+    let mut states = HashMap::new();
+    let (mut open, mut sockets) = (Vec::new(), Vec::new());
+    for name in running {
+        let runtime = host.paths.sockets(name);
+        match qmp::log::run_state(&runtime.events_log()) {
+            Some(state) => {
+                states.insert(name.clone(), state);
+            }
+            None => {
+                open.push(name);
+                sockets.push(runtime.qmp());
+            }
+        }
+    }
+    let answers = qmp::ask_all(&sockets, "query-status", ANSWERS);
+    for (name, answer) in open.into_iter().zip(answers) {
+        if let Some(state) = answer.ok().and_then(run_state) {
+            states.insert(name.clone(), state);
+        }
+    }
+    states
 }
 
 fn run_state(answer: serde_json::Value) -> Option<RunState> {

@@ -64,6 +64,8 @@ pub struct Sockets {
     pub agent: Listen,
     /// The VNC server; QEMU takes no descriptor for it.
     pub vnc: PathBuf,
+    /// The file that gets a copy of the event log.
+    pub events_log: PathBuf,
 }
 
 impl Sockets {
@@ -77,6 +79,7 @@ impl Sockets {
             serial: path("serial.sock"),
             agent: path("agent.sock"),
             vnc: dir.join("vnc.sock"),
+            events_log: dir.join("events.log"),
         }
     }
 }
@@ -195,7 +198,9 @@ fn monitors(argv: &mut Argv, sockets: &Sockets) {
         "-chardev",
         OptArg::new("backend", "stdio")
             .with("id", "events")
-            .with("signal", "off"),
+            .with("signal", "off")
+            .with("logfile", &sockets.events_log)
+            .with("logappend", "on"),
     );
     argv.monitor("events");
 }

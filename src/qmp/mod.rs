@@ -40,6 +40,7 @@ mod agent;
 mod client;
 mod error;
 mod link;
+pub mod log;
 mod message;
 mod monitor;
 #[cfg(test)]

@@ -51,6 +51,7 @@ fn sockets_may_be_inherited() {
         serial: Listen::Fd(6),
         agent: Listen::Fd(7),
         vnc: "/run/web/vnc.sock".into(),
+        events_log: "/run/web/events.log".into(),
     };
     let argv = argv(&config(""), &Host { sockets, ..host() });
     assert_eq!(
@@ -59,7 +60,7 @@ fn sockets_may_be_inherited() {
             "backend=socket,id=ctl,fd=3,server=on,wait=off",
             "backend=socket,id=qmp,fd=4,server=on,wait=off",
             "backend=socket,id=user,fd=5,server=on,wait=off",
-            "backend=stdio,id=events,signal=off",
+            "backend=stdio,id=events,signal=off,logfile=/run/web/events.log,logappend=on",
             "backend=socket,id=serial,fd=6,server=on,wait=off,logfile=/run/web/console.log,logappend=on",
             "backend=socket,id=agent,fd=7,server=on,wait=off",
         ]
