@@ -9,7 +9,15 @@ UNITDIR ?= $(PREFIX)/lib/systemd
 BASHDIR = $(PREFIX)/share/bash-completion/completions
 ZSHDIR = $(PREFIX)/share/zsh/site-functions
 FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
-MAQET = $(or $(CARGO_TARGET_DIR),target)/release/maqet
+
+# Linked statically, as finding three libraries takes a short command a fifth of
+# its time. Where there is no static C library (libc.a): make STATIC=
+STATIC = -C target-feature=+crt-static
+# Named, so that the flags do not reach cargo's own build programs.
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET_DIR = $(abspath $(or $(CARGO_TARGET_DIR),target))/$(TARGET)
+MAQET = $(TARGET_DIR)/release/maqet
+BUILD = RUSTFLAGS="$(STATIC)" cargo build --release --locked --target $(TARGET)
 
 SHELL = /bin/bash
 .SHELLFLAGS = -eo pipefail -c
@@ -17,12 +25,12 @@ SHELL = /bin/bash
 .PHONY: all demo test bench install
 
 all:
-	cargo build --release --locked
+	$(BUILD)
 
 demo:
 	tests/host/install
-	cargo build --release --locked
-	tests/demo $(IMAGE)
+	$(BUILD)
+	CARGO_TARGET_DIR=$(TARGET_DIR) tests/demo $(IMAGE)
 
 test:
 	tests/host/install
@@ -33,8 +41,8 @@ test:
 
 bench:
 	tests/host/install
-	cargo build --release --locked
-	benches/run
+	$(BUILD)
+	CARGO_TARGET_DIR=$(TARGET_DIR) benches/run
 
 install:
 	@test -x $(MAQET) || { echo "nothing to install yet: run make first" >&2; exit 1; }
