@@ -11,17 +11,22 @@ ZSHDIR = $(PREFIX)/share/zsh/site-functions
 FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 MAQET = $(or $(CARGO_TARGET_DIR),target)/release/maqet
 
+# Linked statically, as most of what a short command costs is its libraries.
+# `make LINK=` links as usual, where the C library comes without libc.a.
+LINK ?= -C target-feature=+crt-static
+BUILD = cargo rustc --release --locked --bin maqet -- $(LINK)
+
 SHELL = /bin/bash
 .SHELLFLAGS = -eo pipefail -c
 
 .PHONY: all demo test bench install
 
 all:
-	cargo build --release --locked
+	$(BUILD)
 
 demo:
 	tests/host/install
-	cargo build --release --locked
+	$(BUILD)
 	tests/demo $(IMAGE)
 
 test:
@@ -33,7 +38,7 @@ test:
 
 bench:
 	tests/host/install
-	cargo build --release --locked
+	$(BUILD)
 	benches/run
 
 install:
