@@ -186,6 +186,14 @@ fn replies_to_others_are_skipped() {
 }
 
 #[test]
+fn a_reply_to_the_client_before_is_skipped() {
+    let (greeting, negotiated) = GREETING.split_at(GREETING.find("{\"return\"").unwrap());
+    let text = greeting.to_owned() + &reply(1, &json!(7)) + negotiated + &reply(1, &json!(8));
+    let (mut qmp, _peer) = scripted(text);
+    assert_eq!(qmp.execute("query-a", ()).unwrap(), 8);
+}
+
+#[test]
 fn an_error_without_an_id_answers_the_oldest_command() {
     let (mut qmp, _peer) =
         greeted("{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON token limit\"}}");
