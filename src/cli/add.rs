@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::config::{Document, Size};
+use crate::config::{Document, Size, VmConfig};
 use crate::ops::{self, Host, add::Source};
 use crate::vm::VmName;
 
@@ -103,10 +103,8 @@ fn source(args: Args) -> anyhow::Result<Source> {
         Some(file) => ops::add::read(file)?,
         None => Source {
             text: String::new(),
-            // No such file: paths on the command line are relative to where it was typed.
-            file: std::env::current_dir()
-                .context("cannot tell the current directory")?
-                .join("the command line"),
+            // For messages only: paths on the command line are made absolute here.
+            file: "the command line".into(),
         },
     };
     let mut document = Document::parse(&text, &file)?;
@@ -122,11 +120,7 @@ fn source(args: Args) -> anyhow::Result<Source> {
     set("kernel", path(args.kernel.as_deref())?)?;
     set("initrd", path(args.initrd.as_deref())?)?;
     set("append", args.append)?;
-    set(
-        "qemu.binary",
-        args.qemu
-            .map(|binary| binary.to_string_lossy().into_owned()),
-    )?;
+    set("qemu.binary", program(args.qemu.as_deref())?)?;
     if let Some(cpus) = args.cpus {
         document.set("cpus", i64::from(cpus))?;
     }
@@ -141,10 +135,13 @@ fn source(args: Args) -> anyhow::Result<Source> {
         }
     }
     if !args.forward.is_empty() {
-        document.set(
-            "net.net0.forward",
-            args.forward.iter().collect::<toml_edit::Array>(),
-        )?;
+        // Of the definition's networks the first; it has one by default.
+        let nets = VmConfig::parse(&text, &file).map(|config| config.nets);
+        let net = nets
+            .ok()
+            .and_then(|nets| Some(nets.keys().next()?.to_string()));
+        let key = format!("net.{}.forward", net.as_deref().unwrap_or("net0"));
+        document.set(&key, args.forward.iter().collect::<toml_edit::Array>())?;
     }
     if !args.qemu_arg.is_empty() {
         document.set(
@@ -165,5 +162,15 @@ fn path(path: Option<&Path>) -> anyhow::Result<Option<String>> {
     match crate::config::path_text(&absolute) {
         Some(text) => Ok(Some(text)),
         None => anyhow::bail!("{} is not UTF-8, and cannot be stored", absolute.display()),
+    }
+}
+
+/// A program from the command line: a path as above, or a name for `$PATH`.
+fn program(program: Option<&Path>) -> anyhow::Result<Option<String>> {
+    match program {
+        Some(name) if name.components().count() == 1 => {
+            Ok(Some(name.to_string_lossy().into_owned()))
+        }
+        other => path(other),
     }
 }

@@ -31,7 +31,13 @@ pub(super) fn report(_out: &Output, error: &anyhow::Error) -> ExitCode {
 
 /// The text of an error: message, details, causes, hint.
 pub(super) fn print(error: &anyhow::Error) {
-    eprintln!("error: {error}");
+    // What has no context and is no operation's is stdout's.
+    match error.downcast_ref::<io::Error>() {
+        Some(_) if error.chain().count() == 1 => {
+            eprintln!("error: cannot write the answer: {error}")
+        }
+        _ => eprintln!("error: {error}"),
+    }
     let ops = error.downcast_ref::<Error>();
     if let Some(Error::Died { words, result, .. }) = ops {
         for line in words {
@@ -45,7 +51,7 @@ pub(super) fn print(error: &anyhow::Error) {
     for cause in error.chain().skip(1) {
         // Some libraries repeat their cause in their own words.
         let cause = cause.to_string();
-        if !said.ends_with(&cause) {
+        if !said.ends_with(&cause) && !cause.ends_with(&said) {
             eprintln!("  caused by: {cause}");
         }
         said = cause;
@@ -88,6 +94,10 @@ fn hint(error: &Error) -> Option<String> {
                 .to_owned()
         }
         Error::Store(store::Error::TooNew { .. }) => "use the newer maqet".to_owned(),
+        Error::Store(store::Error::Open { .. }) => {
+            "the definition that each VM last started with is beside it, in vms/NAME/definition.toml"
+                .to_owned()
+        }
         _ => return None,
     })
 }

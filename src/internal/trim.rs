@@ -7,6 +7,8 @@
 use std::fs;
 use std::io;
 
+use anyhow::Context;
+
 use crate::console;
 use crate::ops::Host;
 use crate::paths::RuntimeDir;
@@ -17,20 +19,20 @@ pub fn trim() -> anyhow::Result<()> {
     let host = Host::from_env()?;
     let dirs = match fs::read_dir(host.paths.cache()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        other => Some(other?),
+        other => Some(other.context("cannot read the runtime directory")?),
     };
     let mut trimmed = Ok(());
     for dir in dirs.into_iter().flatten() {
-        let dir = dir?;
+        let dir = dir.context("cannot read the runtime directory")?;
         // One log that cannot be trimmed is no reason to let the others grow.
-        if dir.file_type()?.is_dir() {
+        if dir.file_type().is_ok_and(|kind| kind.is_dir()) {
             let runtime = RuntimeDir::at(dir.path());
             trimmed = trimmed
                 .and(console::trim(&runtime.console_log()))
                 .and(console::trim(&runtime.events_log()));
         }
     }
-    trimmed?;
+    trimmed.context("cannot trim a console log")?;
     let units = systemd::list(&host.scope, "maqet-*.service")?;
     if !units.iter().any(|unit| unit.active.is_up()) {
         systemd::stop(&host.scope, systemd::TRIM_TIMER, || {})?;
