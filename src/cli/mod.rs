@@ -1,7 +1,7 @@
 //! The command line: arguments in, words and exit statuses out.
 //!
 //! The only module with clap, stdout and stderr. A command turns its arguments
-//! into types, makes one call to `ops`, and hands the value to [`Output`].
+//! into types, makes one call to `ops`, and hands the value to `Output`.
 
 mod add;
 mod completion;
