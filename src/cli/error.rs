@@ -11,6 +11,8 @@ use super::output::Output;
 
 /// 1: it failed.
 pub(super) const FAILED: u8 = 1;
+/// 2: the command line makes no sense, as clap has it.
+const USAGE: u8 = 2;
 /// 3 and 4 mean what they mean for systemctl(1): not running, no such unit.
 pub(super) const NOT_RUNNING: u8 = 3;
 const NO_SUCH_VM: u8 = 4;
@@ -93,6 +95,9 @@ fn hint(error: &Error) -> Option<String> {
              containers): `loginctl enable-linger`, as root with your user name"
                 .to_owned()
         }
+        Error::Words(_) => {
+            "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands".to_owned()
+        }
         Error::Store(store::Error::TooNew { .. }) => "use the newer maqet".to_owned(),
         Error::Store(store::Error::Open { .. }) => {
             "the definition that each VM last started with is beside it, in vms/NAME/definition.toml"
@@ -107,6 +112,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(Error::NotRunning(_)) => NOT_RUNNING,
         Some(Error::NoSuchVm { .. } | Error::NoMatch(_)) => NO_SUCH_VM,
+        Some(Error::Words(_)) => USAGE,
         Some(Error::Qmp(qmp::Error::Refused { .. })) => REFUSED,
         Some(Error::Qmp(qmp::Error::Busy { .. } | qmp::Error::Timeout { .. })) => MONITOR_BUSY,
         _ => FAILED,

@@ -70,6 +70,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Ends as clap does when arguments make no sense together.
+fn usage_error(verb: &str, message: &str) -> ! {
+    let mut command = Cli::command();
+    command.build();
+    let verb = command
+        .find_subcommand_mut(verb)
+        .expect("every verb is a subcommand");
+    verb.error(clap::error::ErrorKind::ValueValidation, message)
+        .exit()
+}
+
 fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
     let host = || Host::from_env().map_err(anyhow::Error::from);
     match command {

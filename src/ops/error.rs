@@ -103,6 +103,9 @@ pub enum Error {
     /// The monitor.
     #[error(transparent)]
     Qmp(#[from] qmp::Error),
+    /// Words that are no arguments of a QMP command.
+    #[error(transparent)]
+    Words(#[from] qmp::schema::Error),
     /// The database.
     #[error(transparent)]
     Store(store::Error),

@@ -45,6 +45,7 @@ mod message;
 mod monitor;
 #[cfg(test)]
 pub(crate) mod prelaunch;
+pub mod schema;
 #[cfg(test)]
 mod tests;
 

@@ -123,3 +123,97 @@ fn events_that_come_before_the_reply_do_not_disturb_it() {
     let answer = sandbox.maqet(&["qmp", "@web", "quit", "--json"]).json();
     assert_eq!(answer, json!({}));
 }
+
+#[test]
+fn words_are_typed_by_qemu_s_own_schema() {
+    let sandbox = running();
+    let qmp = |words: &[&str]| sandbox.maqet(&[&["qmp", "@web"], words].concat());
+    // A disk: numbers, a nested key, an on that is a boolean.
+    qmp(&[
+        "blockdev-add",
+        "driver=null-co",
+        "node-name=empty",
+        "size=4K",
+        "read-only=on",
+    ])
+    .ok();
+    let nodes = sandbox
+        .maqet(&["qmp", "@web", "query-named-block-nodes", "--json"])
+        .json();
+    let node = nodes
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|node| node["node-name"] == "empty")
+        .unwrap();
+    assert_eq!(node["image"]["virtual-size"], 4096);
+    assert_eq!(node["ro"], true);
+    // A device, whose properties only its driver knows.
+    qmp(&["netdev_add", "type=user", "id=n1"]).ok();
+    qmp(&[
+        "device_add",
+        "driver=virtio-net-pci",
+        "id=nic1",
+        "netdev=n1",
+        "bus=hotplug0",
+        "vectors=4",
+        "mq=off",
+    ])
+    .ok();
+    let vectors = sandbox.maqet(&[
+        "qmp",
+        "@web",
+        "qom-get",
+        "path=/machine/peripheral/nic1",
+        "property=vectors",
+        "--json",
+    ]);
+    assert_eq!(vectors.json(), 4);
+}
+
+#[test]
+fn a_word_that_makes_no_sense_is_exit_status_2_with_the_nearest_that_does() {
+    let sandbox = running();
+    for (words, said) in [
+        (
+            &["blockdev-ad", "driver=qcow2"][..],
+            "did you mean `blockdev-add`?",
+        ),
+        (&["balloon", "vlaue=1G"], "did you mean `value`?"),
+        (&["balloon", "value=lots"], "expected a whole number"),
+        (
+            &["device_add", "driver=virtio-net-pci", "vektors=4"],
+            "did you mean `vectors`?",
+        ),
+        (&["balloon", "value"], "neither key=value nor a JSON object"),
+    ] {
+        sandbox
+            .maqet(&[&["qmp", "@web"], words].concat())
+            .fails(2)
+            .saying(said);
+    }
+}
+
+#[test]
+fn the_commands_are_listed_and_described() {
+    let sandbox = running();
+    let list = sandbox
+        .maqet(&["qmp", "@web", "--list", "query-st*"])
+        .ok()
+        .stdout;
+    assert_eq!(list, "query-stats\nquery-stats-schemas\nquery-status\n");
+    let all = sandbox.maqet(&["qmp", "@web", "--list", "--json"]).json();
+    assert!(all.as_array().unwrap().len() > 200);
+    let described = sandbox
+        .maqet(&["qmp", "@web", "--describe", "balloon"])
+        .ok()
+        .stdout;
+    assert_eq!(
+        described,
+        "ARGUMENT  NEEDED  ONLY WITH  TYPE\nvalue     yes                int\n\nanswer: object\n"
+    );
+    sandbox
+        .maqet(&["qmp", "@web", "--describe", "baloon"])
+        .fails(2)
+        .saying("did you mean `balloon`?");
+}
