@@ -36,10 +36,10 @@ pub(super) struct Args {
     /// Accelerator: auto, kvm or tcg
     #[arg(long)]
     accel: Option<String>,
-    /// Disk image; with a size it is made if missing. Can be given several times
+    /// Disk image, made if missing when there is a size; for several disks, give it several times
     #[arg(long, value_name = "FILE[:SIZE]")]
     disk: Vec<DiskArg>,
-    /// Forward a port of this host to the guest, such as 2222:22. Can be given several times
+    /// Forward a port of this host to the guest, such as 2222:22; for several ports, give it several times
     #[arg(long, value_name = "[PROTO:][ADDR:]PORT:PORT")]
     forward: Vec<String>,
     /// Linux kernel to boot directly
@@ -54,7 +54,7 @@ pub(super) struct Args {
     /// QEMU program, a name or a path
     #[arg(long, value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
-    /// Argument for QEMU, passed on as it is. Can be given several times
+    /// Argument for QEMU, passed on as it is; for several, give it several times
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     qemu_arg: Vec<String>,
 }

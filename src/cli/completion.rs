@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use clap_complete::Shell;
 
 /// Print a completion script for a shell
+///
+/// `make install` puts those for bash, zsh and fish where the shells look.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Shell that the script is for

@@ -6,6 +6,9 @@ use crate::ops::{self, Host, Selector};
 use super::output::{Output, bytes, or_dash, span, table};
 
 /// List VMs and what they are doing
+///
+/// A running VM is in the state that QEMU says: running, paused, prelaunch and
+/// others. All other states are systemd's: starting, stopping, failed, stopped.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Names of VMs, or patterns such as 'ci-*' [default: all]

@@ -11,6 +11,9 @@ use crate::vm::VmName;
 use super::output::Output;
 
 /// Show the definition of a VM
+///
+/// As it was added, with all paths made absolute. With --json, also all that it
+/// does not say and has by default.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Name of the VM
