@@ -1,6 +1,6 @@
 //! A connection to a service manager.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::future::poll_fn;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -114,6 +114,8 @@ pub(super) struct Bus {
     /// Jobs that ended and that no one has asked for yet: the result by job.
     ended: HashMap<OwnedObjectPath, String>,
     replies: HashMap<NonZeroU32, Message>,
+    /// Paths of units that changed since someone last waited for it.
+    changed: HashSet<String>,
 }
 
 impl Bus {
@@ -129,6 +131,7 @@ impl Bus {
             connection,
             ended: HashMap::new(),
             replies: HashMap::new(),
+            changed: HashSet::new(),
         })
     }
 
@@ -228,18 +231,21 @@ impl Bus {
         }
     }
 
-    /// Reads until a change of `unit` was told that had not been when this was called.
+    /// Reads until a change of `unit` was told that has not been waited for yet.
     ///
-    /// It must be watched. Its jobs would not do: a unit whose process ended by
-    /// itself goes down without one.
+    /// One that came among the replies to questions about the unit counts: some of
+    /// these were answered before it. The unit must be watched. Its jobs would not
+    /// do: a unit whose process ended by itself goes down without one.
     pub async fn next_change_of(&mut self, unit: &str) -> Result<(), Error> {
         let path = object_path(unit);
-        while self.read().await?.is_none_or(|of| of != path) {}
+        while !self.changed.remove(&path) {
+            self.read().await?;
+        }
         Ok(())
     }
 
-    /// Reads one message and files it; the path of the unit if it tells of a change of one.
-    async fn read(&mut self) -> Result<Option<String>, Error> {
+    /// Reads one message and files it.
+    async fn read(&mut self) -> Result<(), Error> {
         let message = poll_fn(|cx| Pin::new(&mut self.messages).poll_next(cx))
             .await
             .unwrap_or_else(
@@ -252,7 +258,6 @@ impl Bus {
                 if let Some(serial) = header.reply_serial() {
                     self.replies.insert(serial, message.clone());
                 }
-                Ok(None)
             }
             Type::Signal
                 if header
@@ -262,16 +267,16 @@ impl Bus {
                 let (_id, job, _unit, result): (u32, OwnedObjectPath, String, String) =
                     message.body().deserialize().map_err(Error::Bus)?;
                 self.ended.insert(job, result);
-                Ok(None)
             }
             Type::Signal
                 if header
                     .member()
                     .is_some_and(|member| *member == "PropertiesChanged") =>
             {
-                Ok(header.path().map(ToString::to_string))
+                self.changed.extend(header.path().map(ToString::to_string));
             }
-            _ => Ok(None),
+            _ => {}
         }
+        Ok(())
     }
 }

@@ -9,14 +9,27 @@ use crate::sandbox::{Sandbox, signal, systemctl, wait_until};
 fn a_qemu_that_was_killed_is_a_failed_vm_that_starts_again() {
     let sandbox = Sandbox::new();
     sandbox.add("web", &["--qemu-arg=-S", "--disk", "root.qcow2:1M"]);
+    // An end with a SHUTDOWN event, which those that follow are not to be taken for.
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.maqet(&["stop", "@web"]).ok();
     for _ in 0..3 {
         sandbox.maqet(&["start", "@web"]).ok();
         signal(sandbox.pid("web"), libc::SIGKILL);
         wait_until("systemd has seen it", || sandbox.state("web") == "failed");
+        let status = sandbox.maqet(&["status", "@web"]).fails(3).stdout;
+        assert!(status.contains("signal 9"), "{status}");
+        assert!(!status.contains("host-qmp-quit"), "{status}");
     }
     sandbox.maqet(&["start", "@web"]).ok();
     assert_eq!(sandbox.state("web"), "prelaunch");
     assert_eq!(sandbox.qemus("web").len(), 1);
+    sandbox.maqet(&["stop", "@web"]).ok();
+    let check = Command::new("qemu-img")
+        .arg("check")
+        .arg(sandbox.path("root.qcow2"))
+        .output()
+        .unwrap();
+    assert!(check.status.success(), "{check:?}");
 }
 
 #[test]
@@ -68,6 +81,8 @@ fn a_runtime_directory_that_was_deleted_hides_no_vm() {
 
     sandbox.maqet(&["stop", "--force", "@web"]).ok();
     assert!(sandbox.qemus("web").is_empty());
+    // It was told to end and could flush its disks: that is no failure.
+    assert_eq!(sandbox.state("web"), "stopped");
     sandbox.maqet(&["start", "@web"]).ok();
     assert_eq!(sandbox.state("web"), "prelaunch");
 }
@@ -330,7 +345,9 @@ fn no_text_of_a_definition_adds_an_option_or_is_expanded() {
         sandbox.property("web", "Description"),
         format!("VM {name}: {hostile} second line")
     );
-    // The restart that systemd would do reads the same definition.
+    // The restart that systemd would do reads the same definition, also when systemd
+    // has read again what it wrote down of the unit.
+    systemctl(&["daemon-reload"]).ok();
     systemctl(&["restart", &sandbox.unit("web")]).ok();
     run(&["qmp", &name, "query-status"]);
     run(&["stop", &name]);
@@ -373,4 +390,87 @@ fn a_vm_started_by_any_process_is_reached_from_any_other() {
             .json();
         assert_eq!(answer["status"], "prelaunch", "{name}");
     }
+}
+
+#[test]
+fn the_user_manager_is_found_where_no_variable_names_it() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    let name = sandbox.name("web");
+    for args in [
+        &["start", &name][..],
+        &["ls"],
+        &["status", &name],
+        &["qmp", &name, "query-status"],
+        &["stop", &name],
+    ] {
+        let output = sandbox
+            .command(args)
+            .env_remove("DBUS_SESSION_BUS_ADDRESS")
+            .env_remove("XDG_RUNTIME_DIR")
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn a_disk_without_a_file_of_its_own_lies_in_a_hostile_directory() {
+    let sandbox = Sandbox::new();
+    let data = sandbox.path("a,b,,readonly=on \"q\" 'k' two\nlines %n %% $HOME ${PATH} #;&*?");
+    let name = sandbox.name("web");
+    let file = sandbox.path("web.toml");
+    fs::write(&file, "accel = \"tcg\"\n[disk.root]\nsize = \"4M\"\n").unwrap();
+    let maqet = |args: &[&str]| -> String {
+        let output = sandbox
+            .command(args)
+            .env("XDG_DATA_HOME", &data)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let file = file.to_str().unwrap();
+    maqet(&["add", file, "--name", &name, "--qemu-arg=-S"]);
+    maqet(&["start", &name]);
+    let answer = maqet(&["qmp", "--json", &name, "query-block"]);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let disk = data.join("maqet/vms").join(&name).join("root.qcow2");
+    assert_eq!(answer[0]["inserted"]["file"], disk.to_str().unwrap());
+    maqet(&["stop", &name]);
+}
+
+#[test]
+fn a_database_that_does_not_fit_is_named_and_the_next_add_works() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    let mut command = sandbox.command(&["add", "--name", &name, "--disk", "root.qcow2:1M"]);
+    // SAFETY: as above.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = libc::rlimit {
+                rlim_cur: 2048,
+                rlim_max: 2048,
+            };
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            match libc::setrlimit(libc::RLIMIT_FSIZE, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let ran = command.output().unwrap();
+    let words = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{words}");
+    assert!(words.contains("maqet.db"), "{words}");
+    assert!(!sandbox.path("root.qcow2").exists());
+    sandbox.add("web", &["--disk", "root.qcow2:1M"]);
 }

@@ -249,14 +249,17 @@ fn a_vm_that_ends_by_itself_can_be_started_while_it_does() {
     sandbox.maqet(&["start", "@web"]).ok();
     for round in 0..15 {
         // No one asks systemd for this end: it has no job that could be waited for.
-        signal(sandbox.pid("web"), libc::SIGTERM);
+        let pid = sandbox.pid("web");
+        signal(pid, libc::SIGTERM);
         thread::sleep(Duration::from_millis(round * 2));
         let start = sandbox.spawn(&["start", "@web"]);
         Ran::of(start).ok();
-        if !settled(&sandbox, "web") {
-            // It was asked while that QEMU still ran.
-            sandbox.maqet(&["start", "@web"]).ok();
-        }
+        // It may have found that QEMU still running, which was true then.
+        wait_until("that QEMU has ended", || {
+            !sandbox.qemus("web").contains(&pid)
+        });
+        settled(&sandbox, "web");
+        sandbox.maqet(&["start", "@web"]).ok();
     }
     works_and_ends(&sandbox, "web");
 }
