@@ -7,9 +7,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FallocateFlags, fallocate, ftruncate};
 
 /// How much of a run is kept at least, in bytes.
@@ -91,29 +93,62 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
         .collect())
 }
 
-/// Tells when a log has grown.
+/// Tells when a log has grown, or another run has begun a new one.
 #[derive(Debug)]
-pub struct Changes(std::os::fd::OwnedFd);
+pub struct Changes(OwnedFd);
+
+/// What there is to do after a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Read on.
+    Grown,
+    /// Nobody reads what is written any more.
+    ReaderGone,
+}
 
 impl Changes {
     /// Watches the log from now on.
     pub fn of(path: &Path) -> io::Result<Self> {
         use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-        let inotify = init(CreateFlags::CLOEXEC)?;
-        add_watch(&inotify, path, WatchFlags::MODIFY | WatchFlags::MOVE_SELF)?;
+        let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        add_watch(&inotify, path, WatchFlags::MODIFY)?;
+        if let Some(dir) = path.parent() {
+            add_watch(&inotify, dir, WatchFlags::CREATE | WatchFlags::ONLYDIR)?;
+        }
         Ok(Self(inotify))
     }
 
-    /// Waits for the log to have been written to since the last call.
-    pub fn wait(&mut self) -> io::Result<()> {
-        // What happened does not matter, that something did does.
-        let mut events = [0; 4096];
+    /// Waits for a change since the last call, or for the reader of `output` to go.
+    pub fn wait(&mut self, output: BorrowedFd<'_>) -> io::Result<Change> {
         loop {
+            // Asked for nothing, poll(2) tells of a pipe's closed end all the same.
+            let mut fds = [
+                PollFd::new(&self.0, PollFlags::IN),
+                PollFd::from_borrowed_fd(output, PollFlags::empty()),
+            ];
+            match poll(&mut fds, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            if !fds[1].revents().is_empty() {
+                return Ok(Change::ReaderGone);
+            }
+            // What happened does not matter, that something did does.
+            let mut events = [0; 4096];
             match rustix::io::read(&self.0, &mut events) {
-                Err(rustix::io::Errno::INTR) => {}
-                other => return Ok(other.map(drop)?),
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                other => return Ok(other.map(|_| Change::Grown)?),
             }
         }
+    }
+}
+
+/// Whether the log at `path` is still the one that is open as `file`.
+pub fn is_same(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(now)) => open.ino() == now.ino() && open.dev() == now.dev(),
+        // Just between one run's and the next.
+        _ => true,
     }
 }
 

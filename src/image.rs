@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use crate::paths::create_private_dir;
 
@@ -30,6 +32,19 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// What tells a file from another that takes its name, or after it its inode: the
+/// inode's number, and where the file system knows it, the time of its birth.
+pub fn identity(path: &Path) -> io::Result<String> {
+    let metadata = fs::symlink_metadata(path)?;
+    let born = metadata.created().ok();
+    let born = born.and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
+    Ok(format!(
+        "{}:{}",
+        metadata.ino(),
+        born.map_or(0, |born| born.as_nanos())
+    ))
 }
 
 /// Makes an empty image of `size` bytes, `format` as qemu-img names it.

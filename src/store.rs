@@ -22,9 +22,11 @@ const MIGRATIONS: &[&str] = &[
         cpus       INTEGER,
         created_at INTEGER NOT NULL
     ) STRICT;
-    -- Disks that maqet made: the only ones it may ever delete.
+    -- Disks that maqet made: the only ones it may ever delete. What is at a path now may
+    -- be another file; `identity` tells (image::identity).
     CREATE TABLE made_disk (
         path TEXT PRIMARY KEY,
+        identity TEXT NOT NULL,
         vm   TEXT NOT NULL REFERENCES vm (name) ON DELETE CASCADE ON UPDATE CASCADE
     ) STRICT;",
 ];
@@ -75,6 +77,15 @@ pub struct Row {
     pub memory: Option<u64>,
     /// vCPUs, if the definition says.
     pub cpus: Option<u32>,
+}
+
+/// A disk that maqet made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeDisk {
+    /// Where it was made.
+    pub path: PathBuf,
+    /// Tells it from another file of that name.
+    pub identity: String,
 }
 
 /// One VM in a list.
@@ -169,7 +180,7 @@ impl Store {
     pub fn insert<E: From<Error>>(
         &mut self,
         row: &Row,
-        make: impl FnOnce() -> Result<Vec<PathBuf>, E>,
+        make: impl FnOnce() -> Result<Vec<MadeDisk>, E>,
     ) -> Result<(), E> {
         let tx = self
             .db
@@ -197,9 +208,13 @@ impl Store {
         }
         for disk in make()? {
             tx.execute(
-                "INSERT INTO made_disk (path, vm) VALUES (?1, ?2)
-                 ON CONFLICT (path) DO UPDATE SET vm = excluded.vm",
-                params![disk.to_string_lossy(), row.name.as_str()],
+                "INSERT INTO made_disk (path, identity, vm) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (path) DO UPDATE SET identity = excluded.identity, vm = excluded.vm",
+                params![
+                    disk.path.to_string_lossy(),
+                    disk.identity,
+                    row.name.as_str()
+                ],
             )
             .map_err(Error::from)?;
         }
@@ -252,12 +267,17 @@ impl Store {
     }
 
     /// The disks that maqet made for a VM.
-    pub fn made_disks(&self, name: &VmName) -> Result<Vec<PathBuf>, Error> {
+    pub fn made_disks(&self, name: &VmName) -> Result<Vec<MadeDisk>, Error> {
         let mut statement = self
             .db
-            .prepare("SELECT path FROM made_disk WHERE vm = ?1 ORDER BY path")?;
-        let paths = statement.query_map([name.as_str()], |row| row.get::<_, String>(0))?;
-        paths.map(|path| Ok(path?.into())).collect()
+            .prepare("SELECT path, identity FROM made_disk WHERE vm = ?1 ORDER BY path")?;
+        let disks = statement.query_map([name.as_str()], |row| {
+            Ok(MadeDisk {
+                path: row.get::<_, String>(0)?.into(),
+                identity: row.get(1)?,
+            })
+        })?;
+        Ok(disks.collect::<Result<_, _>>()?)
     }
 
     /// Forgets a VM. Whether it was there.
@@ -294,7 +314,14 @@ mod tests {
         }
     }
 
-    fn insert(store: &mut Store, name: &str, disks: &[PathBuf]) -> Result<(), Error> {
+    fn disk() -> MadeDisk {
+        MadeDisk {
+            path: "/a/disk".into(),
+            identity: "1".to_owned(),
+        }
+    }
+
+    fn insert(store: &mut Store, name: &str, disks: &[MadeDisk]) -> Result<(), Error> {
         store.insert(&row(name), || Ok(disks.to_vec()))
     }
 
@@ -302,7 +329,7 @@ mod tests {
     fn a_name_is_taken_once() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(&dir.path().join("a/maqet.db")).unwrap();
-        insert(&mut store, "web", &["/a/disk".into()]).unwrap();
+        insert(&mut store, "web", &[disk()]).unwrap();
         assert!(matches!(
             insert(&mut store, "web", &[]),
             Err(Error::Exists(_))
@@ -319,8 +346,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(&dir.path().join("maqet.db")).unwrap();
         let web = "web".parse().unwrap();
-        insert(&mut store, "web", &["/a/disk".into()]).unwrap();
-        assert_eq!(store.made_disks(&web).unwrap(), [PathBuf::from("/a/disk")]);
+        insert(&mut store, "web", &[disk()]).unwrap();
+        assert_eq!(store.made_disks(&web).unwrap(), [disk()]);
         assert!(store.remove(&web).unwrap());
         assert!(!store.remove(&web).unwrap());
         assert!(store.made_disks(&web).unwrap().is_empty());

@@ -1,8 +1,10 @@
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::console::{Change, Changes, is_same};
 use crate::ops::logs::Run;
 use crate::ops::{self, Host};
 use crate::systemd::journal::Entry;
@@ -84,8 +86,10 @@ fn console(host: &Host, args: &Args, run: Run) -> anyhow::Result<()> {
         }
         file.seek(io::SeekFrom::End(0))?;
     }
-    let mut changes = if args.follow {
-        Some(crate::console::Changes::of(&path)?)
+    // A run that is over prints no more.
+    let follow = args.follow && run == Run::Back(0);
+    let mut changes = if follow {
+        Some(Changes::of(&path)?)
     } else {
         None
     };
@@ -98,7 +102,15 @@ fn console(host: &Host, args: &Args, run: Run) -> anyhow::Result<()> {
         }
         stdout.flush()?;
         match &mut changes {
-            Some(changes) => changes.wait()?,
+            Some(changes) => match changes.wait(io::stdout().as_fd())? {
+                Change::ReaderGone => return Ok(()),
+                Change::Grown if is_same(&file, &path) => {}
+                // The next run's.
+                Change::Grown => {
+                    file = crate::console::open(&path)?;
+                    *changes = Changes::of(&path)?;
+                }
+            },
             None => return Ok(()),
         }
     }

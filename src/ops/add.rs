@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::config::{self, Document, VmConfig};
 use crate::image;
-use crate::store::Row;
+use crate::store::{MadeDisk, Row};
 use crate::vm::VmName;
 
 use super::{Error, Host};
@@ -57,7 +57,7 @@ pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
     let mut made = Vec::new();
     let added = store.insert(&row, || {
         make_disks(host, &config, &mut made)?;
-        Ok(made.clone())
+        made.iter().map(|path| made_disk(path)).collect()
     });
     match added {
         Ok(()) => Ok(Added {
@@ -100,6 +100,14 @@ fn make_disks(host: &Host, config: &VmConfig, made: &mut Vec<PathBuf>) -> Result
         made.push(path);
     }
     Ok(())
+}
+
+fn made_disk(path: &Path) -> Result<MadeDisk, Error> {
+    Ok(MadeDisk {
+        identity: image::identity(path)
+            .map_err(Error::io(format_args!("cannot look at {}", path.display())))?,
+        path: path.to_owned(),
+    })
 }
 
 /// A random UUID (RFC 9562, version 4).

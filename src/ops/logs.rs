@@ -44,7 +44,8 @@ pub fn journal(
     };
     let query = journal::Query {
         invocation_id: invocation.as_deref(),
-        lines: None,
+        // Of what follows the last lines cannot be counted after filtering.
+        lines: lines.filter(|_| follow),
         follow,
     };
     let entries = host.output(name, &query)?;
@@ -84,7 +85,6 @@ fn last(
 ) -> impl Iterator<Item = journal::Entry> {
     let mut rest = Some(entries);
     let kept = match lines {
-        // What follows never ends, so its last lines cannot be counted after filtering.
         Some(count) if !follow => {
             let all: Vec<_> = rest.take().into_iter().flatten().collect();
             let skip = all.len().saturating_sub(count);

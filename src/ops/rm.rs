@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::image;
 use crate::lock::VmLock;
-use crate::store::Store;
+use crate::store::{MadeDisk, Store};
+use crate::systemd::{self, unit_name};
 use crate::vm::VmName;
 
 use super::{Error, Host};
@@ -61,23 +63,29 @@ pub fn rm(host: &Host, name: &VmName, disks: bool) -> Result<Removed, Error> {
     } else {
         Vec::new()
     };
-    for disk in store.made_disks(name)? {
-        // What another VM uses is not this one's to take along.
-        if !disks || others.contains(&disk) {
-            removed.kept.push(disk);
-            continue;
-        }
-        match fs::remove_file(&disk) {
-            Ok(()) => removed.deleted.push(disk),
+    let made = store.made_disks(name)?;
+    // First what can fail for reasons of its own: a disk that outlives its
+    // definition is no loss, a definition whose disk is gone is.
+    store.remove(name)?;
+    // A unit that failed would lend its state to the next VM of that name.
+    systemd::reset_failed(&host.scope, &unit_name(name))?;
+    for MadeDisk { path, identity } in made {
+        // What another VM uses is not this one's to take along, nor is what has
+        // taken the place of the disk that was made.
+        let is_ours = image::identity(&path).map(|now| now == identity);
+        match is_ours {
+            Ok(true) if disks && !others.contains(&path) => {
+                fs::remove_file(&path)
+                    .map_err(Error::io(format_args!("cannot delete {}", path.display())))?;
+                removed.deleted.push(path);
+            }
+            Ok(_) => removed.kept.push(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                return Err(Error::io(format_args!("cannot delete {}", disk.display()))(
-                    error,
-                ));
+                return Err(Error::io(format_args!("cannot look at {}", path.display()))(error));
             }
         }
     }
-    store.remove(name)?;
     for file in [
         dir.console_log(),
         dir.previous_console_log(),

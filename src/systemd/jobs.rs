@@ -228,6 +228,15 @@ pub fn kill(scope: &Scope, unit: &str, signal: i32) -> Result<(), Error> {
     })
 }
 
+/// Forgets that a unit failed. One that did not, or is not loaded, is as good.
+pub fn reset_failed(scope: &Scope, unit: &str) -> Result<(), Error> {
+    zbus::block_on(async {
+        let mut bus = Bus::connect(scope).await?;
+        let _ = bus.call(manager_call("ResetFailedUnit", &(unit,))?).await?;
+        Ok(())
+    })
+}
+
 /// Whether the manager answered with the D-Bus error of that name.
 fn is_error(error: &zbus::Error, name: &str) -> bool {
     matches!(error, zbus::Error::MethodError(found, _, _) if found.as_str() == name)

@@ -12,7 +12,7 @@ mod unit;
 
 pub use bus::Scope;
 pub use error::Error;
-pub use jobs::{Started, kill, start, stop};
+pub use jobs::{Started, kill, reset_failed, start, stop};
 pub(crate) use status::rfc3339;
 pub use status::{ActiveState, ListedUnit, UnitStatus, list, status};
 pub use unit::{TRIM_TIMER, Transient, UnitName, unit_name};

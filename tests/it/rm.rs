@@ -61,3 +61,41 @@ fn a_disk_that_another_vm_uses_is_kept() {
     sandbox.maqet(&["rm", "@a", "--disks"]).ok().saying("kept");
     assert!(sandbox.path("shared.qcow2").exists());
 }
+
+#[test]
+fn what_has_taken_a_made_disk_s_place_is_kept() {
+    let sandbox = Sandbox::new();
+    sandbox.add("web", &["--disk", "root.qcow2:1M"]);
+    fs::remove_file(sandbox.path("root.qcow2")).unwrap();
+    fs::write(sandbox.path("root.qcow2"), "mine").unwrap();
+    sandbox
+        .maqet(&["rm", "@web", "--disks"])
+        .ok()
+        .saying("kept");
+    assert_eq!(fs::read(sandbox.path("root.qcow2")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_definition_that_cannot_be_removed_keeps_its_disk() {
+    let sandbox = Sandbox::new();
+    sandbox.add("web", &["--disk", "root.qcow2:1M"]);
+    let db = rusqlite::Connection::open(sandbox.path("data/maqet/maqet.db")).unwrap();
+    db.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    sandbox.maqet(&["rm", "@web", "--disks"]).fails(1);
+    assert!(sandbox.path("root.qcow2").exists());
+    drop(db);
+    sandbox
+        .maqet(&["rm", "@web", "--disks"])
+        .ok()
+        .saying("deleted");
+}
+
+#[test]
+fn a_failure_is_forgotten_with_its_vm() {
+    let sandbox = Sandbox::new();
+    sandbox.add("web", &["--machine", "no-such-machine"]);
+    sandbox.maqet(&["start", "@web"]).fails(1);
+    sandbox.maqet(&["rm", "@web"]).ok();
+    sandbox.add_prelaunch("web");
+    assert_eq!(sandbox.state("web"), "stopped");
+}
