@@ -7,8 +7,6 @@ use std::process::ExitCode;
 use crate::ops::Error;
 use crate::{qmp, store, systemd};
 
-use super::output::Output;
-
 /// 1: it failed.
 pub(super) const FAILED: u8 = 1;
 /// 2: the command line makes no sense, as clap has it.
@@ -22,7 +20,7 @@ const REFUSED: u8 = 5;
 const MONITOR_BUSY: u8 = 6;
 
 /// Prints an error with its causes and what to do about it.
-pub(super) fn report(_out: &Output, error: &anyhow::Error) -> ExitCode {
+pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
         // The reader has had enough; nothing is wrong.
         return ExitCode::SUCCESS;

@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
     let out = cli.output;
     match run(&out, cli.command) {
         Ok(code) => code,
-        Err(error) => error::report(&out, &error),
+        Err(error) => error::report(&error),
     }
 }
 
