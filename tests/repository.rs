@@ -214,12 +214,21 @@ const WITHOUT_OPERATION: &[&str] = &["completion"];
 fn a_verb_has_the_same_name_everywhere() {
     for verb in verbs() {
         let name = verb.get_name();
-        let mut files = vec![format!("src/cli/{name}.rs"), format!("man/maqet-{name}.1")];
+        let mut modules = vec!["src/cli"];
         if !WITHOUT_OPERATION.contains(&name) {
-            files.push(format!("src/ops/{name}.rs"));
+            modules.push("src/ops");
         }
-        for file in files {
-            assert!(root().join(&file).exists(), "`maqet {name}` has no {file}");
+        for module in modules {
+            // A group of commands may be a folder.
+            let files = [
+                format!("{module}/{name}.rs"),
+                format!("{module}/{name}/mod.rs"),
+            ];
+            assert!(
+                files.iter().any(|file| root().join(file).exists()),
+                "`maqet {name}` has no {}",
+                files[0]
+            );
         }
     }
 }
@@ -246,8 +255,7 @@ fn every_file_of_a_test_binary_is_compiled() {
 fn man_pages_are_what_the_parser_says() {
     let mut pages = vec![(PathBuf::from("man/maqet.1"), main_page())];
     for verb in verbs() {
-        let file = format!("man/maqet-{}.1", verb.get_name());
-        pages.push((file.into(), verb_page(verb)));
+        add_pages(verb, &mut pages);
     }
     let update = std::env::var_os("UPDATE").is_some();
     for (file, page) in &pages {
@@ -287,13 +295,29 @@ fn main_page() -> String {
     tidy(page) + &read("man/maqet.1.in")
 }
 
-fn verb_page(verb: clap::Command) -> String {
-    let man = Man::new(verb).source("maqet");
+/// The page of a command, and of each command in its group: `maqet-device-add.1`.
+fn add_pages(command: clap::Command, pages: &mut Vec<(PathBuf, String)>) {
+    let file = format!("man/{}.1", command.get_display_name().unwrap());
+    for inner in command.get_subcommands() {
+        add_pages(inner.clone(), pages);
+    }
+    pages.push((file.into(), page(command)));
+}
+
+fn page(command: clap::Command) -> String {
+    let is_group = command.has_subcommands();
+    let command = command
+        .subcommand_help_heading("COMMANDS")
+        .subcommand_value_name("COMMAND");
+    let man = Man::new(command).source("maqet");
     let mut page = Vec::new();
     man.render_title(&mut page).unwrap();
     man.render_name_section(&mut page).unwrap();
     man.render_synopsis_section(&mut page).unwrap();
     man.render_description_section(&mut page).unwrap();
+    if is_group {
+        man.render_subcommands_section(&mut page).unwrap();
+    }
     man.render_options_section(&mut page).unwrap();
     tidy(page) + ".SH SEE ALSO\n.BR maqet (1),\n.BR maqet.toml (5)\n"
 }
