@@ -18,12 +18,16 @@ const TAIL: u64 = 4096;
 /// Begins a log, with the state in which QEMU will find itself when it says nothing else.
 ///
 /// `None` when that cannot be told beforehand, as with an incoming migration.
+///
+/// It is a new file, so that whoever follows the last run's can tell them apart.
 pub fn begin(path: &Path, state: Option<&RunState>) -> io::Result<()> {
     let line = match state {
         Some(state) => format!("{{\"begins\": \"{state}\"}}\n"),
         None => String::new(),
     };
-    std::fs::write(path, line)
+    let unfinished = path.with_extension("unfinished");
+    std::fs::write(&unfinished, line)?;
+    std::fs::rename(unfinished, path)
 }
 
 /// The run state that the log at `path` ends with, if it can be told.

@@ -34,11 +34,13 @@
 //! | a monitor that nobody else uses | [`Client`] |
 //! | a monitor that others use too | [`Monitor`] |
 //! | one question to many monitors | [`ask_all`] |
+//! | all events of a VM, without a monitor | [`Follower`] |
 //! | the guest agent | [`Agent`] |
 
 mod agent;
 mod client;
 mod error;
+mod follower;
 mod link;
 pub mod log;
 mod message;
@@ -52,5 +54,6 @@ mod tests;
 pub use agent::{Agent, AgentCommand, AgentInfo, Shutdown};
 pub use client::{Client, DEFAULT_TIMEOUT, Id};
 pub use error::{Awaited, Error, Holder};
+pub use follower::{End, Follower, Heard, Start};
 pub use message::{Event, Greeting, Release, RunState, Status, Timestamp, Version};
 pub use monitor::{Monitor, ask_all, lock_path};
