@@ -19,7 +19,10 @@ impl Host {
             "only root can boot a test host: run tests/host/test as root"
         );
         let host = Self(format!("boot-{}-{name}", std::process::id()));
-        host.control("start", options);
+        // Of another Debian than the machine's, when tests/host/test says so.
+        let tree = std::env::var("MAQET_TEST_TREE").ok();
+        let tree: Vec<&str> = tree.iter().flat_map(|tree| ["--tree", tree]).collect();
+        host.control("start", &[options, &tree].concat());
         host
     }
 
