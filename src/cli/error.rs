@@ -93,6 +93,10 @@ fn hint(error: &Error) -> Option<String> {
              containers): `loginctl enable-linger`, as root with your user name"
                 .to_owned()
         }
+        Error::Systemd(systemd::Error::NoTemplate) => {
+            "`make install` puts it where systemd looks for units".to_owned()
+        }
+        Error::Linger(_) => "`sudo loginctl enable-linger \"$USER\"` does it".to_owned(),
         Error::Words(_) => {
             "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands".to_owned()
         }

@@ -9,6 +9,7 @@ use super::output::{Output, bytes, or_dash, span, table};
 ///
 /// A running VM is in the state that QEMU says: running, paused, prelaunch and
 /// others. All other states are systemd's: starting, stopping, failed, stopped.
+/// BOOT says whether it starts when the user manager does: at boot, if you linger.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Names of VMs, or patterns such as 'ci-*' [default: all]
@@ -21,20 +22,21 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
     out.answer(&vms, |w| {
         table(
             w,
-            ["NAME", "STATE", "MEMORY", "CPUS", "UPTIME", "UNIT"],
+            ["NAME", "STATE", "MEMORY", "CPUS", "UPTIME", "BOOT", "UNIT"],
             vms.iter().map(row),
         )
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(vm: &Listed) -> [String; 6] {
+fn row(vm: &Listed) -> [String; 7] {
     [
         vm.name.to_string(),
         vm.state.as_str().to_owned(),
         or_dash(vm.memory.map(bytes)),
         or_dash(vm.cpus.map(|cpus| cpus.to_string())),
         or_dash(vm.uptime.map(span)),
+        if vm.enabled { "yes" } else { "no" }.to_owned(),
         vm.unit.clone(),
     ]
 }

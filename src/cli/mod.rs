@@ -5,6 +5,8 @@
 
 mod add;
 mod completion;
+mod disable;
+mod enable;
 mod error;
 mod internal;
 mod logs;
@@ -44,6 +46,8 @@ enum Command {
     Add(Box<add::Args>),
     Start(start::Args),
     Stop(stop::Args),
+    Enable(enable::Args),
+    Disable(disable::Args),
     Ls(ls::Args),
     Status(status::Args),
     Show(show::Args),
@@ -87,6 +91,8 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Add(args) => add::run(out, &host()?, *args),
         Command::Start(args) => start::run(out, &host()?, args),
         Command::Stop(args) => stop::run(out, &host()?, args),
+        Command::Enable(args) => enable::run(out, &host()?, args),
+        Command::Disable(args) => disable::run(out, &host()?, args),
         Command::Ls(args) => ls::run(out, &host()?, args),
         Command::Status(args) => status::run(out, &host()?, args),
         Command::Show(args) => show::run(out, &host()?, args),

@@ -31,6 +31,9 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
             for disk in &removed.kept {
                 out.note(format_args!("kept {}", disk.display()));
             }
+            if removed.was_enabled {
+                out.note(format_args!("VM `{name}` does not start at boot any more"));
+            }
             out.done(&removed, format_args!("VM `{name}` removed"))
         });
     }

@@ -3,6 +3,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::ops::{self, Host, start::Outcome};
+use crate::vm::VmName;
 
 use super::output::Output;
 use super::several::{Several, Tally};
@@ -28,7 +29,18 @@ struct Started<'a> {
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let names = ops::select(host, &args.several.selectors())?;
     let mut tally = Tally::default();
-    ops::start::start(host, &names, |name, outcome| {
+    start(out, host, &names, &mut tally)?;
+    tally.finish()
+}
+
+/// Starts VMs and tells of each.
+pub(super) fn start(
+    out: &Output,
+    host: &Host,
+    names: &[VmName],
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    ops::start::start(host, names, |name, outcome| {
         tally.count(outcome, |outcome| {
             let (word, words, why_not_kvm) = match outcome {
                 Outcome::Started { why_not_kvm } => ("started", "started", why_not_kvm),
@@ -46,5 +58,5 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
             out.done(&started, format_args!("VM `{name}` {words}{slow}"))
         });
     })?;
-    tally.finish()
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use crate::ops::status::{Drive, Status};
 use crate::ops::{self, Host};
 use crate::systemd::ActiveState;
+use crate::systemd::boot::boot_unit;
 use crate::vm::VmName;
 
 use super::output::{Output, bytes, span};
@@ -50,6 +51,12 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
             unit.unit, unit.active_state, unit.sub_state
         ),
     )?;
+    if status.enabled {
+        line(
+            "boot",
+            &format_args!("{} is enabled", boot_unit(&status.name)),
+        )?;
+    }
     if unit.active_state == ActiveState::Failed {
         let how = match unit.killed_by_signal {
             true => format!(", signal {}", unit.exec_main_status),

@@ -82,6 +82,9 @@ pub enum Error {
         /// How many runs there are traces of.
         known: usize,
     },
+    /// Lingering could not be enabled.
+    #[error("cannot enable lingering")]
+    Linger(#[source] systemd::Error),
     /// Files could not be read or written.
     #[error("{0}")]
     Io(String, #[source] io::Error),

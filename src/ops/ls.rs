@@ -1,6 +1,6 @@
 //! Listing VMs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -72,6 +72,8 @@ pub struct Listed {
     pub cpus: Option<u32>,
     /// Seconds since QEMU was launched, while it runs.
     pub uptime: Option<u64>,
+    /// Whether it starts at boot.
+    pub enabled: bool,
     /// Its unit.
     pub unit: String,
 }
@@ -84,7 +86,9 @@ const ANSWERS: Duration = Duration::from_secs(1);
 /// One question to systemd for all of them; QEMU is asked only where its event log
 /// leaves open what the guest is doing.
 pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
-    let mut units: HashMap<String, ListedUnit> = systemd::list(&host.scope, "maqet-*.service")?
+    let (units, enabled) = systemd::list_and_enabled(&host.scope, "maqet-*.service")?;
+    let enabled: HashSet<VmName> = enabled.into_iter().collect();
+    let mut units: HashMap<String, ListedUnit> = units
         .into_iter()
         .map(|unit| (unit.unit.clone(), unit))
         .collect();
@@ -131,6 +135,7 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
         .map(|(name, (active, unit, memory, cpus))| Listed {
             state: State::new(active, run_states.remove(&name)),
             uptime: active.is_up().then(|| uptime(host, &name)).flatten(),
+            enabled: enabled.contains(&name),
             name,
             memory,
             cpus,

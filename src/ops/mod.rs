@@ -5,6 +5,8 @@
 //! crate can do all that the command can.
 
 pub mod add;
+pub mod disable;
+pub mod enable;
 mod error;
 mod host;
 pub mod logs;

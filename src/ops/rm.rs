@@ -3,13 +3,14 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::slice::from_ref;
 
 use serde::Serialize;
 
 use crate::image;
 use crate::lock::VmLock;
 use crate::store::{MadeDisk, Store};
-use crate::systemd::{self, unit_name};
+use crate::systemd::{self, boot, unit_name};
 use crate::vm::VmName;
 
 use super::{Error, Host};
@@ -19,6 +20,8 @@ use super::{Error, Host};
 pub struct Removed {
     /// The VM.
     pub name: VmName,
+    /// Whether it would have been started at boot.
+    pub was_enabled: bool,
     /// Disks that maqet had made and has deleted.
     pub deleted: Vec<PathBuf>,
     /// Disks that maqet had made and has left where they are.
@@ -55,6 +58,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool) -> Result<Removed, Error> {
     let mut store = host.store()?;
     let mut removed = Removed {
         name: row.name,
+        was_enabled: false,
         deleted: Vec::new(),
         kept: Vec::new(),
     };
@@ -69,6 +73,8 @@ pub fn rm(host: &Host, name: &VmName, disks: bool) -> Result<Removed, Error> {
     store.remove(name)?;
     // A unit that failed would lend its state to the next VM of that name.
     systemd::reset_failed(&host.scope, &unit_name(name))?;
+    // Nor is there anything left to start at boot.
+    removed.was_enabled = !boot::disable(&host.scope, from_ref(name))?.is_empty();
     for MadeDisk { path, identity } in made {
         // What another VM uses is not this one's to take along, nor is what has
         // taken the place of the disk that was made.

@@ -11,7 +11,7 @@ use crate::console;
 use crate::paths::RuntimeDir;
 use crate::process;
 use crate::qmp::{Monitor, lock_path};
-use crate::systemd::{ActiveState, UnitStatus, journal, rfc3339};
+use crate::systemd::{ActiveState, UnitStatus, boot, journal, rfc3339};
 use crate::vm::VmName;
 
 use super::ls::State;
@@ -27,6 +27,8 @@ pub struct Status {
     /// What systemd says.
     #[serde(flatten)]
     pub unit: UnitStatus,
+    /// Whether it starts at boot.
+    pub enabled: bool,
     /// Whether the definition is another than the one the VM runs with.
     pub definition_changed: bool,
     /// The accelerator in use, `kvm` or `tcg`, while QEMU answers.
@@ -144,6 +146,7 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
         });
     Ok(Status {
         state: State::new(unit.active_state, run_state),
+        enabled: boot::enabled(&host.scope)?.contains(name),
         definition_changed,
         accel,
         memory_used: unit.memory.or(usage.map(|usage| usage.memory)),

@@ -52,7 +52,7 @@ impl Scope {
         }
     }
 
-    async fn connect(&self) -> zbus::Result<Connection> {
+    pub(super) async fn connect(&self) -> zbus::Result<Connection> {
         // By descriptor and not by address: the path needs no escaping then.
         let builder = match UnixStream::connect(self.socket()) {
             Ok(stream) => connection::Builder::unix_stream(stream),

@@ -35,6 +35,12 @@ pub enum Error {
         /// systemd's word: `failed`, `canceled`, `timeout`, `dependency`, `skipped`.
         result: String,
     },
+    /// `maqet@.service` is not where the manager looks for units.
+    #[error("maqet@.service, which starts VMs at boot, is not installed")]
+    NoTemplate,
+    /// logind did not say or do what it was asked.
+    #[error("logind refused")]
+    Logind(#[source] zbus::Error),
     /// The connection broke, or a reply made no sense.
     #[error("the connection to systemd failed")]
     Bus(#[source] zbus::Error),

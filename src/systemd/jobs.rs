@@ -238,6 +238,6 @@ pub fn reset_failed(scope: &Scope, unit: &str) -> Result<(), Error> {
 }
 
 /// Whether the manager answered with the D-Bus error of that name.
-fn is_error(error: &zbus::Error, name: &str) -> bool {
+pub(super) fn is_error(error: &zbus::Error, name: &str) -> bool {
     matches!(error, zbus::Error::MethodError(found, _, _) if found.as_str() == name)
 }

@@ -3,10 +3,12 @@
 //! zbus is async; this module is where that ends. Every public function blocks,
 //! makes a connection of its own (a fraction of a millisecond) and closes it.
 
+pub mod boot;
 mod bus;
 mod error;
 mod jobs;
 pub mod journal;
+pub mod logind;
 mod status;
 mod unit;
 
@@ -14,5 +16,5 @@ pub use bus::Scope;
 pub use error::Error;
 pub use jobs::{Started, kill, reset_failed, start, stop};
 pub(crate) use status::rfc3339;
-pub use status::{ActiveState, ListedUnit, UnitStatus, list, status};
+pub use status::{ActiveState, ListedUnit, UnitStatus, list, list_and_enabled, status};
 pub use unit::{TRIM_TIMER, Transient, UnitName, unit_name};

@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use zbus::{Message, OwnedObjectPath, OwnedVariant, Variant};
 
+use crate::vm::VmName;
+
+use super::boot::{DEFAULT_TARGET, PULLS_IN, vms_in};
 use super::bus::{Bus, SERVICE, Scope, UNIT, manager_call, property_call};
 use super::error::Error;
 
@@ -108,6 +111,40 @@ pub struct UnitStatus {
 
 /// The units whose names match `pattern` (a shell glob) that are loaded, in one call.
 pub fn list(scope: &Scope, pattern: &str) -> Result<Vec<ListedUnit>, Error> {
+    zbus::block_on(async {
+        let mut bus = Bus::connect(scope).await?;
+        let reply = bus.call(list_call(pattern)?).await?;
+        listed(reply)
+    })
+}
+
+/// As [`list`], and in the same go the VMs that start at boot.
+pub fn list_and_enabled(
+    scope: &Scope,
+    pattern: &str,
+) -> Result<(Vec<ListedUnit>, Vec<VmName>), Error> {
+    zbus::block_on(async {
+        let mut bus = Bus::connect(scope).await?;
+        let mut calls = vec![list_call(pattern)?];
+        for property in PULLS_IN {
+            calls.push(property_call(DEFAULT_TARGET, UNIT, property)?);
+        }
+        let serials = bus.send(&calls).await?;
+        let units = listed(bus.reply(serials[0]).await?)?;
+        let mut enabled = Vec::new();
+        for serial in &serials[1..] {
+            enabled.extend(vms_in(bus.reply(*serial).await?));
+        }
+        Ok((units, enabled))
+    })
+}
+
+fn list_call(pattern: &str) -> Result<Message, Error> {
+    let states: &[&str] = &[];
+    manager_call("ListUnitsByPatterns", &(states, &[pattern][..]))
+}
+
+fn listed(reply: zbus::Result<Message>) -> Result<Vec<ListedUnit>, Error> {
     type Row = (
         String,
         String,
@@ -120,28 +157,18 @@ pub fn list(scope: &Scope, pattern: &str) -> Result<Vec<ListedUnit>, Error> {
         String,
         OwnedObjectPath,
     );
-    zbus::block_on(async {
-        let mut bus = Bus::connect(scope).await?;
-        let states: &[&str] = &[];
-        let reply = bus
-            .call(manager_call(
-                "ListUnitsByPatterns",
-                &(states, &[pattern][..]),
-            )?)
-            .await?
-            .map_err(Error::Bus)?;
-        let rows: Vec<Row> = reply.body().deserialize().map_err(Error::Bus)?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| {
-                Some(ListedUnit {
-                    unit: row.0,
-                    active: ActiveState::parse(&row.3)?,
-                    sub: row.4,
-                })
+    let reply = reply.map_err(Error::Bus)?;
+    let rows: Vec<Row> = reply.body().deserialize().map_err(Error::Bus)?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(ListedUnit {
+                unit: row.0,
+                active: ActiveState::parse(&row.3)?,
+                sub: row.4,
             })
-            .collect())
-    })
+        })
+        .collect())
 }
 
 /// What systemd knows of `unit`.

@@ -76,6 +76,18 @@ impl Host {
         }
     }
 
+    /// Puts `maqet@.service` where `make install` for one user puts it; its program is
+    /// the one under test.
+    fn install_template(&self) {
+        let maqet = env!("CARGO_BIN_EXE_maqet");
+        let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/units/maqet@.service.in");
+        self.ok(&format!(
+            "mkdir -p ~/.config/systemd/user && \
+             sed 's|@BINDIR@/maqet|{maqet}|' {unit} > ~/.config/systemd/user/maqet@.service && \
+             systemctl --user daemon-reload"
+        ));
+    }
+
     /// Adds and starts the probe guest as `web`, and waits until it is up.
     fn start_probe(&self) {
         let probe = guests().join("probe");
@@ -141,16 +153,16 @@ fn a_power_cut_leaves_nothing_that_is_in_the_way() {
 #[test]
 fn an_enabled_vm_runs_after_a_reboot() {
     let host = Host::start("enabled", &[]);
-    let maqet = env!("CARGO_BIN_EXE_maqet");
-    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/units/maqet@.service.in");
-    // As `make install` puts it, but for the program, which is the one under test.
-    host.ok(&format!(
-        "mkdir -p ~/.config/systemd/user && \
-         sed 's|@BINDIR@/maqet|{maqet}|' {unit} > ~/.config/systemd/user/maqet@.service && \
-         maqet add --name db --memory 64M --accel tcg --qemu-arg=-S && \
-         maqet add --name web --memory 64M --accel tcg --qemu-arg=-S && \
-         systemctl --user daemon-reload && systemctl --user enable maqet@db"
-    ));
+    host.ok(
+        "maqet add --name db --memory 64M --accel tcg --qemu-arg=-S && \
+         maqet add --name web --memory 64M --accel tcg --qemu-arg=-S",
+    );
+    let ran = host.run("", "maqet enable db");
+    assert_eq!(ran.status.code(), Some(1));
+    assert!(words(&ran).contains("is not installed"), "{}", words(&ran));
+    assert!(words(&ran).contains("make install"), "{}", words(&ran));
+    host.install_template();
+    host.ok("maqet enable db");
     host.control("reboot", &[]);
     host.wait_until("the VM is up", "maqet ls db | grep -q prelaunch");
     host.ok("maqet ls web | grep -q stopped");
@@ -186,4 +198,38 @@ fn a_user_without_a_manager_is_told_how_to_have_one() {
         "{words}"
     );
     assert!(words.contains("loginctl enable-linger"), "{words}");
+}
+
+#[test]
+fn who_does_not_linger_is_told_so_and_can() {
+    let host = Host::start("linger", &["--no-linger"]);
+    let session = |command: &str| {
+        let maqet = env!("CARGO_BIN_EXE_maqet");
+        let command = command.replace("maqet ", &format!("{maqet} "));
+        let ran = host.run("--root", &format!("su - tester -c '{command}'"));
+        (ran.status.code(), words(&ran))
+    };
+    // `su` is a login session, but it does not wait for the manager to be up.
+    let up = "until systemctl --user is-system-running --wait >/dev/null; do sleep 0.1; done";
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/units/maqet@.service.in");
+    let (code, said) = session(&format!(
+        "{up}; mkdir -p ~/.config/systemd/user; cp {unit} ~/.config/systemd/user/maqet@.service; \
+         systemctl --user daemon-reload; maqet add --name web && maqet enable web"
+    ));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("VM `web` starts when you log in"), "{said}");
+    assert!(said.contains("you do not linger"), "{said}");
+    assert!(said.contains("maqet enable --linger"), "{said}");
+    let (code, said) = session(&format!("{up}; maqet enable --linger web"));
+    if code == Some(0) {
+        assert!(said.contains("starts at boot already"), "{said}");
+    } else {
+        // polkit's decision, and root's command.
+        assert!(said.contains("cannot enable lingering"), "{said}");
+        assert!(said.contains("sudo loginctl enable-linger"), "{said}");
+        host.run("--root", "loginctl enable-linger tester");
+        let (code, said) = session(&format!("{up}; maqet enable --linger web"));
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("starts at boot already"), "{said}");
+    }
 }

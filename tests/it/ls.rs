@@ -27,7 +27,12 @@ fn an_entry_has_all_its_keys_known_or_null() {
     sandbox.add_prelaunch("web");
     let listed = sandbox.listed("web");
     let keys: Vec<&String> = listed.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["cpus", "memory", "name", "state", "unit", "uptime"]);
+    assert_eq!(
+        keys,
+        [
+            "cpus", "enabled", "memory", "name", "state", "unit", "uptime"
+        ]
+    );
     assert_eq!(listed["memory"], 64 << 20);
     assert_eq!(listed["cpus"], 1);
     assert_eq!(listed["uptime"], Value::Null);
@@ -55,7 +60,10 @@ fn a_pattern_lists_what_matches_and_nothing_is_an_empty_list() {
     assert_eq!(names, [sandbox.name("ci-1"), sandbox.name("ci-2")]);
 
     let none = sandbox.maqet(&["ls", &sandbox.name("x*")]).ok();
-    assert_eq!(none.stdout, "NAME  STATE  MEMORY  CPUS  UPTIME  UNIT\n");
+    assert_eq!(
+        none.stdout,
+        "NAME  STATE  MEMORY  CPUS  UPTIME  BOOT  UNIT\n"
+    );
     assert_eq!(
         sandbox.maqet(&["ls", "--json", &sandbox.name("x*")]).json(),
         Value::Array(Vec::new())

@@ -10,6 +10,10 @@ mod sandbox;
 mod add;
 /// Killed, cut off, full, misspelt: what is true afterwards.
 mod broken;
+/// What starts at boot no more.
+mod disable;
+/// What starts at boot.
+mod enable;
 /// The journal and the console, kept and bounded.
 mod logs;
 /// States, patterns, JSON.

@@ -106,6 +106,25 @@ impl Sandbox {
             .unwrap()
     }
 
+    /// Puts `maqet@.service` where the manager finds it, until the user logs out.
+    pub fn install_template(&self) {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            if systemctl(&["cat", "maqet@.service"]).status == 0 {
+                return;
+            }
+            let runtime = std::env::var_os("XDG_RUNTIME_DIR").unwrap();
+            let dir = Path::new(&runtime).join("systemd/user");
+            let template = concat!(env!("CARGO_MANIFEST_DIR"), "/units/maqet@.service.in");
+            let bin = Path::new(env!("CARGO_BIN_EXE_maqet")).parent().unwrap();
+            let text = std::fs::read_to_string(template).unwrap();
+            std::fs::create_dir_all(&dir).unwrap();
+            let text = text.replace("@BINDIR@", bin.to_str().unwrap());
+            std::fs::write(dir.join("maqet@.service"), text).unwrap();
+            systemctl(&["daemon-reload"]).ok();
+        });
+    }
+
     fn expand(&self, args: &[&str]) -> Vec<String> {
         args.iter()
             .map(|arg| match arg.strip_prefix('@') {
@@ -213,6 +232,15 @@ impl Drop for Sandbox {
             &["reset-failed", &pattern],
         ] {
             let _ = systemctl(args);
+        }
+        // Links to maqet@.service that a test has left.
+        let config = std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
+        let wants = config.map(|config| config.join("systemd/user/default.target.wants"));
+        for link in wants.iter().flat_map(std::fs::read_dir).flatten().flatten() {
+            let ours = format!("maqet@{}-", self.prefix);
+            if link.file_name().to_string_lossy().starts_with(&ours) {
+                let _ = std::fs::remove_file(link.path());
+            }
         }
     }
 }
