@@ -1,6 +1,7 @@
 //! The client: commands, their replies, and the events in between.
 
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -152,11 +153,34 @@ impl Client {
     ) -> Result<Value, Error> {
         let deadline = Deadline::after(limit.into());
         let id = self.send(command, arguments)?;
-        let answer = self.receive_by(id, deadline);
-        // After a timeout nobody is going to take the reply, nor is a command wanted that still waits.
-        self.held.retain(|(held, _)| *held != id);
-        self.pending.retain(|pending| pending.id != id);
-        answer
+        self.receive_or_forget(id, deadline)
+    }
+
+    /// Like [`execute`](Self::execute), and passes a descriptor along: for `add-fd` and `getfd`.
+    ///
+    /// QEMU gets a duplicate of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`execute`](Self::execute).
+    pub fn execute_with_fd(
+        &mut self,
+        command: &str,
+        arguments: impl Serialize,
+        fd: BorrowedFd<'_>,
+    ) -> Result<Value, Error> {
+        let deadline = Deadline::after(self.timeout);
+        let arguments = json_of(command, arguments)?;
+        // An action, so it waits for the greeting as all of them do.
+        self.greeting()?;
+        let id = self.expect_reply(command);
+        let line = command_line(command, &arguments, Some(id.0));
+        let awaited = Awaited::Reply(command.to_owned());
+        if let Err(error) = self.link.send_with_fd(&line, fd, deadline, &awaited) {
+            self.forget(id);
+            return Err(error);
+        }
+        self.receive_or_forget(id, deadline)
     }
 
     /// Sends a command without arguments and reads its reply as a `T`.
@@ -190,10 +214,7 @@ impl Client {
     /// [`Arguments`](Error::Arguments) and [`Io`](Error::Io). That QEMU is gone
     /// shows in [`receive`](Self::receive).
     pub fn send(&mut self, command: &str, arguments: impl Serialize) -> Result<Id, Error> {
-        let arguments = serde_json::to_value(arguments).map_err(|source| Error::Arguments {
-            command: command.to_owned(),
-            source,
-        })?;
+        let arguments = json_of(command, arguments)?;
         let id = self.expect_reply(command);
         let line = command_line(command, &arguments, Some(id.0));
         let may_go = self.held.is_empty() && command.starts_with("query-");
@@ -297,6 +318,19 @@ impl Client {
         }
     }
 
+    /// Waits for the reply to `id`; after a timeout nobody is going to take it.
+    fn receive_or_forget(&mut self, id: Id, deadline: Deadline) -> Result<Value, Error> {
+        let answer = self.receive_by(id, deadline);
+        self.forget(id);
+        answer
+    }
+
+    fn forget(&mut self, id: Id) {
+        // A command that still waits to be sent is not wanted any more either.
+        self.held.retain(|(held, _)| *held != id);
+        self.pending.retain(|pending| pending.id != id);
+    }
+
     fn receive_by(&mut self, id: Id, deadline: Deadline) -> Result<Value, Error> {
         loop {
             if let Some(answer) = self.take_answer(id) {
@@ -386,6 +420,13 @@ impl Client {
         });
         id
     }
+}
+
+fn json_of(command: &str, arguments: impl Serialize) -> Result<Value, Error> {
+    serde_json::to_value(arguments).map_err(|source| Error::Arguments {
+        command: command.to_owned(),
+        source,
+    })
 }
 
 fn refused(command: String, refusal: Refusal) -> Error {

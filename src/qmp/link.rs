@@ -4,8 +4,9 @@
 //! a peer that drips one byte a second gains nothing by it.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -17,8 +18,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
-    send, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, connect, recv, send, sendmsg, socket_with, sockopt,
 };
 
 use super::error::{Awaited, Error};
@@ -224,6 +225,47 @@ impl Link {
             Err(errno) => return Err(Error::Io(errno.into())),
         }
         Ok(())
+    }
+
+    /// Sends `bytes` with `fd` attached to the first of them, which waits until all
+    /// that was queued before is out. The others may still be queued afterwards.
+    pub(super) fn send_with_fd(
+        &mut self,
+        bytes: &[u8],
+        fd: BorrowedFd<'_>,
+        deadline: Deadline,
+        awaited: &Awaited,
+    ) -> Result<(), Error> {
+        while !self.outgoing.is_empty() {
+            self.wait(deadline, awaited.clone())?;
+        }
+        let fds = [fd];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(
+                control.push(SendAncillaryMessage::ScmRights(&fds)),
+                "the space is for one descriptor"
+            );
+            match sendmsg(&self.stream, &[IoSlice::new(bytes)], &mut control, flags) {
+                Ok(sent) => {
+                    self.queue(&bytes[sent..]);
+                    return Ok(());
+                }
+                Err(Errno::AGAIN) if deadline.has_passed() => {
+                    return Err(deadline.timeout(awaited.clone()));
+                }
+                Err(Errno::AGAIN) => {
+                    let room = PollFd::from_borrowed_fd(self.stream.as_fd(), PollFlags::OUT);
+                    wait_for(&mut [room], deadline.left())?;
+                }
+                Err(Errno::INTR) => {}
+                // What the peer said before it went is still to be read.
+                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(()),
+                Err(errno) => return Err(Error::Io(errno.into())),
+            }
+        }
     }
 
     fn read(&mut self) -> Result<(), Error> {

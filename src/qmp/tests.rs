@@ -1,6 +1,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown as Half;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -821,4 +822,46 @@ fn one_stuck_monitor_costs_the_others_nothing() {
         answer.unwrap();
     }
     assert!(ask_all(&[], "query-status", None).is_empty());
+}
+
+#[test]
+fn a_descriptor_goes_along_with_its_command() {
+    let qemu = Prelaunch::start();
+    let mut qmp = qemu.connect();
+    let file = tempfile::tempfile().unwrap();
+    for opaque in ["first", "second"] {
+        let arguments = json!({ "opaque": opaque });
+        let added = qmp
+            .execute_with_fd("add-fd", arguments, file.as_fd())
+            .unwrap();
+        let sets = qmp.execute("query-fdsets", ()).unwrap();
+        let set = sets.as_array().unwrap().iter();
+        let mut set = set.filter(|set| set["fdset-id"] == added["fdset-id"]);
+        assert_eq!(set.next().unwrap()["fds"][0]["opaque"], opaque, "{sets}");
+    }
+    // QEMU must not have taken it from elsewhere.
+    let refused = qmp.execute("add-fd", ());
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_descriptor_waits_for_what_was_queued_before_it() {
+    let (mut client, mut peer) = greeted(&reply(1, &json!(null)));
+    client.greeting().unwrap();
+    let long = "x".repeat(1 << 20);
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        peer.read_to_string(&mut text).unwrap();
+        text
+    });
+    client.send("first", json!({ "long": long })).unwrap();
+    let null = fs::File::open("/dev/null").unwrap();
+    client.set_timeout(SHORT);
+    let late = client.execute_with_fd("second", (), null.as_fd());
+    assert!(matches!(late, Err(Error::Timeout { .. })), "{late:?}");
+    drop(client);
+    let text = reader.join().unwrap();
+    let commands: Vec<_> = text.lines().map(|line| &line[..20]).collect();
+    assert_eq!(commands[1..].len(), 2, "{commands:?}");
+    assert!(commands[2].contains("second"), "{commands:?}");
 }
