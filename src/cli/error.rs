@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::ops::Error;
+use crate::qmp::RunState;
 use crate::{qmp, store, systemd};
 
 /// 1: it failed.
@@ -75,6 +76,13 @@ fn hint(error: &Error) -> Option<String> {
         }
         Error::NotRunning(name) => format!("start it with `maqet start {name}`"),
         Error::Running(name) => format!("stop it first with `maqet stop {name}`"),
+        Error::WrongState { name, state, .. } => match state {
+            RunState::Suspended => format!("`maqet resume {name}` wakes it"),
+            RunState::Shutdown | RunState::GuestPanicked | RunState::InternalError => {
+                format!("`maqet reset {name}`, then `maqet resume {name}`, begins anew")
+            }
+            _ => format!("`maqet resume {name}` lets it run"),
+        },
         Error::StillUp { name, .. } => format!(
             "wait longer with `--timeout`, or cut its power with `maqet stop --force {name}`"
         ),

@@ -11,8 +11,13 @@ mod error;
 mod internal;
 mod logs;
 mod ls;
+mod nmi;
 mod output;
+mod pause;
+mod powerdown;
 mod qmp;
+mod reset;
+mod resume;
 mod rm;
 mod several;
 mod show;
@@ -48,6 +53,11 @@ enum Command {
     Stop(stop::Args),
     Enable(enable::Args),
     Disable(disable::Args),
+    Pause(pause::Args),
+    Resume(resume::Args),
+    Reset(reset::Args),
+    Nmi(nmi::Args),
+    Powerdown(powerdown::Args),
     Ls(ls::Args),
     Status(status::Args),
     Show(show::Args),
@@ -93,6 +103,11 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Stop(args) => stop::run(out, &host()?, args),
         Command::Enable(args) => enable::run(out, &host()?, args),
         Command::Disable(args) => disable::run(out, &host()?, args),
+        Command::Pause(args) => pause::run(out, &host()?, args),
+        Command::Resume(args) => resume::run(out, &host()?, args),
+        Command::Reset(args) => reset::run(out, &host()?, args),
+        Command::Nmi(args) => nmi::run(out, &host()?, args),
+        Command::Powerdown(args) => powerdown::run(out, &host()?, args),
         Command::Ls(args) => ls::run(out, &host()?, args),
         Command::Status(args) => status::run(out, &host()?, args),
         Command::Show(args) => show::run(out, &host()?, args),

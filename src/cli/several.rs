@@ -2,10 +2,18 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use crate::ops::{Error, Selector};
+use serde::Serialize;
+
+use crate::config::TimeSpan;
+use crate::ops::{self, Effect, Error, Host, Selector};
+use crate::vm::VmName;
 
 use super::error;
+use super::output::Output;
 
 /// VMs by name or pattern, or all of them.
 #[derive(clap::Args)]
@@ -27,6 +35,72 @@ impl Several {
             self.names.clone()
         }
     }
+}
+
+/// VMs that run, to be acted on over their monitors.
+#[derive(clap::Args)]
+pub(super) struct Running {
+    #[command(flatten)]
+    several: Several,
+    /// How long QEMU may take to answer
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    timeout: TimeSpan,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    effect: &'a Effect,
+}
+
+impl Running {
+    /// Acts on each; `words` follow its name in what is said of it.
+    pub fn each(
+        &self,
+        out: &Output,
+        host: &Host,
+        act: fn(&Host, &VmName, Duration) -> Result<Effect, Error>,
+        words: fn(&Effect) -> String,
+    ) -> anyhow::Result<ExitCode> {
+        let names = ops::stop::running(host, &self.several.selectors())?;
+        let limit = self.timeout.duration();
+        each(
+            &names,
+            |name| act(host, name, limit),
+            |name, effect| {
+                let done = Done {
+                    name: name.as_str(),
+                    effect: &effect,
+                };
+                out.done(&done, format_args!("VM `{name}` {}", words(&effect)))
+            },
+        )
+    }
+}
+
+/// Acts on all at once, and tells of each as soon as it is done.
+pub(super) fn each<T: Send>(
+    names: &[VmName],
+    act: impl Fn(&VmName) -> Result<T, Error> + Sync,
+    mut say: impl FnMut(&VmName, T) -> io::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let mut tally = Tally::default();
+    thread::scope(|scope| {
+        let (tell, told) = mpsc::channel();
+        for name in names {
+            let (tell, act) = (tell.clone(), &act);
+            scope.spawn(move || {
+                // The receiver listens until every sender is gone.
+                let _ = tell.send((name, act(name)));
+            });
+        }
+        drop(tell);
+        for (name, outcome) in told {
+            tally.count(outcome, |value| say(name, value));
+        }
+    });
+    tally.finish()
 }
 
 /// How it went for each.

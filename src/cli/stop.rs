@@ -1,6 +1,4 @@
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
 
 use serde::Serialize;
 
@@ -9,7 +7,7 @@ use crate::ops::stop::{Force, Outcome};
 use crate::ops::{self, Host};
 
 use super::output::Output;
-use super::several::{Several, Tally};
+use super::several::{self, Several};
 
 /// Stop VMs
 ///
@@ -45,32 +43,21 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
         (false, None) => Force::Never,
     };
     let timeout = args.timeout.map(TimeSpan::duration);
-    let mut tally = Tally::default();
-    thread::scope(|scope| {
-        let (tell, told) = mpsc::channel();
-        for name in &names {
-            let tell = tell.clone();
-            scope.spawn(move || {
-                // The receiver listens until every sender is gone.
-                let _ = tell.send((name, ops::stop::stop(host, name, timeout, force)));
-            });
-        }
-        drop(tell);
-        for (name, outcome) in told {
-            tally.count(outcome, |outcome| {
-                let how = match outcome {
-                    Outcome::PoweredDown => "powered down",
-                    Outcome::NoGuest => "stopped: there was no guest to power down",
-                    Outcome::PowerCut => "stopped: its power was cut",
-                    Outcome::StartCanceled => "stopped: it was only starting",
-                };
-                let stopped = Stopped {
-                    name: name.as_str(),
-                    outcome,
-                };
-                out.done(&stopped, format_args!("VM `{name}` {how}"))
-            });
-        }
-    });
-    tally.finish()
+    several::each(
+        &names,
+        |name| ops::stop::stop(host, name, timeout, force),
+        |name, outcome| {
+            let how = match outcome {
+                Outcome::PoweredDown => "powered down",
+                Outcome::NoGuest => "stopped: there was no guest to power down",
+                Outcome::PowerCut => "stopped: its power was cut",
+                Outcome::StartCanceled => "stopped: it was only starting",
+            };
+            let stopped = Stopped {
+                name: name.as_str(),
+                outcome,
+            };
+            out.done(&stopped, format_args!("VM `{name}` {how}"))
+        },
+    )
 }

@@ -1,6 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::qmp::RunState;
 use crate::vm::VmName;
 use crate::{config, image, lock, paths, qemu, qmp, store, systemd};
 
@@ -27,6 +28,19 @@ pub enum Error {
     /// The VM runs, and must not for this.
     #[error("VM `{0}` is running")]
     Running(VmName),
+    /// The VM runs, but what its guest is doing rules this out.
+    #[error("VM `{name}` is {state}: {why}")]
+    WrongState {
+        /// The VM.
+        name: VmName,
+        /// What its guest is doing.
+        state: RunState,
+        /// Why that rules it out.
+        why: &'static str,
+    },
+    /// QEMU ended at a reset, as it was told to with `-no-reboot`.
+    #[error("VM `{0}` ended instead of being reset: its QEMU was told to (`-no-reboot`)")]
+    EndedByReset(VmName),
     /// The VM's unit ended before it was up.
     #[error("VM `{name}` stopped while starting")]
     Died {

@@ -6,13 +6,20 @@
 
 pub mod add;
 pub mod disable;
+mod effect;
 pub mod enable;
 mod error;
 mod host;
 pub mod logs;
 pub mod ls;
+mod monitor;
+pub mod nmi;
+pub mod pause;
+pub mod powerdown;
 pub mod prepare;
 pub mod qmp;
+pub mod reset;
+pub mod resume;
 pub mod rm;
 mod select;
 pub mod show;
@@ -20,6 +27,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 
+pub use effect::Effect;
 pub use error::Error;
 pub use host::Host;
 pub use select::{InvalidSelector, Selector, select};

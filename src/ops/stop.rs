@@ -299,7 +299,7 @@ fn quit(sockets: &RuntimeDir) -> Result<(), qmp::Error> {
     }
 }
 
-fn is_gone(error: &std::io::Error) -> bool {
+pub(super) fn is_gone(error: &std::io::Error) -> bool {
     matches!(
         error.kind(),
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused

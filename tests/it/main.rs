@@ -18,10 +18,20 @@ mod enable;
 mod logs;
 /// States, patterns, JSON.
 mod ls;
+/// The non-maskable interrupt, and what a kernel does with it.
+mod nmi;
+/// Virtual CPUs that halt.
+mod pause;
+/// The power button, pressed once.
+mod powerdown;
 /// QMP from any process.
 mod qmp;
 /// Several at once, and commands that are killed halfway.
 mod races;
+/// The reset button.
+mod reset;
+/// Going on, waking up.
+mod resume;
 /// What is deleted, and what never is.
 mod rm;
 /// Up, or not up with QEMU's own words.

@@ -180,6 +180,13 @@ impl Sandbox {
         });
     }
 
+    /// Waits until `ls` gives the VM this state.
+    pub fn wait_for_state(&self, short: &str, state: &str) {
+        wait_until(&format!("{short} is {state}"), || {
+            self.state(short) == state
+        });
+    }
+
     /// The VM as `ls --json` shows it.
     pub fn listed(&self, short: &str) -> Value {
         let name = self.name(short);
