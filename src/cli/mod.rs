@@ -8,6 +8,7 @@ mod completion;
 mod disable;
 mod enable;
 mod error;
+mod events;
 mod internal;
 mod logs;
 mod ls;
@@ -63,6 +64,7 @@ enum Command {
     Show(show::Args),
     Qmp(qmp::Args),
     Logs(logs::Args),
+    Events(events::Args),
     Rm(rm::Args),
     Completion(completion::Args),
     #[command(subcommand, hide = true)]
@@ -112,6 +114,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(out, &host()?, args),
         Command::Show(args) => show::run(out, &host()?, args),
         Command::Qmp(args) => qmp::run(out, &host()?, args),
+        Command::Events(args) => events::run(out, &host()?, args),
         Command::Logs(args) => logs::run(out, &host()?, args),
         Command::Rm(args) => rm::run(out, &host()?, args),
         Command::Completion(args) => completion::run(args),

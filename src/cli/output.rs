@@ -8,6 +8,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 
 /// How to say things.
@@ -54,6 +55,17 @@ impl Output {
             eprintln!("{words}");
         }
     }
+}
+
+/// From now on, ends the process when nobody reads stdout any more, though nothing is written.
+pub(super) fn end_with_reader() {
+    std::thread::spawn(|| {
+        let stdout = io::stdout();
+        // Asked for nothing, poll(2) tells of a pipe's closed end all the same.
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        while poll(&mut fds, None).is_err() {}
+        std::process::exit(0);
+    });
 }
 
 /// Writes a table: capitals above, two spaces between columns, nothing cut.

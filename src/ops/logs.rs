@@ -47,6 +47,7 @@ pub fn journal(
         // Of what follows the last lines cannot be counted after filtering.
         lines: lines.filter(|_| follow),
         follow,
+        ..Default::default()
     };
     let entries = host.output(name, &query)?;
     Ok(last(

@@ -9,6 +9,7 @@ pub mod disable;
 mod effect;
 pub mod enable;
 mod error;
+pub mod events;
 mod host;
 pub mod logs;
 pub mod ls;

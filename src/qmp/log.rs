@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::message::RunState;
@@ -28,6 +30,33 @@ pub fn begin(path: &Path, state: Option<&RunState>) -> io::Result<()> {
     let unfinished = path.with_extension("unfinished");
     std::fs::write(&unfinished, line)?;
     std::fs::rename(unfinished, path)
+}
+
+/// Waits until there is a log at `path`: until the VM is started.
+///
+/// # Errors
+/// Those of inotify(7).
+pub fn wait_for(path: &Path) -> io::Result<()> {
+    let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF;
+    while !path.exists() {
+        let inotify = init(CreateFlags::CLOEXEC)?;
+        // The directory is made with the run.
+        let nearest = path.ancestors().skip(1).find(|dir| dir.exists());
+        let nearest = nearest.unwrap_or(Path::new("/"));
+        match add_watch(&inotify, nearest, flags | WatchFlags::ONLYDIR) {
+            Err(Errno::NOENT) => continue,
+            watch => watch?,
+        };
+        let below = path.ancestors().find(|it| it.parent() == Some(nearest));
+        // What came before the watch does not wake.
+        if !below.is_some_and(Path::exists) {
+            match rustix::io::read(&inotify, &mut [0; 4096]) {
+                Err(Errno::INTR) => {}
+                read => drop(read?),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The run state that the log at `path` ends with, if it can be told.
@@ -135,6 +164,26 @@ mod tests {
             state_after(&clock, Some(RunState::Prelaunch)),
             Some(RunState::Prelaunch)
         );
+    }
+
+    #[test]
+    fn a_log_is_waited_for_before_its_directory_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let vm = dir.path().join("maqet/web");
+        let log = vm.join("events.log");
+        let waiting = std::thread::spawn({
+            let log = log.clone();
+            move || wait_for(&log).unwrap()
+        });
+        for _ in 0..20 {
+            std::fs::create_dir_all(&vm).unwrap();
+            std::fs::remove_dir_all(&vm).unwrap();
+        }
+        assert!(!waiting.is_finished());
+        std::fs::create_dir_all(&vm).unwrap();
+        begin(&log, None).unwrap();
+        waiting.join().unwrap();
+        wait_for(&log).unwrap();
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //! The journal's files have no stable format but what its own programs read, so
 //! they are asked; one entry is one line of JSON (systemd.journal-fields(7)).
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -26,6 +27,8 @@ pub struct Entry {
     pub message: String,
     /// Which run of the unit it belongs to: 32 hexadecimal digits.
     pub invocation_id: Option<String>,
+    /// The journal's word for where it is; none in a file.
+    pub cursor: Option<String>,
 }
 
 impl Entry {
@@ -37,6 +40,7 @@ impl Entry {
             pid: None,
             message: String::from_utf8_lossy(line).into_owned(),
             invocation_id: None,
+            cursor: None,
         }
     }
 
@@ -59,6 +63,10 @@ impl Entry {
 pub struct Query<'a> {
     /// Only this run of the unit; otherwise all.
     pub invocation_id: Option<&'a str>,
+    /// Only those written since then.
+    pub since: Option<SystemTime>,
+    /// Only those after the one with this cursor.
+    pub after: Option<&'a str>,
     /// Only the last so many.
     pub lines: Option<usize>,
     /// Go on with new entries as they come.
@@ -90,24 +98,14 @@ pub struct Entries {
     /// The run whose entries are wanted, if not all are.
     wanted: Option<String>,
     /// The run that the last entry belongs to; one that does not say belongs to the same.
-    current: Option<String>,
+    /// Of several units, by what they call themselves.
+    current: HashMap<String, String>,
+    several: bool,
 }
 
 /// The entries of a unit, and the manager's about it, oldest first.
 pub fn read(scope: &Scope, unit: &str, query: &Query<'_>) -> Result<Entries, Error> {
-    let mut command = Command::new("journalctl");
-    command
-        .args(scope.journal_args())
-        .args(["--output=json", "--quiet", "--no-pager"]);
-    if query.follow {
-        command.arg("--follow");
-        if query.lines.is_none() {
-            command.arg("--no-tail");
-        }
-    }
-    if let Some(lines) = query.lines {
-        command.arg(format!("--lines={lines}"));
-    }
+    let mut command = journalctl(scope, query);
     let (unit_field, about_field) = match scope {
         Scope::User(_) => ("_SYSTEMD_USER_UNIT", "USER_UNIT"),
         Scope::System => ("_SYSTEMD_UNIT", "UNIT"),
@@ -126,6 +124,51 @@ pub fn read(scope: &Scope, unit: &str, query: &Query<'_>) -> Result<Entries, Err
     let mut entries = Entries::of(command)?;
     entries.wanted = query.invocation_id.map(str::to_owned);
     Ok(entries)
+}
+
+/// What these units printed themselves, oldest first; all units that begin with
+/// `maqet-`, if none is named.
+pub fn read_printed(scope: &Scope, units: &[String], query: &Query<'_>) -> Result<Entries, Error> {
+    let mut command = journalctl(scope, query);
+    command.args(
+        units
+            .iter()
+            .map(|unit| format!("SYSLOG_IDENTIFIER={}", unit.trim_end_matches(".service"))),
+    );
+    command.args([
+        format!("_UID={}", rustix::process::geteuid().as_raw()),
+        "_TRANSPORT=stdout".to_owned(),
+    ]);
+    let mut entries = Entries::of(command)?;
+    entries.wanted = query.invocation_id.map(str::to_owned);
+    entries.several = true;
+    Ok(entries)
+}
+
+fn journalctl(scope: &Scope, query: &Query<'_>) -> Command {
+    let mut command = Command::new("journalctl");
+    command
+        .args(scope.journal_args())
+        .args(["--output=json", "--quiet", "--no-pager"]);
+    if query.follow {
+        command.arg("--follow");
+        if query.lines.is_none() {
+            command.arg("--no-tail");
+        }
+    }
+    if let Some(lines) = query.lines {
+        command.arg(format!("--lines={lines}"));
+    }
+    if let Some(since) = query
+        .since
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+    {
+        command.arg(format!("--since=@{}", since.as_secs()));
+    }
+    if let Some(cursor) = query.after {
+        command.arg(format!("--after-cursor={cursor}"));
+    }
+    command
 }
 
 /// What a unit printed to `file`, where the journal is not for the user to read.
@@ -162,7 +205,8 @@ impl Entries {
             lines: BufReader::new(stdout).split(b'\n'),
             writer: None,
             wanted: None,
-            current: None,
+            current: HashMap::new(),
+            several: false,
         })
     }
 }
@@ -180,9 +224,11 @@ impl Iterator for Entries {
             let Some(mut entry) = parse(&line) else {
                 continue;
             };
+            let writer = if self.several { &*entry.identifier } else { "" };
             match &entry.invocation_id {
-                Some(_) => self.current.clone_from(&entry.invocation_id),
-                None => entry.invocation_id.clone_from(&self.current),
+                Some(id) if self.current.get(writer) == Some(id) => {}
+                Some(id) => drop(self.current.insert(writer.to_owned(), id.clone())),
+                None => entry.invocation_id = self.current.get(writer).cloned(),
             }
             if self.wanted.is_none() || self.wanted == entry.invocation_id {
                 return Some(entry);
@@ -215,6 +261,7 @@ fn parse(line: &[u8]) -> Option<Entry> {
             .filter(|_| !fields.contains_key("USER_INVOCATION_ID"))
             .or_else(|| text("USER_INVOCATION_ID"))
             .or_else(|| text("INVOCATION_ID")),
+        cursor: text("__CURSOR"),
     })
 }
 

@@ -14,6 +14,8 @@ mod broken;
 mod disable;
 /// What starts at boot.
 mod enable;
+/// What QEMU told, kept and followed.
+mod events;
 /// The journal and the console, kept and bounded.
 mod logs;
 /// States, patterns, JSON.
