@@ -12,6 +12,7 @@
 //! | [`systemd`] | the transient unit, its jobs and its journal, over D-Bus |
 //! | [`store`] | `maqet.db`: definitions, and which disks maqet made |
 //! | [`image`] | disk images, while no QEMU has them open |
+//! | [`saved`] | the saved state of a VM that is to go on where it was |
 //! | [`console`] | the bounded log of a guest's serial port |
 //! | [`lock`] | the lock that QEMU holds on its VM's disks |
 //! | [`paths`] | where all of that lies |
@@ -20,7 +21,7 @@
 //! # On disk
 //!
 //! `$XDG_DATA_HOME/maqet/maqet.db`, `…/vms/NAME/` ([`paths::VmDir`]: disks made
-//! for the VM, console log, lock, last definition), `$XDG_RUNTIME_DIR/maqet/NAME/`
+//! for the VM, console log, lock, last definition), `…/saved/` ([`paths::SavedState`]), `$XDG_RUNTIME_DIR/maqet/NAME/`
 //! ([`paths::RuntimeDir`]: sockets of a running VM), `$XDG_CONFIG_HOME/maqet/config.toml`.
 
 pub mod cli;
@@ -34,6 +35,7 @@ pub mod paths;
 pub mod process;
 pub mod qemu;
 pub mod qmp;
+pub mod saved;
 pub mod store;
 pub mod systemd;
 pub mod vm;

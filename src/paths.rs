@@ -4,7 +4,7 @@ use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::vm::VmName;
+use crate::vm::{InvalidVmName, VmName};
 
 /// The directories of one user's maqet. Nothing is created by naming it.
 #[derive(Clone, Debug)]
@@ -61,6 +61,16 @@ impl Paths {
         VmDir(self.data.join("vms").join(name.as_str()))
     }
 
+    /// The saved state of a VM.
+    pub fn saved(&self, name: &VmName) -> SavedState {
+        SavedState(self.saved_states().join(name.as_str()))
+    }
+
+    /// Where all saved states are: one look tells which VMs have one.
+    pub fn saved_states(&self) -> PathBuf {
+        self.data.join("saved")
+    }
+
     /// Where the sockets of a running VM are; systemd makes and removes it.
     pub fn sockets(&self, name: &VmName) -> RuntimeDir {
         RuntimeDir(self.runtime.join("maqet").join(name.as_str()))
@@ -108,6 +118,22 @@ impl VmDir {
     }
 }
 
+/// The saved state of one VM.
+#[derive(Clone, Debug)]
+pub struct SavedState(PathBuf);
+
+impl SavedState {
+    /// Memory and devices, as QEMU writes them: it is there when the VM is saved.
+    pub fn state(&self) -> PathBuf {
+        self.0.with_extension("state")
+    }
+
+    /// What must be known to load it.
+    pub fn facts(&self) -> PathBuf {
+        self.0.with_extension("json")
+    }
+}
+
 /// The runtime directory of one VM.
 #[derive(Clone, Debug)]
 pub struct RuntimeDir(PathBuf);
@@ -121,6 +147,12 @@ impl RuntimeDir {
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The VM that it is of.
+    pub fn vm(&self) -> Result<VmName, InvalidVmName> {
+        let name = self.0.file_name().unwrap_or_default().to_string_lossy();
+        name.parse()
     }
 
     /// The monitor of the unit's own helpers; nobody else ever sits in front of them.
@@ -161,6 +193,16 @@ impl RuntimeDir {
     /// QEMU's events of this run, as in the journal.
     pub fn events_log(&self) -> PathBuf {
         self.0.join("events.log")
+    }
+
+    /// There when the VM's state was saved in this run, and nothing is left to do but to end.
+    pub fn saved(&self) -> PathBuf {
+        self.0.join("saved")
+    }
+
+    /// There while a running guest is paused for its state to be saved.
+    pub fn saving(&self) -> PathBuf {
+        self.0.join("saving")
     }
 
     /// The definition that this run uses; as old as the run.

@@ -109,6 +109,7 @@ impl Vm {
             vm_dir: dir.join("vm"),
             sockets: Sockets::in_dir(&dir.join("run")),
             console_log: dir.join("vm/console.log"),
+            incoming: false,
         };
         Self { config, host }
     }

@@ -56,14 +56,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "ops",
         &[
-            "config", "console", "image", "lock", "paths", "process", "qemu", "qmp", "store",
-            "systemd", "vm",
+            "config", "console", "image", "lock", "paths", "process", "qemu", "qmp", "saved",
+            "store", "systemd", "vm",
         ],
     ),
     // Definition to command line: the one that stands on another of its level.
     ("qemu", &["config"]),
     ("config", &["vm"]),
     ("image", &["paths"]),
+    ("saved", &["paths", "vm"]),
     ("lock", &["paths"]),
     ("store", &["paths", "vm"]),
     ("systemd", &["vm"]),

@@ -71,7 +71,7 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
         );
     }
     if args.now {
-        start::start(out, host, &names, &mut tally)?;
+        start::start(out, host, &names, false, &mut tally)?;
     }
     tally.finish()
 }

@@ -75,6 +75,12 @@ fn hint(error: &Error) -> Option<String> {
             format!("`maqet show {name}` shows it; `maqet rm {name}` forgets it")
         }
         Error::NotRunning(name) => format!("start it with `maqet start {name}`"),
+        Error::HasSavedState(name) => format!(
+            "go on with it with `maqet start {name}`, or give it up with `--discard-saved`"
+        ),
+        Error::DisksChanged { name, .. } => format!(
+            "boot afresh with `maqet start --discard-saved {name}`"
+        ),
         Error::Running(name) => format!("stop it first with `maqet stop {name}`"),
         Error::WrongState { name, state, .. } => match state {
             RunState::Suspended => format!("`maqet resume {name}` wakes it"),

@@ -4,6 +4,8 @@ use std::time::Duration;
 use crate::internal;
 use crate::vm::VmName;
 
+use super::output::Output;
+
 /// What units run
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -19,17 +21,22 @@ pub(super) enum Command {
         /// Seconds to wait for the guest; 0 does not ask it
         #[arg(long)]
         timeout: u64,
+        /// Save its state instead, if that works
+        #[arg(long)]
+        save: bool,
     },
     /// Keep the console logs of running VMs bounded
     Trim,
 }
 
-pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
+pub(super) fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Launch { name } => match internal::launch::launch(&name)? {},
         Command::Ready => internal::ready::ready()?,
-        Command::PowerDown { timeout } => {
-            internal::power_down::power_down(Duration::from_secs(timeout))?;
+        Command::PowerDown { timeout, save } => {
+            internal::power_down::power_down(Duration::from_secs(timeout), save, &|words| {
+                out.note(words);
+            })?;
         }
         Command::Trim => internal::trim::trim()?,
     }

@@ -8,7 +8,8 @@ use super::output::{Output, bytes, or_dash, span, table};
 /// List VMs and what they are doing
 ///
 /// A running VM is in the state that QEMU says: running, paused, prelaunch and
-/// others. All other states are systemd's: starting, stopping, failed, stopped.
+/// others. All other states are systemd's: starting, stopping, failed,
+/// stopped; and saved, for one that goes on from there with the next start.
 /// BOOT says whether it starts when the user manager does: at boot, if you linger.
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -10,6 +10,7 @@ mod enable;
 mod error;
 mod events;
 mod internal;
+mod interrupt;
 mod logs;
 mod ls;
 mod nmi;
@@ -20,6 +21,7 @@ mod qmp;
 mod reset;
 mod resume;
 mod rm;
+mod save;
 mod several;
 mod show;
 mod start;
@@ -59,6 +61,7 @@ enum Command {
     Reset(reset::Args),
     Nmi(nmi::Args),
     Powerdown(powerdown::Args),
+    Save(save::Args),
     Ls(ls::Args),
     Status(status::Args),
     Show(show::Args),
@@ -110,6 +113,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Reset(args) => reset::run(out, &host()?, args),
         Command::Nmi(args) => nmi::run(out, &host()?, args),
         Command::Powerdown(args) => powerdown::run(out, &host()?, args),
+        Command::Save(args) => save::run(out, &host()?, args),
         Command::Ls(args) => ls::run(out, &host()?, args),
         Command::Status(args) => status::run(out, &host()?, args),
         Command::Show(args) => show::run(out, &host()?, args),
@@ -118,6 +122,6 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => logs::run(out, &host()?, args),
         Command::Rm(args) => rm::run(out, &host()?, args),
         Command::Completion(args) => completion::run(args),
-        Command::Internal(command) => internal::run(command),
+        Command::Internal(command) => internal::run(out, command),
     }
 }

@@ -19,23 +19,29 @@ pub(super) struct Args {
     /// Delete the disks that maqet made for it, too
     #[arg(long)]
     disks: bool,
+    /// Give up the saved state of a VM that has one
+    #[arg(long)]
+    discard_saved: bool,
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let mut tally = Tally::default();
     for name in &args.names {
-        tally.count(ops::rm::rm(host, name, args.disks), |removed| {
-            for disk in &removed.deleted {
-                out.note(format_args!("deleted {}", disk.display()));
-            }
-            for disk in &removed.kept {
-                out.note(format_args!("kept {}", disk.display()));
-            }
-            if removed.was_enabled {
-                out.note(format_args!("VM `{name}` does not start at boot any more"));
-            }
-            out.done(&removed, format_args!("VM `{name}` removed"))
-        });
+        tally.count(
+            ops::rm::rm(host, name, args.disks, args.discard_saved),
+            |removed| {
+                for disk in &removed.deleted {
+                    out.note(format_args!("deleted {}", disk.display()));
+                }
+                for disk in &removed.kept {
+                    out.note(format_args!("kept {}", disk.display()));
+                }
+                if removed.was_enabled {
+                    out.note(format_args!("VM `{name}` does not start at boot any more"));
+                }
+                out.done(&removed, format_args!("VM `{name}` removed"))
+            },
+        );
     }
     tally.finish()
 }

@@ -12,11 +12,15 @@ use super::several::{Several, Tally};
 ///
 /// Each runs as the systemd unit maqet-NAME.service, all are started at once,
 /// and each is waited for until QEMU has taken its arguments. One that runs
-/// already is left alone, and that is no failure.
+/// already is left alone, and that is no failure. One whose state was saved
+/// (maqet save) goes on where it was, with the definition it had then.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     several: Several,
+    /// Boot afresh also where a state was saved, and give that up
+    #[arg(long)]
+    discard_saved: bool,
 }
 
 #[derive(Serialize)]
@@ -29,7 +33,7 @@ struct Started<'a> {
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let names = ops::select(host, &args.several.selectors())?;
     let mut tally = Tally::default();
-    start(out, host, &names, &mut tally)?;
+    start(out, host, &names, args.discard_saved, &mut tally)?;
     tally.finish()
 }
 
@@ -38,12 +42,19 @@ pub(super) fn start(
     out: &Output,
     host: &Host,
     names: &[VmName],
+    discard_saved: bool,
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
-    ops::start::start(host, names, |name, outcome| {
+    ops::start::start(host, names, discard_saved, |name, outcome| {
         tally.count(outcome, |outcome| {
             let (word, words, why_not_kvm) = match outcome {
-                Outcome::Started { why_not_kvm } => ("started", "started", why_not_kvm),
+                Outcome::Started {
+                    why_not_kvm,
+                    resumed: false,
+                } => ("started", "started", why_not_kvm),
+                Outcome::Started { why_not_kvm, .. } => {
+                    ("resumed", "goes on where it was saved", why_not_kvm)
+                }
                 Outcome::AlreadyRunning => ("already-running", "is already running", None),
             };
             let started = Started {

@@ -71,6 +71,16 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
             .unwrap_or_default();
         line("ended", &format_args!("{}{at}", ended.reason))?;
     }
+    if let Some(saved) = &status.saved {
+        let at = saved.at.map(moment).unwrap_or_default();
+        line("saved", &format_args!("{} at {at}", bytes(saved.bytes)))?;
+        for disk in &saved.changed_disks {
+            line(
+                "changed",
+                &format_args!("{}: the saved state cannot be used", disk.display()),
+            )?;
+        }
+    }
     if unit.restarts > 0 {
         line("restarts", &unit.restarts)?;
     }

@@ -50,6 +50,7 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
             let how = match outcome {
                 Outcome::PoweredDown => "powered down",
                 Outcome::NoGuest => "stopped: there was no guest to power down",
+                Outcome::Saved => "saved and stopped",
                 Outcome::PowerCut => "stopped: its power was cut",
                 Outcome::StartCanceled => "stopped: it was only starting",
             };

@@ -175,6 +175,8 @@ pub enum StopAction {
     /// Asks it to power down.
     #[default]
     Powerdown,
+    /// Saves its memory; the next start goes on there.
+    Save,
     /// Cuts its power.
     Kill,
 }

@@ -20,7 +20,7 @@ use anyhow::{Context, anyhow};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::lock::VmLock;
-use crate::ops::{Host, prepare};
+use crate::ops::{Host, prepare, save};
 use crate::paths::{RuntimeDir, VmDir};
 use crate::qemu::argv::{Listen, Sockets};
 use crate::qmp::{self, RunState};
@@ -36,7 +36,7 @@ pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
     let vm_dir = host.paths.vm(name);
     // Before the definition is read: until then it may be removed.
     let lock = VmLock::try_take(&vm_dir.lock())?;
-    let row = host.vm(name)?;
+    let (row, saved) = save::as_saved(&host, host.vm(name)?)?;
     let config = host.config(&row)?;
 
     let mut inherited: Vec<OwnedFd> = vec![lock.into_file().into()];
@@ -56,11 +56,13 @@ pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
         vnc: runtime.vnc(),
         events_log: runtime.events_log(),
     };
-    let argv = prepare::command_line(&host, &row, &config, sockets)?;
+    let argv = prepare::command_line(&host, &row, &config, sockets, saved.as_ref())?;
 
+    forget_last_run(&runtime).context("cannot clear the runtime directory")?;
     keep_console_logs(&vm_dir, &runtime).context("cannot make the console log")?;
     keep_definition(&row, &vm_dir, &runtime).context("cannot keep the definition")?;
-    qmp::log::begin(&runtime.events_log(), begins(&config.qemu.args).as_ref())
+    let begins = begins(&config.qemu.args).filter(|_| saved.is_none());
+    qmp::log::begin(&runtime.events_log(), begins.as_ref())
         .context("cannot begin the event log")?;
     begin_output_log(&vm_dir).context("cannot empty the output log")?;
     for fd in &inherited {
@@ -100,6 +102,17 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         }
         other => other,
     }
+}
+
+/// The runtime directory outlives a restart, and what it says of the last run does not.
+fn forget_last_run(runtime: &RuntimeDir) -> io::Result<()> {
+    for file in [runtime.saving(), runtime.saved()] {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Keeps the last run's console log as the previous one, and begins a new one.

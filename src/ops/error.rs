@@ -41,6 +41,36 @@ pub enum Error {
     /// QEMU ended at a reset, as it was told to with `-no-reboot`.
     #[error("VM `{0}` ended instead of being reset: its QEMU was told to (`-no-reboot`)")]
     EndedByReset(VmName),
+    /// The VM cannot be saved as it is.
+    #[error("VM `{name}` cannot be saved: {}", .obstacles.join("; "))]
+    NotSavable {
+        /// The VM.
+        name: VmName,
+        /// What is in the way.
+        obstacles: Vec<String>,
+    },
+    /// Saving was begun and did not come to its end; the guest runs on.
+    #[error("VM `{name}` was not saved, it goes on as before: {reason}")]
+    SaveFailed {
+        /// The VM.
+        name: VmName,
+        /// QEMU's reason, or the caller's.
+        reason: String,
+    },
+    /// A saved state does not fit the disks any more.
+    #[error(
+        "the saved state of VM `{name}` cannot be used: {} changed since",
+        .disks.iter().map(|disk| disk.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    DisksChanged {
+        /// The VM.
+        name: VmName,
+        /// The disks that changed, or are gone.
+        disks: Vec<PathBuf>,
+    },
+    /// The VM has a saved state, which must not be lost by the way.
+    #[error("VM `{0}` has a saved state")]
+    HasSavedState(VmName),
     /// The VM's unit ended before it was up.
     #[error("VM `{name}` stopped while starting")]
     Died {

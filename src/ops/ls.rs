@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::config::VmConfig;
 use crate::qmp::{self, RunState, Status};
+use crate::saved;
 use crate::systemd::{self, ActiveState, ListedUnit, unit_name};
 use crate::vm::VmName;
 
@@ -24,6 +25,8 @@ pub enum State {
     Up(RunState),
     /// It ended, and not as it should.
     Failed,
+    /// It does not run; its state is kept, and the next start goes on there.
+    Saved,
     /// It does not run.
     Stopped,
 }
@@ -36,11 +39,12 @@ impl State {
             Self::Stopping => "stopping",
             Self::Up(state) => state.as_str(),
             Self::Failed => "failed",
+            Self::Saved => "saved",
             Self::Stopped => "stopped",
         }
     }
 
-    pub(super) fn new(active: ActiveState, run_state: Option<RunState>) -> Self {
+    pub(super) fn new(active: ActiveState, run_state: Option<RunState>, saved: bool) -> Self {
         match active {
             ActiveState::Activating => Self::Starting,
             ActiveState::Deactivating => Self::Stopping,
@@ -48,6 +52,7 @@ impl State {
                 Self::Up(run_state.unwrap_or(RunState::Running))
             }
             ActiveState::Failed => Self::Failed,
+            ActiveState::Inactive if saved => Self::Saved,
             ActiveState::Inactive => Self::Stopped,
         }
     }
@@ -130,10 +135,11 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
         vms.iter()
             .filter_map(|(name, (active, ..))| (*active == ActiveState::Active).then_some(name)),
     );
+    let saved = saved::all(&host.paths.saved_states());
     Ok(vms
         .into_iter()
         .map(|(name, (active, unit, memory, cpus))| Listed {
-            state: State::new(active, run_states.remove(&name)),
+            state: State::new(active, run_states.remove(&name), saved.contains(&name)),
             uptime: active.is_up().then(|| uptime(host, &name)).flatten(),
             enabled: enabled.contains(&name),
             name,

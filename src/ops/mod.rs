@@ -22,6 +22,7 @@ pub mod qmp;
 pub mod reset;
 pub mod resume;
 pub mod rm;
+pub mod save;
 mod select;
 pub mod show;
 pub mod start;

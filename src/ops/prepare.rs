@@ -7,24 +7,30 @@ use std::io::ErrorKind;
 use crate::config::{AccelChoice, VmConfig};
 use crate::qemu::argv::{self, Accel, Sockets};
 use crate::qemu::{binary, kvm};
+use crate::saved::Saved;
 use crate::store::Row;
 
 use super::{Error, Host};
 
-/// The command line that a definition becomes on this host, today.
+/// The command line that a definition becomes on this host, today; with a saved state,
+/// one that waits for it.
 pub fn command_line(
     host: &Host,
     row: &Row,
     config: &VmConfig,
     sockets: Sockets,
+    saved: Option<&Saved>,
 ) -> Result<Vec<OsString>, Error> {
     let vm_dir = host.paths.vm(&row.name);
     let facts = argv::Host {
         binary: binary::find(&config.qemu.binary)?,
-        accel: match why_not_kvm(host, config.accel) {
-            None if config.accel != AccelChoice::Tcg => Accel::Kvm,
+        accel: match (saved, why_not_kvm(host, config.accel)) {
+            // The state of one accelerator is not another's.
+            (Some(Saved { kvm: true, .. }), _) => Accel::Kvm,
+            (None, None) if config.accel != AccelChoice::Tcg => Accel::Kvm,
             _ => Accel::Tcg,
         },
+        incoming: saved.is_some(),
         uuid: row.uuid.clone(),
         console_log: vm_dir.console_log(),
         vm_dir: vm_dir.path().to_owned(),

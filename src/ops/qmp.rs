@@ -65,7 +65,7 @@ fn open(host: &Host, name: &VmName, limit: Duration) -> Result<Monitor, Error> {
     Ok(monitor)
 }
 
-fn or_why_gone(host: &Host, name: &VmName, error: qmp::Error) -> Error {
+pub(super) fn or_why_gone(host: &Host, name: &VmName, error: qmp::Error) -> Error {
     match error {
         qmp::Error::Connect { ref source, .. }
             if matches!(

@@ -46,8 +46,12 @@ fn other_disks(host: &Host, store: &Store, name: &VmName) -> Result<Vec<PathBuf>
 
 /// Forgets a VM that does not run.
 ///
-/// Deletes only disks that maqet itself made, and those only with `disks`.
-pub fn rm(host: &Host, name: &VmName, disks: bool) -> Result<Removed, Error> {
+/// Deletes only disks that maqet itself made, and those only with `disks`; and a saved
+/// state only with `discard_saved`.
+///
+/// # Errors
+/// [`Error::Running`], [`Error::HasSavedState`], and what went wrong with files.
+pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Result<Removed, Error> {
     let row = host.vm(name)?;
     if host.unit(name)?.active_state.is_up() {
         return Err(Error::Running(row.name));
@@ -55,6 +59,10 @@ pub fn rm(host: &Host, name: &VmName, disks: bool) -> Result<Removed, Error> {
     let dir = host.paths.vm(name);
     // Held by a QEMU that systemd does not know of, too.
     let lock = VmLock::try_take(&dir.lock())?;
+    let saved = host.paths.saved(name);
+    if saved.state().exists() && !discard_saved {
+        return Err(Error::HasSavedState(row.name));
+    }
     let mut store = host.store()?;
     let mut removed = Removed {
         name: row.name,
@@ -97,6 +105,8 @@ pub fn rm(host: &Host, name: &VmName, disks: bool) -> Result<Removed, Error> {
         dir.previous_console_log(),
         dir.output_log(),
         dir.definition(),
+        saved.state(),
+        saved.facts(),
         // Last: until then no one else may take the name.
         dir.lock(),
     ] {

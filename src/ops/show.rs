@@ -38,5 +38,5 @@ pub fn argv(host: &Host, name: &VmName) -> Result<Vec<OsString>, Error> {
     let row: Row = host.vm(name)?;
     let config = host.config(&row)?;
     let sockets = Sockets::in_dir(host.paths.sockets(name).path());
-    prepare::command_line(host, &row, &config, sockets)
+    prepare::command_line(host, &row, &config, sockets, None)
 }

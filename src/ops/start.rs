@@ -11,7 +11,7 @@ use crate::store::Row;
 use crate::systemd::{self, Started, Transient, UnitStatus, journal};
 use crate::vm::VmName;
 
-use super::{Error, Host, prepare};
+use super::{Error, Host, prepare, save};
 
 /// How a start ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Outcome {
     Started {
         /// Why it does without KVM, when its definition leaves that open.
         why_not_kvm: Option<String>,
+        /// Whether it went on from a saved state.
+        resumed: bool,
     },
     /// It ran before.
     AlreadyRunning,
@@ -31,6 +33,7 @@ const ENVIRONMENT: [&str; 4] = ["PATH", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORIT
 
 /// Starts VMs, all at once, and waits until QEMU has taken its arguments.
 ///
+/// One whose state was saved goes on there, unless `discard_saved`.
 /// `done` is called for each as it ends, in the order in which they end.
 ///
 /// # Errors
@@ -38,24 +41,25 @@ const ENVIRONMENT: [&str; 4] = ["PATH", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORIT
 pub fn start(
     host: &Host,
     names: &[VmName],
+    discard_saved: bool,
     mut done: impl FnMut(&VmName, Result<Outcome, Error>),
 ) -> Result<(), Error> {
     let maqet = host.maqet()?;
-    let mut vms: Vec<(Row, VmConfig)> = Vec::with_capacity(names.len());
+    let mut vms: Vec<(Row, VmConfig, bool)> = Vec::with_capacity(names.len());
     for name in names {
-        match check(host, name) {
+        match check(host, name, discard_saved) {
             Ok(vm) => vms.push(vm),
             Err(error) => done(name, Err(error)),
         }
     }
     let output_logs: Vec<Option<PathBuf>> = vms
         .iter()
-        .map(|(row, _)| host.output_log(&row.name))
+        .map(|(row, ..)| host.output_log(&row.name))
         .collect();
     let units: Vec<Transient<'_>> = vms
         .iter()
         .zip(&output_logs)
-        .map(|((row, config), output)| Transient {
+        .map(|((row, config, _), output)| Transient {
             name: &row.name,
             description: match &config.description {
                 Some(text) => format!("VM {}: {text}", row.name),
@@ -64,9 +68,11 @@ pub fn start(
             maqet: &maqet,
             environment: environment(host),
             stop_timeout: match config.stop.action {
-                StopAction::Powerdown => config.stop.timeout.duration(),
+                StopAction::Powerdown | StopAction::Save => config.stop.timeout.duration(),
                 StopAction::Kill => Duration::ZERO,
             },
+            save: config.stop.action == StopAction::Save,
+            load_time: load_time(host, &row.name),
             output: output.as_deref(),
         })
         .collect();
@@ -79,6 +85,7 @@ pub fn start(
             Ok(Started::Now) => Ok(Outcome::Started {
                 why_not_kvm: prepare::why_not_kvm(host, vms[index].1.accel)
                     .map(|reason| reason.to_string()),
+                resumed: vms[index].2,
             }),
             Ok(Started::Already) => Ok(Outcome::AlreadyRunning),
             Ok(Started::Failed(unit)) => Err(died(host, name, &unit)),
@@ -89,9 +96,14 @@ pub fn start(
     Ok(())
 }
 
-/// Finds what would keep a VM from starting and can be told without QEMU.
-fn check(host: &Host, name: &VmName) -> Result<(Row, VmConfig), Error> {
+/// Finds what would keep a VM from starting and can be told without QEMU; whether its
+/// state was saved.
+fn check(host: &Host, name: &VmName, discard_saved: bool) -> Result<(Row, VmConfig, bool), Error> {
     let row = host.vm(name)?;
+    if discard_saved {
+        save::discard_of(host, name)?;
+    }
+    let (row, saved) = save::as_saved(host, row)?;
     let config = host.config(&row)?;
     prepare::check_files(host, &row, &config)?;
     if host.output_log(name).is_some() {
@@ -102,7 +114,16 @@ fn check(host: &Host, name: &VmName) -> Result<(Row, VmConfig), Error> {
             dir.path().display()
         )))?;
     }
-    Ok((row, config))
+    Ok((row, config, saved.is_some()))
+}
+
+/// How fast a saved state is loaded at the very least, in bytes a second.
+const LOAD_RATE: u64 = 20 << 20;
+
+/// How long loading a VM's saved state may take; nothing if it has none.
+fn load_time(host: &Host, name: &VmName) -> Duration {
+    let state = std::fs::metadata(host.paths.saved(name).state());
+    Duration::from_secs(state.map_or(0, |state| state.len() / LOAD_RATE))
 }
 
 /// The manager has an environment of its own; the launcher is to find the same files as we do.

@@ -11,6 +11,7 @@ use crate::console;
 use crate::paths::RuntimeDir;
 use crate::process;
 use crate::qmp::{Monitor, lock_path};
+use crate::saved::Saved;
 use crate::systemd::{ActiveState, UnitStatus, boot, journal, rfc3339};
 use crate::vm::VmName;
 
@@ -45,6 +46,8 @@ pub struct Status {
     pub monitor_error: Option<String>,
     /// How the last run ended, by QEMU's own SHUTDOWN event.
     pub ended: Option<Ending>,
+    /// The state that the next start goes on from.
+    pub saved: Option<KeptState>,
     /// The last lines of QEMU and systemd, when the last run failed.
     pub last_lines: Vec<String>,
     /// The last lines of the guest's console, when the last run failed.
@@ -87,6 +90,18 @@ pub struct Ending {
     /// When.
     #[serde(serialize_with = "rfc3339")]
     pub at: Option<SystemTime>,
+}
+
+/// A state that the next start is to go on from.
+#[derive(Debug, Serialize)]
+pub struct KeptState {
+    /// When it was saved.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: Option<SystemTime>,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Disks that changed since, so that it cannot be used.
+    pub changed_disks: Vec<PathBuf>,
 }
 
 /// How many lines of a failed run are shown.
@@ -138,6 +153,10 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
     } else if let Some(config) = &config {
         drives = defined_drives(host, name, config);
     }
+    let saved = match up {
+        true => None,
+        false => kept_state(host, name)?,
+    };
     let usage = unit.main_pid.and_then(process::usage);
     let failed = unit.active_state == ActiveState::Failed;
     let definition_changed = up
@@ -145,7 +164,8 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             std::fs::read_to_string(runtime.definition()).is_ok_and(|used| used != row.definition)
         });
     Ok(Status {
-        state: State::new(unit.active_state, run_state),
+        state: State::new(unit.active_state, run_state, saved.is_some()),
+        saved,
         enabled: boot::enabled(&host.scope)?.contains(name),
         definition_changed,
         accel,
@@ -177,6 +197,25 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
         unit,
         name: name.clone(),
     })
+}
+
+/// The saved state of a VM, if it has one.
+fn kept_state(host: &Host, name: &VmName) -> Result<Option<KeptState>, Error> {
+    let files = host.paths.saved(name);
+    let failed = |source| Error::Io(format!("cannot read {}", files.facts().display()), source);
+    let Some(saved) = Saved::read(&files).map_err(failed)? else {
+        return Ok(None);
+    };
+    let bytes = std::fs::metadata(files.state()).map_err(failed)?.len();
+    Ok(Some(KeptState {
+        at: Some(saved.time()),
+        bytes,
+        changed_disks: saved
+            .changed_disks()
+            .into_iter()
+            .map(PathBuf::from)
+            .collect(),
+    }))
 }
 
 fn sockets(runtime: &RuntimeDir, config: Option<&VmConfig>) -> Vec<Socket> {

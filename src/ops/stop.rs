@@ -15,7 +15,7 @@ use crate::systemd::{self, ActiveState, unit_name};
 use crate::vm::VmName;
 
 use super::ls::vm_of;
-use super::{Error, Host, Selector, select};
+use super::{Error, Host, Selector, save, select};
 
 /// When to cut the power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Outcome {
     PoweredDown,
     /// There was no guest that could: it had not begun to run, or had panicked.
     NoGuest,
+    /// Its state was saved, as its definition wants; the next start goes on there.
+    Saved,
     /// The power was cut.
     PowerCut,
     /// It was starting, and the start was called off.
@@ -82,6 +84,11 @@ pub fn stop(
         Force::Now => return cut_power(host, name, &sockets, &process),
         Force::After(limit) => limit,
         Force::Never => match (timeout, defined(host, name)?) {
+            (timeout, stop) if stop.action == StopAction::Save => {
+                let limit = timeout.unwrap_or(stop.timeout.duration());
+                save::save(host, name, Some(limit), &mut |_| save::GoOn::Yes)?;
+                return Ok(Outcome::Saved);
+            }
             (Some(timeout), _) => timeout,
             (None, stop) if stop.action == StopAction::Kill => {
                 return cut_power(host, name, &sockets, &process);
@@ -214,11 +221,12 @@ fn ask(sockets: &RuntimeDir, with_agent: bool) -> Result<Asked, qmp::Error> {
     let state = monitor.status()?.run_state;
     match state {
         // Not one instruction has run, or none ever will again.
+        RunState::Postmigrate if sockets.saved().exists() => return Ok(Asked::Nobody(state)),
         RunState::Prelaunch
         | RunState::GuestPanicked
         | RunState::InternalError
         | RunState::Shutdown => return Ok(Asked::Nobody(state)),
-        RunState::Paused | RunState::IoError | RunState::Watchdog => {
+        RunState::Paused | RunState::IoError | RunState::Watchdog | RunState::Postmigrate => {
             monitor.execute("cont", ())?;
         }
         RunState::Suspended => {

@@ -29,6 +29,8 @@ pub struct Host {
     pub sockets: Sockets,
     /// The file that the serial console is logged to.
     pub console_log: PathBuf,
+    /// Whether the VM is to wait for a saved state instead of booting.
+    pub incoming: bool,
 }
 
 /// An accelerator of QEMU.
@@ -99,6 +101,11 @@ pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
     hotplug_ports(&mut argv, config);
     nets(&mut argv, config, host);
     disks(&mut argv, config, host);
+    if host.incoming {
+        // Paused when it is loaded: the state must be gone before the guest goes on.
+        argv.verbatim("-incoming", "defer");
+        argv.flag("-S");
+    }
     argv.0.extend(config.qemu.args.iter().map(OsString::from));
     argv.0
 }

@@ -50,6 +50,10 @@ pub struct Transient<'a> {
     pub environment: Vec<(String, OsString)>,
     /// How long the guest may take to power down; zero if it is not to be asked.
     pub stop_timeout: Duration,
+    /// Whether stopping saves its state instead of asking it.
+    pub save: bool,
+    /// What a start may take on top of the usual, to load a saved state.
+    pub load_time: Duration,
     /// Where QEMU's output goes instead of the journal, when the user cannot read that.
     pub output: Option<&'a Path>,
 }
@@ -68,6 +72,10 @@ impl Transient<'_> {
     /// The `properties` argument of StartTransientUnit.
     pub(super) fn properties(&self) -> Vec<Property> {
         let stop_seconds = self.stop_timeout.as_secs().to_string();
+        let mut power_down = vec!["power-down", "--timeout", &stop_seconds];
+        if self.save {
+            power_down.push("--save");
+        }
         let mut properties: Vec<Property> = vec![
             ("Description", one_line(&self.description).into()),
             ("Documentation", vec!["man:maqet(1)"].into()),
@@ -82,12 +90,9 @@ impl Transient<'_> {
             ),
             ("ExecStartPost", self.exec(&["ready"], false)),
             // Ignored when it fails, so that a removed maqet costs no more than the grace.
-            (
-                "ExecStop",
-                self.exec(&["power-down", "--timeout", &stop_seconds], true),
-            ),
+            ("ExecStop", self.exec(&power_down, true)),
             ("KillMode", "mixed".into()),
-            ("TimeoutStartUSec", micros(START_TIMEOUT)),
+            ("TimeoutStartUSec", micros(START_TIMEOUT + self.load_time)),
             ("TimeoutStopUSec", micros(self.stop_timeout + STOP_MARGIN)),
             (
                 "RuntimeDirectory",

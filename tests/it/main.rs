@@ -36,6 +36,8 @@ mod reset;
 mod resume;
 /// What is deleted, and what never is.
 mod rm;
+/// Memory on disk, and the guest that goes on from it.
+mod save;
 /// Up, or not up with QEMU's own words.
 mod start;
 /// What one VM is doing.

@@ -13,6 +13,7 @@ fn host() -> Host {
         vm_dir: "/vms/web".into(),
         sockets: Sockets::in_dir(Path::new("/run/web")),
         console_log: "/run/web/console.log".into(),
+        incoming: false,
     }
 }
 

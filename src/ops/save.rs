@@ -1,0 +1,361 @@
+//! Saving a running VM: its memory and devices go to disk, and the next start goes on there.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::lock::VmLock;
+use crate::paths::{RuntimeDir, SavedState};
+use crate::qmp::{self, Client, RunState};
+use crate::saved::{DiskStamp, Saved, Unfinished, discard};
+use crate::store::Row;
+use crate::systemd;
+use crate::vm::VmName;
+
+use super::{Error, Host};
+
+/// How a VM was saved.
+#[derive(Clone, Debug, Serialize)]
+pub struct Done {
+    /// The VM.
+    pub name: VmName,
+    /// Where its state is.
+    pub file: PathBuf,
+    /// Size of that, in bytes.
+    pub bytes: u64,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Bytes of guest memory that are dealt with.
+    pub done: u64,
+    /// Bytes of guest memory in all.
+    pub total: u64,
+}
+
+/// What a caller says when told of progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoOn {
+    /// Go on.
+    Yes,
+    /// Call it off; the guest goes on running.
+    No,
+}
+
+/// Saves a running VM and stops it. The next start goes on where it was.
+///
+/// # Errors
+/// Whatever they are, the guest runs on as before.
+pub fn save(
+    host: &Host,
+    name: &VmName,
+    limit: Option<Duration>,
+    progress: &mut dyn FnMut(Progress) -> GoOn,
+) -> Result<Done, Error> {
+    let unit = host.unit(name)?;
+    if !unit.active_state.is_up() {
+        host.vm(name)?;
+        return Err(Error::NotRunning(name.clone()));
+    }
+    let runtime = host.paths.sockets(name);
+    let files = host.paths.saved(name);
+    let bytes = write(name, &runtime, &files, limit, progress).map_err(|error| match error {
+        Error::Qmp(error) => super::qmp::or_why_gone(host, name, error),
+        other => other,
+    })?;
+    systemd::stop(&host.scope, &unit.unit, || {})?;
+    Ok(Done {
+        name: name.clone(),
+        file: files.state(),
+        bytes,
+    })
+}
+
+/// The VM as it is to be started: with what it ran with, if its state was saved.
+///
+/// # Errors
+/// [`Error::DisksChanged`] if the state does not fit its disks any more.
+pub fn as_saved(host: &Host, mut row: Row) -> Result<(Row, Option<Saved>), Error> {
+    let files = host.paths.saved(&row.name);
+    let saved = Saved::read(&files).map_err(Error::io(format_args!(
+        "cannot read {}",
+        files.facts().display()
+    )))?;
+    if let Some(saved) = &saved {
+        let changed = saved.changed_disks();
+        if !changed.is_empty() {
+            return Err(Error::DisksChanged {
+                name: row.name,
+                disks: changed.into_iter().map(PathBuf::from).collect(),
+            });
+        }
+        row.definition.clone_from(&saved.definition);
+        row.uuid.clone_from(&saved.uuid);
+    }
+    Ok((row, saved))
+}
+
+/// Deletes the saved state of a VM that does not run, if it has one.
+pub(super) fn discard_of(host: &Host, name: &VmName) -> Result<(), Error> {
+    let files = host.paths.saved(name);
+    if !files.state().exists() {
+        return Ok(());
+    }
+    // Nobody is just about to load it.
+    let _lock = VmLock::try_take(&host.paths.vm(name).lock())?;
+    discard(&files).map_err(Error::io(format_args!(
+        "cannot delete {}",
+        files.state().display()
+    )))?;
+    Ok(())
+}
+
+/// How long QEMU may take for one question.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Between two looks at how far it is; its end is an event, and told at once.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Writes the state of the VM that runs with `runtime`. Afterwards the guest is paused,
+/// and stopping the unit is all that is left to do.
+pub(crate) fn write(
+    name: &VmName,
+    runtime: &RuntimeDir,
+    files: &SavedState,
+    limit: Option<Duration>,
+    progress: &mut dyn FnMut(Progress) -> GoOn,
+) -> Result<u64, Error> {
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let mut monitor = Client::connect(&runtime.ctl(), ANSWER)?;
+    monitor.set_timeout(ANSWER);
+    end_orphan(&mut monitor)?;
+    let state = monitor.status()?.run_state;
+    let obstacles = obstacles(&mut monitor, &state)?;
+    if !obstacles.is_empty() {
+        return Err(Error::NotSavable {
+            name: name.clone(),
+            obstacles,
+        });
+    }
+    let failed = |source| {
+        let doing = format!("cannot save the state of VM `{name}`");
+        Error::Io(doing, source)
+    };
+    let definition = std::fs::read_to_string(runtime.definition()).map_err(failed)?;
+    let disks = writable_disks(&mut monitor)?;
+    let mut saved = Saved {
+        at: 0,
+        definition,
+        uuid: text(&monitor.execute("query-uuid", ())?["UUID"]),
+        kvm: monitor.execute("query-kvm", ())?["enabled"] == json!(true),
+        // A save that was killed had paused the guest.
+        was_running: state == RunState::Running || runtime.saving().exists(),
+        disks: Vec::new(),
+    };
+    let unfinished = Unfinished::begin(files).map_err(failed)?;
+    if saved.was_running {
+        std::fs::write(runtime.saving(), "").map_err(failed)?;
+    }
+    if state == RunState::Postmigrate {
+        // Nothing more can be written before the disks are QEMU's again.
+        monitor.execute("cont", ())?;
+    }
+    monitor.execute("stop", ())?;
+    let written = transfer(name, &mut monitor, &unfinished, deadline, progress).and_then(|()| {
+        // From here on QEMU does not touch the disks.
+        saved.at = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default()
+            .as_secs();
+        saved.disks = disks
+            .into_iter()
+            .map(DiskStamp::of)
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
+        let bytes = unfinished.finish(&saved).map_err(failed)?;
+        std::fs::write(runtime.saved(), "").map_err(failed)?;
+        Ok(bytes)
+    });
+    if written.is_err() {
+        // The state was not the last word after all.
+        let _ = discard(files);
+        if saved.was_running {
+            monitor.execute("cont", ())?;
+            // What it says is not true any more, or was not.
+            let _ = std::fs::remove_file(runtime.saving());
+        }
+    }
+    written
+}
+
+/// Ends what a save has left that was killed.
+fn end_orphan(monitor: &mut Client) -> Result<(), Error> {
+    let mut is_canceled = false;
+    loop {
+        let migration = monitor.execute("query-migrate", ())?;
+        match migration["status"].as_str() {
+            None | Some("none" | "failed" | "cancelled" | "completed") => return Ok(()),
+            Some(_) if is_canceled => {
+                monitor.next_event(LOOK)?;
+            }
+            Some(_) => {
+                monitor.execute("migrate_cancel", ())?;
+                is_canceled = true;
+            }
+        }
+    }
+}
+
+/// What keeps a VM from being saved, in words.
+fn obstacles(monitor: &mut Client, state: &RunState) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    match state {
+        RunState::Running | RunState::Paused | RunState::Postmigrate => {}
+        RunState::Suspended => found.push("the guest is suspended: wake it up first".to_owned()),
+        state => found.push(format!("its state is {state}")),
+    }
+    let migration = monitor.execute("query-migrate", ())?;
+    let blockers = migration["blocked-reasons"].as_array();
+    found.extend(blockers.into_iter().flatten().map(text));
+    // The next start knows the definition, and not what was plugged since.
+    let devices = monitor.execute("qom-list", json!({ "path": "/machine/peripheral" }))?;
+    let ids = devices.as_array().into_iter().flatten().filter(|entry| {
+        entry["type"]
+            .as_str()
+            .is_some_and(|kind| kind.starts_with("child<"))
+    });
+    let paths: Vec<String> = ids
+        .map(|entry| format!("/machine/peripheral/{}", text(&entry["name"])))
+        .collect();
+    for path in &paths {
+        let arguments = json!({ "path": path, "property": "hotplugged" });
+        if monitor.execute("qom-get", arguments)? == json!(true) {
+            let id = path.rsplit('/').next().unwrap_or_default();
+            found.push(format!(
+                "device `{id}` was plugged while the VM ran: remove it first"
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// The files that the guest can change.
+fn writable_disks(monitor: &mut Client) -> Result<Vec<PathBuf>, Error> {
+    let nodes = monitor.execute("query-named-block-nodes", json!({ "flat": true }))?;
+    let nodes = nodes.as_array().into_iter().flatten();
+    let mut files: Vec<PathBuf> = nodes
+        .filter(|node| node["ro"] == json!(false))
+        .filter(|node| matches!(node["drv"].as_str(), Some("file" | "host_device")))
+        .filter_map(|node| Some(node["file"].as_str()?.into()))
+        .collect();
+    files.dedup();
+    Ok(files)
+}
+
+/// Has QEMU write its state, and waits until it has.
+fn transfer(
+    name: &VmName,
+    monitor: &mut Client,
+    unfinished: &Unfinished<'_>,
+    deadline: Option<Instant>,
+    progress: &mut dyn FnMut(Progress) -> GoOn,
+) -> Result<(), Error> {
+    tell_of_migration(monitor)?;
+    // As fast as the disk takes it: the guest waits.
+    monitor.execute(
+        "migrate-set-parameters",
+        json!({ "max-bandwidth": 1u64 << 40 }),
+    )?;
+    let fdname = "maqet-save";
+    monitor.execute_with_fd(
+        "getfd",
+        json!({ "fdname": fdname }),
+        unfinished.file.as_fd(),
+    )?;
+    monitor.execute("migrate", json!({ "uri": format!("fd:{fdname}") }))?;
+    let mut called_off = None;
+    loop {
+        let migration = monitor.execute("query-migrate", ())?;
+        match migration["status"].as_str() {
+            Some("completed") => return Ok(()),
+            Some("failed") => {
+                return Err(Error::SaveFailed {
+                    name: name.clone(),
+                    reason: migration["error-desc"]
+                        .as_str()
+                        .unwrap_or("QEMU does not say why")
+                        .to_owned(),
+                });
+            }
+            Some("cancelled") => {
+                return Err(called_off.unwrap_or_else(|| Error::SaveFailed {
+                    name: name.clone(),
+                    reason: "it was canceled".to_owned(),
+                }));
+            }
+            _ => {}
+        }
+        let ram = &migration["ram"];
+        let total = ram["total"].as_u64().unwrap_or(0);
+        let left = ram["remaining"].as_u64().unwrap_or(total);
+        let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let said = progress(Progress {
+            done: total.saturating_sub(left),
+            total,
+        });
+        if called_off.is_none() && (is_late || said == GoOn::No) {
+            called_off = Some(Error::SaveFailed {
+                name: name.clone(),
+                reason: match is_late {
+                    true => "it took too long".to_owned(),
+                    false => "it was called off".to_owned(),
+                },
+            });
+            monitor.execute("migrate_cancel", ())?;
+        }
+        // Any event will do: the migration's end is one.
+        monitor.next_event(LOOK)?;
+    }
+}
+
+/// Has a QEMU that waits for a state load it, and the guest go on.
+///
+/// The state is gone then: whatever the guest does next, it does not fit any more.
+pub(crate) fn load(monitor: &mut Client, files: &SavedState) -> Result<(), Error> {
+    let state = files.state();
+    let failed = |source| Error::Io(format!("cannot load {}", state.display()), source);
+    let saved = Saved::read(files)
+        .map_err(failed)?
+        .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+    let file = File::open(&state).map_err(failed)?;
+    tell_of_migration(monitor)?;
+    let fdname = "maqet-load";
+    monitor.execute_with_fd("getfd", json!({ "fdname": fdname }), file.as_fd())?;
+    monitor.execute("migrate-incoming", json!({ "uri": format!("fd:{fdname}") }))?;
+    // QEMU ends when it cannot.
+    while monitor.execute("query-migrate", ())?["status"] != json!("completed") {
+        monitor.next_event(None)?;
+    }
+    discard(files).map_err(failed)?;
+    if saved.was_running {
+        monitor.execute("cont", ())?;
+    }
+    Ok(())
+}
+
+/// Has QEMU send an event with each change of a migration's state.
+fn tell_of_migration(monitor: &mut Client) -> Result<(), qmp::Error> {
+    let events = json!([{ "capability": "events", "state": true }]);
+    let arguments = json!({ "capabilities": events });
+    monitor.execute("migrate-set-capabilities", arguments)?;
+    Ok(())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,272 @@
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::sandbox::{Ran, Sandbox, signal, systemctl, wait_until};
+
+/// A guest that counts on its disk, without end.
+fn counting(definition: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let guest = crate::sandbox::guests().join("probe");
+    let text = format!(
+        "memory = \"128M\"\naccel = \"tcg\"\nkernel = \"{0}/kernel\"\ninitrd = \"{0}/initrd\"\n\
+         append = \"console=ttyS0 quiet probe.write=1\"\n{definition}\n\
+         [disk.data]\nfile = \"data.raw\"\nsize = \"1M\"\n",
+        guest.display()
+    );
+    std::fs::write(sandbox.path("web.toml"), text).unwrap();
+    let name = sandbox.name("web");
+    sandbox.maqet(&["add", "web.toml", "--name", &name]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.wait_for_console("web", "probe: ready");
+    wait_until("the guest counts", || count(&sandbox) > 3);
+    sandbox
+}
+
+/// The number that the guest wrote last.
+fn count(sandbox: &Sandbox) -> u64 {
+    let bytes = std::fs::read(sandbox.path("data.raw")).unwrap();
+    let digits: String = bytes
+        .iter()
+        .map(|&byte| char::from(byte))
+        .take_while(char::is_ascii_digit)
+        .collect();
+    digits.parse().unwrap_or(0)
+}
+
+fn saved_state(sandbox: &Sandbox) -> PathBuf {
+    let file = format!("data/maqet/saved/{}.state", sandbox.name("web"));
+    sandbox.path(&file)
+}
+
+#[test]
+fn a_saved_guest_goes_on_where_it_was() {
+    let sandbox = counting("");
+    sandbox.maqet(&["save", "@web"]).ok().saying("saved");
+    assert_eq!(sandbox.state("web"), "saved");
+    let then = count(&sandbox);
+    let status = sandbox.maqet(&["status", "@web", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status.fails(3).stdout).unwrap();
+    assert!(
+        status["saved"]["bytes"].as_u64().unwrap() > 1 << 20,
+        "{status}"
+    );
+
+    sandbox
+        .maqet(&["start", "@web"])
+        .ok()
+        .saying("goes on where it was saved");
+    assert_eq!(sandbox.state("web"), "running");
+    wait_until("the guest goes on counting", || count(&sandbox) > then);
+    // It did not boot.
+    let console = sandbox.maqet(&["logs", "--console", "@web"]).ok().stdout;
+    assert!(!console.contains("probe: ready"), "{console}");
+    // The state was for this once.
+    assert!(!saved_state(&sandbox).exists());
+    sandbox.maqet(&["stop", "@web"]).ok().saying("powered down");
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.wait_for_console("web", "probe: ready");
+}
+
+#[test]
+fn a_guest_that_was_paused_is_paused_when_it_is_loaded() {
+    let sandbox = counting("");
+    sandbox.maqet(&["qmp", "@web", "stop"]).ok();
+    sandbox.maqet(&["save", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    assert_eq!(sandbox.state("web"), "paused");
+}
+
+#[test]
+fn a_definition_that_changed_since_does_not_count_until_the_next_boot() {
+    let sandbox = counting("");
+    sandbox.maqet(&["save", "@web"]).ok();
+    // Forgotten and added again, with twice the memory.
+    let text = std::fs::read_to_string(sandbox.path("web.toml")).unwrap();
+    let state = std::fs::read(saved_state(&sandbox)).unwrap();
+    let facts_file = saved_state(&sandbox).with_extension("json");
+    let facts = std::fs::read(&facts_file).unwrap();
+    sandbox.maqet(&["rm", "--discard-saved", "@web"]).ok();
+    std::fs::write(sandbox.path("web.toml"), text.replace("128M", "256M")).unwrap();
+    let name = sandbox.name("web");
+    sandbox.maqet(&["add", "web.toml", "--name", &name]).ok();
+    std::fs::write(saved_state(&sandbox), state).unwrap();
+    std::fs::write(facts_file, facts).unwrap();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let size = || sandbox.maqet(&["qmp", "@web", "query-memory-size-summary", "--json"]);
+    assert_eq!(size().json()["base-memory"], 128 << 20);
+    sandbox.maqet(&["stop", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    assert_eq!(size().json()["base-memory"], 256 << 20);
+}
+
+#[test]
+fn a_state_is_refused_when_a_disk_has_changed_since() {
+    let sandbox = counting("");
+    sandbox.maqet(&["save", "@web"]).ok();
+    let disk = std::fs::File::options()
+        .append(true)
+        .open(sandbox.path("data.raw"))
+        .unwrap();
+    disk.set_len(2 << 20).unwrap();
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("data.raw changed since")
+        .saying("--discard-saved");
+    assert!(saved_state(&sandbox).exists());
+    sandbox.maqet(&["start", "--discard-saved", "@web"]).ok();
+    sandbox.wait_for_console("web", "probe: ready");
+    assert!(!saved_state(&sandbox).exists());
+}
+
+#[test]
+fn a_saved_state_is_not_removed_by_the_way() {
+    let sandbox = counting("");
+    sandbox.maqet(&["save", "@web"]).ok();
+    sandbox
+        .maqet(&["rm", "--disks", "@web"])
+        .fails(1)
+        .saying("has a saved state")
+        .saying("--discard-saved");
+    assert_eq!(sandbox.state("web"), "saved");
+    sandbox.maqet(&["rm", "--discard-saved", "@web"]).ok();
+    assert!(!saved_state(&sandbox).exists());
+    assert!(sandbox.path("data.raw").exists());
+}
+
+#[test]
+fn what_cannot_be_saved_is_named_and_runs_on() {
+    let sandbox = counting("");
+    sandbox
+        .maqet(&[
+            "qmp",
+            "@web",
+            "device_add",
+            "driver=virtio-rng-pci",
+            "id=extra",
+            "bus=hotplug0",
+        ])
+        .ok();
+    sandbox
+        .maqet(&["save", "@web"])
+        .fails(1)
+        .saying("device `extra` was plugged while the VM ran");
+    assert_eq!(sandbox.state("web"), "running");
+    let then = count(&sandbox);
+    wait_until("the guest runs on", || count(&sandbox) > then);
+}
+
+#[test]
+fn a_vm_that_does_not_run_is_exit_status_3() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox
+        .maqet(&["save", "@web"])
+        .fails(3)
+        .saying("is not running");
+    sandbox
+        .maqet(&["save", "@nobody"])
+        .fails(4)
+        .saying("no VM is named");
+}
+
+#[test]
+fn a_full_disk_leaves_the_guest_running_and_no_state() {
+    let sandbox = counting("");
+    let saved = sandbox.path("data/maqet/saved");
+    std::fs::create_dir(&saved).unwrap();
+    let unfinished = saved_state(&sandbox).with_extension("unfinished");
+    std::os::unix::fs::symlink("/dev/full", unfinished).unwrap();
+    sandbox
+        .maqet(&["save", "@web"])
+        .fails(1)
+        .saying("goes on as before");
+    assert_eq!(sandbox.state("web"), "running");
+    assert_eq!(saved.read_dir().unwrap().count(), 0);
+    // The next one finds room.
+    sandbox.maqet(&["save", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+}
+
+#[test]
+fn a_save_that_is_killed_at_any_moment_leaves_a_guest_that_can_be_saved() {
+    let sandbox = counting("");
+    for delay in [5, 20, 60, 150, 300, 600] {
+        let mut save = sandbox.spawn(&["save", "@web"]);
+        std::thread::sleep(Duration::from_millis(delay));
+        save.kill().unwrap();
+        save.wait().unwrap();
+        let then = count(&sandbox);
+        // Whatever it came to, the next one brings it to its end.
+        let next = sandbox.maqet(&["save", "@web"]);
+        if next.status != 0 {
+            // The first one was done, all but the telling.
+            let what = format!("it is saved after {}", next.stderr);
+            wait_until(&what, || sandbox.state("web") == "saved");
+        }
+        sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
+        wait_until("the guest goes on counting", || count(&sandbox) > then);
+    }
+    let console = sandbox.maqet(&["logs", "--console", "@web"]).ok().stdout;
+    assert!(
+        !console.contains("probe: ready"),
+        "it booted anew: {console}"
+    );
+}
+
+#[test]
+fn an_interrupted_save_is_called_off() {
+    let sandbox = counting("");
+    // However quick it is, it ends in one of two states.
+    for delay in [10, 50, 200] {
+        let save = sandbox.spawn(&["save", "@web"]);
+        std::thread::sleep(Duration::from_millis(delay));
+        signal(save.id(), libc::SIGINT);
+        let ran = Ran::of(save);
+        if ran.status == 0 {
+            sandbox.maqet(&["start", "@web"]).ok();
+        }
+        wait_until("the guest runs", || sandbox.state("web") == "running");
+        assert!(!saved_state(&sandbox).exists());
+    }
+}
+
+#[test]
+fn a_qemu_that_is_killed_meanwhile_leaves_no_state() {
+    let sandbox = counting("");
+    let pid = sandbox.pid("web");
+    let save = sandbox.spawn(&["save", "@web"]);
+    std::thread::sleep(Duration::from_millis(100));
+    signal(pid, libc::SIGKILL);
+    let began = Instant::now();
+    let ran = Ran::of(save);
+    assert!(began.elapsed() < Duration::from_secs(30));
+    if ran.status != 0 {
+        assert!(!saved_state(&sandbox).exists(), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn stop_action_save_saves_whoever_stops_it() {
+    let sandbox = counting("[stop]\naction = \"save\"");
+    systemctl(&["stop", &sandbox.unit("web")]).ok();
+    assert_eq!(sandbox.state("web"), "saved");
+    let then = count(&sandbox);
+    sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
+    wait_until("the guest goes on counting", || count(&sandbox) > then);
+    sandbox.maqet(&["stop", "@web"]).ok().saying("saved");
+    assert_eq!(sandbox.state("web"), "saved");
+    sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
+}
+
+#[test]
+fn a_stop_that_cannot_save_powers_the_guest_down() {
+    let sandbox = counting("[stop]\naction = \"save\"");
+    let saved = sandbox.path("data/maqet/saved");
+    std::fs::write(&saved, "in the way").unwrap();
+    systemctl(&["stop", &sandbox.unit("web")]).ok();
+    sandbox.wait_for_console("web", "probe: powering off");
+    assert_eq!(sandbox.state("web"), "stopped");
+    let logs = sandbox.maqet(&["logs", "@web"]).ok().stdout;
+    assert!(logs.contains("asking the guest to power down"), "{logs}");
+}
