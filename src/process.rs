@@ -17,6 +17,11 @@ impl Process {
         pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
     }
 
+    /// Another descriptor of it, to poll(2) for its end.
+    pub fn try_clone(&self) -> std::io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+
     /// Waits until the process has ended, at most for `limit`. Whether it has.
     pub fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;

@@ -15,10 +15,14 @@ const USAGE: u8 = 2;
 /// 3 and 4 mean what they mean for systemctl(1): not running, no such unit.
 pub(super) const NOT_RUNNING: u8 = 3;
 const NO_SUCH_VM: u8 = 4;
-/// 5: QEMU understood the command and refused it.
+/// 5: QEMU understood the command and refused it, or the job that it made of it failed.
 const REFUSED: u8 = 5;
 /// 6: another process holds the monitor, or QEMU does not answer.
 const MONITOR_BUSY: u8 = 6;
+/// 7: nothing that was waited for came in time.
+const NOT_IN_TIME: u8 = 7;
+/// 8: the VM has ended, and what was waited for cannot come any more.
+const ENDED: u8 = 8;
 
 /// Prints an error with its causes and what to do about it.
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
@@ -111,6 +115,13 @@ fn hint(error: &Error) -> Option<String> {
             "`make install` puts it where systemd looks for units".to_owned()
         }
         Error::Linger(_) => "`sudo loginctl enable-linger \"$USER\"` does it".to_owned(),
+        Error::NoSuchJob {
+            nearest: Some(id), ..
+        } => format!("did you mean `{id}`?"),
+        Error::NoSuchJob { name, .. } => format!("`maqet jobs {name}` lists the jobs there are"),
+        Error::Ended { name, how, .. } => {
+            format!("it ended: {how}; `maqet status {name}` shows more")
+        }
         Error::Words(_) => {
             "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands".to_owned()
         }
@@ -130,6 +141,9 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
         Some(Error::NoSuchVm { .. } | Error::NoMatch(_)) => NO_SUCH_VM,
         Some(Error::Words(_)) => USAGE,
         Some(Error::Qmp(qmp::Error::Refused { .. })) => REFUSED,
+        Some(Error::JobFailed { .. } | Error::JobCanceled(_)) => REFUSED,
+        Some(Error::NotInTime { .. }) => NOT_IN_TIME,
+        Some(Error::Ended { .. }) => ENDED,
         Some(Error::Qmp(qmp::Error::Busy { .. } | qmp::Error::Timeout { .. })) => MONITOR_BUSY,
         _ => FAILED,
     }

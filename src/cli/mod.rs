@@ -11,6 +11,8 @@ mod error;
 mod events;
 mod internal;
 mod interrupt;
+mod job;
+mod jobs;
 mod logs;
 mod ls;
 mod nmi;
@@ -27,6 +29,7 @@ mod show;
 mod start;
 mod status;
 mod stop;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -68,6 +71,9 @@ enum Command {
     Qmp(qmp::Args),
     Logs(logs::Args),
     Events(events::Args),
+    Wait(wait::Args),
+    Jobs(jobs::Args),
+    Job(job::Args),
     Rm(rm::Args),
     Completion(completion::Args),
     #[command(subcommand, hide = true)]
@@ -118,6 +124,9 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(out, &host()?, args),
         Command::Show(args) => show::run(out, &host()?, args),
         Command::Qmp(args) => qmp::run(out, &host()?, args),
+        Command::Wait(args) => wait::run(out, &host()?, args),
+        Command::Jobs(args) => jobs::run(out, &host()?, args),
+        Command::Job(args) => job::run(out, &host()?, args),
         Command::Events(args) => events::run(out, &host()?, args),
         Command::Logs(args) => logs::run(out, &host()?, args),
         Command::Rm(args) => rm::run(out, &host()?, args),

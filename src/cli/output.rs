@@ -49,9 +49,14 @@ impl Output {
         Ok(())
     }
 
+    /// Whether anything but answers and errors is said.
+    pub fn talks(&self) -> bool {
+        !self.quiet && !self.json
+    }
+
     /// A line of conversation.
     pub fn note(&self, words: impl Display) {
-        if !self.quiet && !self.json {
+        if self.talks() {
             eprintln!("{words}");
         }
     }

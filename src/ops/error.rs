@@ -1,5 +1,6 @@
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::qmp::RunState;
 use crate::vm::VmName;
@@ -129,6 +130,45 @@ pub enum Error {
     /// Lingering could not be enabled.
     #[error("cannot enable lingering")]
     Linger(#[source] systemd::Error),
+    /// Nothing that was waited for came before the time was over.
+    #[error("{awaited} did not come within {} s", .limit.as_secs())]
+    NotInTime {
+        /// What was waited for.
+        awaited: String,
+        /// How long.
+        limit: Duration,
+    },
+    /// The VM has ended, and with it what was waited for.
+    #[error("VM `{name}` has ended, and {awaited} cannot come any more")]
+    Ended {
+        /// The VM.
+        name: VmName,
+        /// What was waited for.
+        awaited: String,
+        /// How it ended.
+        how: String,
+    },
+    /// QEMU has no such job, and had none in this run.
+    #[error("VM `{name}` has no job `{id}`")]
+    NoSuchJob {
+        /// The VM.
+        name: VmName,
+        /// The id.
+        id: String,
+        /// The nearest id there is.
+        nearest: Option<String>,
+    },
+    /// A job failed.
+    #[error("job `{id}` failed: {why}")]
+    JobFailed {
+        /// Its id.
+        id: String,
+        /// QEMU's words.
+        why: String,
+    },
+    /// A job that was waited for was canceled.
+    #[error("job `{0}` was canceled")]
+    JobCanceled(String),
     /// Files could not be read or written.
     #[error("{0}")]
     Io(String, #[source] io::Error),

@@ -11,6 +11,8 @@ pub mod enable;
 mod error;
 pub mod events;
 mod host;
+pub mod job;
+pub mod jobs;
 pub mod logs;
 pub mod ls;
 mod monitor;
@@ -28,6 +30,7 @@ pub mod show;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod wait;
 
 pub use effect::Effect;
 pub use error::Error;

@@ -285,7 +285,11 @@ fn defined_drives(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Drive> {
 }
 
 /// The last SHUTDOWN event of the last run, among the last entries of the unit.
-fn ending(host: &Host, name: &VmName, unit: &UnitStatus) -> Result<Option<Ending>, Error> {
+pub(super) fn ending(
+    host: &Host,
+    name: &VmName,
+    unit: &UnitStatus,
+) -> Result<Option<Ending>, Error> {
     let query = journal::Query {
         lines: Some(50),
         ..Default::default()

@@ -16,6 +16,10 @@ mod disable;
 mod enable;
 /// What QEMU told, kept and followed.
 mod events;
+/// One job: told what to do, waited for, failed.
+mod job;
+/// Jobs, listed.
+mod jobs;
 /// The journal and the console, kept and bounded.
 mod logs;
 /// States, patterns, JSON.
@@ -44,3 +48,5 @@ mod start;
 mod status;
 /// Powering down, and not powering down.
 mod stop;
+/// What comes, what does not, and what no longer can.
+mod wait;

@@ -1,0 +1,174 @@
+use std::ops::Deref;
+use std::thread;
+use std::time::Duration;
+
+use crate::sandbox::{Ran, Sandbox, signal};
+
+/// A VM with a disk that can be copied to another, or to one that is full.
+pub struct WithDisks(Sandbox);
+
+impl Deref for WithDisks {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.0
+    }
+}
+
+pub fn with_disks() -> WithDisks {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    for node in ["from", "to"] {
+        let node = format!("node-name={node}");
+        let disk = ["qmp", "@web", "blockdev-add", "driver=null-co", "size=1G"];
+        sandbox.maqet(&[&disk[..], &[&node]].concat()).ok();
+    }
+    let full = r#"{"driver": "raw", "node-name": "full", "file": {"driver": "blkdebug",
+        "image": {"driver": "null-co", "size": 1073741824},
+        "inject-error": [{"event": "write_aio", "errno": 28}]}}"#;
+    sandbox.maqet(&["qmp", "@web", "blockdev-add", full]).ok();
+    WithDisks(sandbox)
+}
+
+impl WithDisks {
+    pub fn backup(&self, id: &str, target: &str, option: &str) {
+        self.copy("blockdev-backup", id, target, option);
+    }
+
+    fn copy(&self, command: &str, id: &str, target: &str, option: &str) {
+        let (id, target) = (format!("job-id={id}"), format!("target={target}"));
+        self.maqet(&[
+            "qmp",
+            "@web",
+            command,
+            "device=from",
+            "sync=full",
+            &id,
+            &target,
+            option,
+        ])
+        .ok();
+    }
+}
+
+#[test]
+fn a_job_is_waited_for_until_it_has_ended_even_if_it_has_already() {
+    let sandbox = with_disks();
+    for _ in 0..10 {
+        // It takes some milliseconds, and nothing is left of it.
+        sandbox.backup("b", "to", "speed=0");
+        let ran = sandbox.maqet(&["job", "wait", "@web", "b"]);
+        assert_eq!(ran.ok().stdout, "job `b` completed\n");
+    }
+    let ran = sandbox.maqet(&["wait", "@web", "--for", "job=b", "--json"]);
+    assert_eq!(ran.json()["outcome"], "completed");
+}
+
+#[test]
+fn a_job_s_own_error_is_exit_status_5() {
+    let sandbox = with_disks();
+    sandbox.backup("b", "full", "speed=0");
+    for command in [
+        &["job", "wait", "@web", "b"][..],
+        &["wait", "@web", "--for", "job=b"],
+    ] {
+        sandbox
+            .maqet(command)
+            .fails(5)
+            .saying("job `b` failed: No space left on device");
+    }
+    // One that is not dismissed by itself is dismissed, and has told why before.
+    let options = r#"options:={"driver": "file", "filename": "/nonexistent/x", "size": 1}"#;
+    sandbox
+        .maqet(&["qmp", "@web", "blockdev-create", "job-id=c", options])
+        .ok();
+    sandbox
+        .maqet(&["job", "wait", "@web", "c"])
+        .fails(5)
+        .saying("No such file or directory");
+    assert_eq!(
+        sandbox.maqet(&["jobs", "@web", "--json"]).json(),
+        serde_json::json!([])
+    );
+}
+
+#[test]
+fn a_job_is_paused_resumed_and_canceled() {
+    let sandbox = with_disks();
+    sandbox.backup("b", "to", "speed=1M");
+    let status = || sandbox.maqet(&["jobs", "@web", "--json"]).json()[0]["status"].clone();
+    sandbox.maqet(&["job", "pause", "@web", "b"]).ok();
+    assert_eq!(status(), "paused");
+    sandbox.maqet(&["job", "resume", "@web", "b"]).ok();
+    assert_eq!(status(), "running");
+    sandbox
+        .maqet(&["job", "complete", "@web", "b"])
+        .fails(5)
+        .saying("cannot accept command verb 'complete'");
+    // Whoever waits for it is told.
+    let waiting = sandbox.spawn(&["job", "wait", "@web", "b"]);
+    let joined = sandbox.spawn(&["wait", "@web", "--for", "job=b", "--json"]);
+    thread::sleep(Duration::from_millis(500));
+    let ran = sandbox.maqet(&["job", "cancel", "@web", "b"]);
+    assert_eq!(ran.ok().stdout, "job `b` canceled\n");
+    Ran::of(waiting).fails(5).saying("job `b` was canceled");
+    let joined = Ran::of(joined).fails(5).stdout;
+    assert!(joined.contains(r#""outcome":"canceled""#), "{joined}");
+}
+
+#[test]
+fn a_wait_can_be_interrupted_and_joined_again() {
+    let sandbox = with_disks();
+    sandbox.backup("b", "to", "speed=1M");
+    let mut waiting = sandbox.spawn(&["job", "wait", "@web", "b"]);
+    thread::sleep(Duration::from_millis(200));
+    signal(waiting.id(), libc::SIGINT);
+    assert!(!waiting.wait().unwrap().success());
+    let joined = sandbox.spawn(&["job", "wait", "@web", "b"]);
+    sandbox
+        .maqet(&["qmp", "@web", "block-job-set-speed", "device=b", "speed=0"])
+        .ok();
+    Ran::of(joined).ok();
+}
+
+#[test]
+fn a_mirror_that_is_ready_is_completed() {
+    let sandbox = with_disks();
+    let ready = sandbox.spawn(&["wait", "@web", "--for", "BLOCK_JOB_READY", "--since", "-1h"]);
+    sandbox.copy("blockdev-mirror", "m", "to", "speed=0");
+    Ran::of(ready).ok();
+    sandbox
+        .maqet(&["job", "complete", "@web", "m", "--no-wait"])
+        .ok();
+    let ran = sandbox.maqet(&["job", "wait", "@web", "m"]);
+    assert_eq!(ran.ok().stdout, "job `m` completed\n");
+}
+
+#[test]
+fn an_unknown_job_gets_the_nearest() {
+    let sandbox = with_disks();
+    sandbox.backup("backup0", "to", "speed=1M");
+    for command in [
+        &["job", "wait", "@web", "bakup0"][..],
+        &["job", "cancel", "@web", "bakup0"],
+        &["job", "dismiss", "@web", "bakup0"],
+        &["wait", "@web", "--for", "job=bakup0"],
+    ] {
+        sandbox
+            .maqet(command)
+            .fails(1)
+            .saying("has no job `bakup0`")
+            .saying("did you mean `backup0`?");
+    }
+}
+
+#[test]
+fn the_end_of_qemu_ends_the_wait_for_its_job() {
+    let sandbox = with_disks();
+    sandbox.backup("b", "to", "speed=1M");
+    let waiting = sandbox.spawn(&["job", "wait", "@web", "b"]);
+    thread::sleep(Duration::from_millis(500));
+    signal(sandbox.pid("web"), libc::SIGKILL);
+    Ran::of(waiting).fails(8).saying("cannot come any more");
+}
