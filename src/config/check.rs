@@ -1,5 +1,6 @@
 //! What cannot be, although each value by itself is well-formed.
 
+use super::device::{is_own_id, is_property};
 use super::path::is_device_node;
 use super::{Board, DeviceName, Forward, Interface, Size, VmConfig};
 
@@ -47,6 +48,7 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
     faults.add_if(!config.board().has_vga(config.vga), "vga", video);
     check_disks(config, &mut faults);
     check_nets(config, &mut faults);
+    check_devices(config, &mut faults);
     faults
 }
 
@@ -124,6 +126,29 @@ fn check_nets(config: &VmConfig, faults: &mut Faults) {
                 key("mac"),
                 format!("network `{other}` has the same address"),
             );
+        }
+    }
+}
+
+fn check_devices(config: &VmConfig, faults: &mut Faults) {
+    for (name, device) in &config.devices {
+        let table = format!("device.{name}");
+        faults.add_if(
+            is_own_id(name.as_str()),
+            &table,
+            format!("maqet itself calls a device `{name}`: use another name"),
+        );
+        faults.add_if(
+            device.driver().is_empty(),
+            &table,
+            "a device needs a `driver`, such as \"usb-tablet\"",
+        );
+        for (key, _) in device.properties().filter(|(key, _)| !is_property(key)) {
+            let message = match key {
+                "id" => format!("the id of the device is its name, `{name}`"),
+                _ => format!("`{}` is no property of a device", key.escape_debug()),
+            };
+            faults.add(format!("{table}.{key}"), message);
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::vm::VmName;
 mod board;
 mod check;
 mod defaults;
+mod device;
 mod device_name;
 mod disk;
 mod document;
@@ -30,6 +31,7 @@ mod time_span;
 
 pub use board::Board;
 pub use defaults::Defaults;
+pub use device::{Device, Property};
 pub use device_name::{DeviceName, InvalidDeviceName};
 pub use disk::{Disk, Format, Interface};
 pub use document::{Document, resolve};
@@ -102,6 +104,9 @@ pub struct VmConfig {
     /// Networks by name, in the order of the file; one NIC each.
     #[serde(default, rename = "net")]
     pub nets: IndexMap<DeviceName, Net>,
+    /// Further devices by name, in the order of the file.
+    #[serde(default, rename = "device")]
+    pub devices: IndexMap<DeviceName, Device>,
     /// How the VM is stopped.
     #[serde(default)]
     pub stop: Stop,

@@ -1,8 +1,7 @@
 //! The command line that a definition becomes.
 //!
 //! [`argv`] is pure: a definition, and what only the host knows, in; arguments
-//! out. Ids are `disk-NAME`, `net-NAME` (the netdev), `nic-NAME` (its device);
-//! the block nodes of a disk are `disk-NAME` and below it `disk-NAME-file`.
+//! out. What disks, NICs and further devices become, [`part`] says.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,9 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::AGENT_CHARDEV;
 use super::optarg::OptArg;
-use crate::config::{
-    Board, DeviceName, Disk, Display, Interface, Mac, Net, NetKind, Vga, VmConfig, is_device_node,
-};
+use super::part::{self, Part, virtio};
+use crate::config::{Board, Display, Interface, Vga, VmConfig};
 
 /// What the definition does not say.
 #[derive(Clone, Debug)]
@@ -106,6 +104,7 @@ pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
         argv.verbatim("-incoming", "defer");
         argv.flag("-S");
     }
+    devices(&mut argv, config);
     argv.0.extend(config.qemu.args.iter().map(OsString::from));
     argv.0
 }
@@ -120,6 +119,13 @@ impl Argv {
 
     fn opt(&mut self, option: &str, value: OptArg) {
         self.0.extend([option.into(), value.into()]);
+    }
+
+    fn parts(&mut self, parts: impl IntoIterator<Item = Part>) {
+        for part in parts {
+            let (option, value) = part.option();
+            self.opt(option, value);
+        }
     }
 
     /// For the few options whose value QEMU takes as it is, commas included.
@@ -310,38 +316,11 @@ fn hotplug_ports(argv: &mut Argv, config: &VmConfig) {
 /// NICs, each on its own network.
 fn nets(argv: &mut Argv, config: &VmConfig, host: &Host) {
     for (name, net) in &config.nets {
-        let id = format!("net-{name}");
-        let mac = net
-            .mac
-            .unwrap_or_else(|| Mac::derive(&host.uuid, name.as_str()));
-        argv.opt("-netdev", netdev(net, &id));
-        argv.opt(
-            "-device",
-            OptArg::new("driver", &net.model)
-                .with("id", format!("nic-{name}"))
-                .with("netdev", &id)
-                .with("mac", mac.to_string()),
-        );
+        argv.parts(part::net(name, net, &host.uuid));
     }
 }
 
-fn netdev(net: &Net, id: &str) -> OptArg {
-    match net.kind {
-        NetKind::User => net.forward.iter().fold(
-            OptArg::new("type", "user").with("id", id),
-            |arg, forward| {
-                let guest = forward.guest_port;
-                let host = format!(
-                    "{}:{}:{}",
-                    forward.protocol, forward.host_address, forward.host_port
-                );
-                arg.with("hostfwd", format!("{host}-:{guest}"))
-            },
-        ),
-    }
-}
-
-/// Disks, with the controllers that they need.
+/// Disks, with the controllers that they need, and the one that other devices need.
 fn disks(argv: &mut Argv, config: &VmConfig, host: &Host) {
     let board = config.board();
     let has = |wanted: &[Interface]| {
@@ -350,88 +329,31 @@ fn disks(argv: &mut Argv, config: &VmConfig, host: &Host) {
             .values()
             .any(|disk| wanted.contains(&disk.interface))
     };
-    if let Some(driver) = virtio(board, "virtio-scsi")
-        && has(&[Interface::Scsi])
-    {
-        argv.opt("-device", OptArg::new("driver", driver).with("id", "scsi"));
+    if has(&[Interface::Scsi]) {
+        argv.parts(part::scsi_controller(board));
     }
     if has(&[Interface::Sata, Interface::Cdrom]) && board != Board::Q35 {
         argv.opt("-device", OptArg::new("driver", "ahci").with("id", "sata"));
     }
-    if has(&[Interface::Usb]) {
-        argv.opt(
-            "-device",
-            OptArg::new("driver", "qemu-xhci").with("id", "usb"),
-        );
+    if part::needs_usb_controller(config) {
+        argv.parts([part::usb_controller()]);
     }
     let mut sata_ports = 0..;
     for (name, disk) in &config.disks {
-        blockdev(argv, name, disk, &host.vm_dir);
         // q35 has its SATA controller built in; its ports are called `ide`.
-        let mut sata = || {
-            let controller = if board == Board::Q35 { "ide" } else { "sata" };
-            sata_ports.next().map(|port| format!("{controller}.{port}"))
-        };
-        let (driver, bus) = match disk.interface {
-            Interface::Virtio => (virtio(board, "virtio-blk").unwrap_or_default(), None),
-            Interface::Scsi => ("scsi-hd".to_owned(), Some("scsi.0".to_owned())),
-            Interface::Sata => ("ide-hd".to_owned(), sata()),
-            Interface::Cdrom => ("ide-cd".to_owned(), sata()),
-            Interface::Nvme => ("nvme".to_owned(), None),
-            Interface::Usb => ("usb-storage".to_owned(), Some("usb.0".to_owned())),
-        };
-        let id = format!("disk-{name}");
-        let arg = OptArg::new("driver", driver)
-            .with("id", &id)
-            .with_if(bus.is_some(), "bus", bus.unwrap_or_default())
-            .with("drive", &id)
-            .with("serial", name.as_str());
-        argv.opt("-device", arg);
+        let controller = if board == Board::Q35 { "ide" } else { "sata" };
+        let sata = matches!(disk.interface, Interface::Sata | Interface::Cdrom)
+            .then(|| sata_ports.next())
+            .flatten()
+            .map(|port| format!("{controller}.{port}"));
+        argv.parts(part::disk(name, disk, board, &host.vm_dir, sata));
     }
 }
 
-/// The two block nodes of a disk: its format, upon the file or device node.
-fn blockdev(argv: &mut Argv, name: &DeviceName, disk: &Disk, vm_dir: &Path) {
-    let path = disk.path(name, vm_dir);
-    let driver = if is_device_node(&path) {
-        "host_device"
-    } else {
-        "file"
-    };
-    let node = format!("disk-{name}");
-    let file_node = format!("{node}-file");
-    // Blocks that the guest discards are given back to the host.
-    let access = |arg: OptArg| {
-        if disk.read_only {
-            arg.with("read-only", "on")
-        } else {
-            arg.with("discard", "unmap")
-        }
-    };
-    argv.opt(
-        "-blockdev",
-        access(
-            OptArg::new("driver", driver)
-                .with("node-name", &file_node)
-                .with("filename", path),
-        ),
-    );
-    argv.opt(
-        "-blockdev",
-        access(
-            OptArg::new("driver", disk.format.as_str())
-                .with("node-name", &node)
-                .with("file", &file_node),
-        ),
-    );
-}
-
-/// The name of a virtio device on a board, if it can have one.
-fn virtio(board: Board, device: &str) -> Option<String> {
-    match board {
-        Board::None => None,
-        Board::Microvm => Some(format!("{device}-device")),
-        Board::Q35 | Board::Pc | Board::Pci => Some(format!("{device}-pci")),
+/// Further devices.
+fn devices(argv: &mut Argv, config: &VmConfig) {
+    for (name, device) in &config.devices {
+        argv.parts([part::device(name, device)]);
     }
 }
 

@@ -4,6 +4,7 @@ pub mod argv;
 pub mod binary;
 pub mod kvm;
 pub mod optarg;
+pub mod part;
 
 /// The id of the chardev that the guest agent is behind.
 pub const AGENT_CHARDEV: &str = "agent";

@@ -11,13 +11,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 ///
 /// The first pair has its key as well: QEMU would take a bare `a=b` there for
 /// another key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OptArg(Vec<u8>);
 
 impl OptArg {
     /// An argument of one pair.
     pub fn new(key: &str, value: impl AsRef<OsStr>) -> Self {
-        Self(Vec::new()).with(key, value)
+        Self::default().with(key, value)
     }
 
     /// The same with one pair more.
