@@ -54,10 +54,19 @@ impl Device {
 /// Whether maqet itself gives this id to a device that it makes.
 pub(super) fn is_own_id(name: &str) -> bool {
     let own = [
-        "agent", "pvpanic", "rng", "sata", "scsi", "usb", "video", "virtio-serial",
+        "agent",
+        "pvpanic",
+        "rng",
+        "sata",
+        "scsi",
+        "usb",
+        "video",
+        "virtio-serial",
     ];
     own.contains(&name)
-        || ["disk-", "net-", "nic-"].iter().any(|p| name.starts_with(p))
+        || ["disk-", "net-", "nic-"]
+            .iter()
+            .any(|p| name.starts_with(p))
         || name
             .strip_prefix("hotplug")
             .is_some_and(|port| matches!(port, "0" | "1" | "2" | "3"))

@@ -53,6 +53,64 @@ impl Document {
     /// The key is a dotted path; tables on the way are made. Whether key and
     /// value make sense is for [`VmConfig::parse`] to say.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) -> Result<(), Error> {
+        let (table, last, _) = self.table_of(key)?;
+        let mut value = value.into();
+        match table.get_mut(last) {
+            Some(Item::Value(old)) => {
+                *value.decor_mut() = old.decor().clone();
+                *old = value;
+            }
+            Some(old) => *old = Item::Value(value),
+            None => {
+                table.insert(last, Item::Value(value));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a table that is in the text even if nothing is in it.
+    pub fn add_table(&mut self, key: &str) -> Result<(), Error> {
+        let (table, last, inline) = self.table_of(key)?;
+        if table.get(last).is_none() {
+            table.insert(last, new_table(inline));
+        }
+        if let Some(made) = table.get_mut(last).and_then(Item::as_table_mut)
+            && made.is_empty()
+        {
+            made.set_implicit(false);
+            made.set_dotted(false);
+        }
+        Ok(())
+    }
+
+    /// Takes a value, or a table with all that is in it, over from another definition.
+    pub fn copy(&mut self, from: &Self, key: &str) -> Result<(), Error> {
+        let mut item = from.toml.as_item();
+        for word in key.split('.') {
+            match item.get(word) {
+                Some(inner) => item = inner,
+                None => return Ok(()),
+            }
+        }
+        let (table, last, inline) = self.table_of(key)?;
+        let item = match item.clone().into_value() {
+            Ok(value) if inline => Item::Value(value),
+            _ => item.clone(),
+        };
+        table.insert(last, item);
+        Ok(())
+    }
+
+    /// Removes a value, or a table with all that is in it; whether it was there.
+    pub fn remove(&mut self, key: &str) -> bool {
+        self.says(key)
+            && self
+                .table_of(key)
+                .is_ok_and(|(table, last, _)| table.remove(last).is_some())
+    }
+
+    /// The table that a key is in, made if need be; the key's last word; whether the table is inline.
+    fn table_of<'a>(&mut self, key: &'a str) -> Result<(&mut dyn TableLike, &'a str, bool), Error> {
         let (tables, last) = key
             .rsplit_once('.')
             .map_or((None, key), |(tables, last)| (Some(tables), last));
@@ -66,18 +124,7 @@ impl Document {
                 Error::new(&self.file, vec![Mistake { at: None, message }])
             })?;
         }
-        let mut value = value.into();
-        match table.get_mut(last) {
-            Some(Item::Value(old)) => {
-                *value.decor_mut() = old.decor().clone();
-                *old = value;
-            }
-            Some(old) => *old = Item::Value(value),
-            None => {
-                table.insert(last, Item::Value(value));
-            }
-        }
-        Ok(())
+        Ok((table, last, inline))
     }
 }
 
@@ -181,6 +228,31 @@ mod tests {
             ),
         ] {
             assert_eq!(edited(text, key, "x"), result, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_added_can_be_removed_without_a_trace() {
+        for text in [
+            "",
+            "name = \"web\"\n",
+            "name = \"web\" # it\n\n# Ours.\n[disk.root]\nfile = \"a\" # here\n",
+            "disk.root.file = \"a\"\n\n[net.lan] # ours\nmac = \"x\"\n",
+            "disk = { root = { file = \"a\" } }\n",
+        ] {
+            let mut document = Document::parse(text, Path::new("web.toml")).unwrap();
+            for table in ["disk.data", "disk.more"] {
+                document.add_table(table).unwrap();
+                document.set(&format!("{table}.file"), "/data.raw").unwrap();
+                let with = document.to_string();
+                document = Document::parse(&with, Path::new("web.toml"))
+                    .unwrap_or_else(|error| panic!("{error}"));
+                assert!(document.says(&format!("{table}.file")), "{with}");
+            }
+            assert!(document.remove("disk.more"));
+            assert!(document.remove("disk.data"));
+            assert!(!document.remove("disk.data"));
+            assert_eq!(document.to_string().trim(), text.trim());
         }
     }
 

@@ -28,6 +28,7 @@ mod size;
 mod source;
 mod text;
 mod time_span;
+mod words;
 
 pub use board::Board;
 pub use defaults::Defaults;

@@ -321,6 +321,7 @@ fn a_definition_is_shown_as_json() {
       "mac": null
     }
   },
+  "device": {},
   "stop": {
     "timeout": 60,
     "action": "powerdown"
@@ -358,6 +359,49 @@ name = "web"
         resolved,
         "twice is once"
     );
+}
+
+#[test]
+fn a_device_is_a_driver_and_what_it_is_given() {
+    let config =
+        parse("[device.tab]\ndriver = \"usb-tablet\"\nport = 1\nmsos-desc = false").unwrap();
+    let device = &config.devices["tab"];
+    assert_eq!(device.driver(), "usb-tablet");
+    let properties: Vec<_> = device.properties().collect();
+    assert_eq!(
+        properties,
+        [
+            ("port", &Property::Int(1)),
+            ("msos-desc", &Property::Bool(false))
+        ]
+    );
+    for (text, message) in [
+        ("[device.tab]\nport = 1", "a device needs a `driver`"),
+        ("[device.tab]\ndriver = 1", "a device needs a `driver`"),
+        (
+            "[device.tab]\ndriver = \"a\"\nid = \"b\"",
+            "the id of the device is its name, `tab`",
+        ),
+        (
+            "[device.tab]\ndriver = \"a\"\n\"b=c,d\" = \"e\"",
+            "`b=c,d` is no property",
+        ),
+        (
+            "[device.tab]\ndriver = \"a\"\nb = [1]",
+            "a property is a text in quotes",
+        ),
+        (
+            "[device.usb]\ndriver = \"qemu-xhci\"",
+            "maqet itself calls a device `usb`",
+        ),
+        (
+            "[device.nic-a]\ndriver = \"e1000\"",
+            "maqet itself calls a device `nic-a`",
+        ),
+    ] {
+        let said = mistakes(text);
+        assert!(said.contains(message), "{text}: {said}");
+    }
 }
 
 mod properties {

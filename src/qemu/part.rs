@@ -48,6 +48,17 @@ pub const USB: &str = "usb";
 /// The id of the SCSI controller that maqet adds where one is needed.
 pub const SCSI: &str = "scsi";
 
+impl Kind {
+    /// The QMP command that adds such a thing.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Blockdev => "blockdev-add",
+            Self::Netdev => "netdev_add",
+            Self::Device => "device_add",
+        }
+    }
+}
+
 impl Part {
     fn new(kind: Kind, key: &str, value: impl AsRef<OsStr>) -> Self {
         Self {
@@ -88,9 +99,9 @@ impl Part {
             .expect("every part has a name")
     }
 
-    /// The driver of a device or a node.
-    pub fn driver(&self) -> Option<&str> {
-        self.text("driver")
+    /// The driver of a device or a node; empty for a netdev.
+    pub fn driver(&self) -> &str {
+        self.text("driver").unwrap_or_default()
     }
 
     fn text(&self, wanted: &str) -> Option<&str> {
@@ -119,13 +130,8 @@ impl Part {
         (option, arg)
     }
 
-    /// The QMP command that adds it to a running VM, and its arguments.
-    pub fn command(&self) -> (&'static str, Value) {
-        let command = match self.kind {
-            Kind::Blockdev => "blockdev-add",
-            Kind::Netdev => "netdev_add",
-            Kind::Device => "device_add",
-        };
+    /// The arguments of the QMP command that adds it to a running VM.
+    pub fn arguments(&self) -> Value {
         let mut arguments = Map::new();
         for (key, setting) in &self.pairs {
             let value = match setting {
@@ -137,7 +143,7 @@ impl Part {
             };
             arguments.insert(key.clone(), value);
         }
-        (command, Value::Object(arguments))
+        Value::Object(arguments)
     }
 
     /// As `key=value` words, for a device whose properties QEMU is yet to give their types.
@@ -294,7 +300,7 @@ pub fn is_usb_device(driver: &str) -> bool {
 }
 
 /// Whether a driver is of a USB controller.
-fn is_usb_controller(driver: &str) -> bool {
+pub fn is_usb_controller(driver: &str) -> bool {
     ["-xhci", "-ehci", "-uhci", "-ohci"]
         .into_iter()
         .any(|kind| driver.contains(kind))
