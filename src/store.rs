@@ -207,16 +207,7 @@ impl Store {
             return Err(Error::Exists(row.name.clone()).into());
         }
         for disk in make()? {
-            tx.execute(
-                "INSERT INTO made_disk (path, identity, vm) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (path) DO UPDATE SET identity = excluded.identity, vm = excluded.vm",
-                params![
-                    disk.path.to_string_lossy(),
-                    disk.identity,
-                    row.name.as_str()
-                ],
-            )
-            .map_err(Error::from)?;
+            record_disk(&tx, &row.name, &disk)?;
         }
         tx.commit().map_err(Error::from)?;
         Ok(())
@@ -280,6 +271,31 @@ impl Store {
         Ok(disks.collect::<Result<_, _>>()?)
     }
 
+    /// Puts a definition in the place of `old`; whether that was still it.
+    ///
+    /// The caller has read `old` and made `new` of it: what someone else wrote
+    /// meanwhile is not overwritten. Memory and CPUs stay as they are recorded.
+    pub fn replace(&mut self, name: &VmName, old: &str, new: &str) -> Result<bool, Error> {
+        Ok(self.db.execute(
+            "UPDATE vm SET definition = ?3 WHERE name = ?1 AND definition = ?2",
+            [name.as_str(), old, new],
+        )? > 0)
+    }
+
+    /// Notes that maqet made a disk for a VM.
+    pub fn record_disk(&mut self, name: &VmName, disk: &MadeDisk) -> Result<(), Error> {
+        record_disk(&self.db, name, disk)
+    }
+
+    /// Forgets that maqet made a disk.
+    pub fn forget_disk(&mut self, path: &Path) -> Result<(), Error> {
+        self.db.execute(
+            "DELETE FROM made_disk WHERE path = ?1",
+            [path.to_string_lossy()],
+        )?;
+        Ok(())
+    }
+
     /// Forgets a VM. Whether it was there.
     pub fn remove(&mut self, name: &VmName) -> Result<bool, Error> {
         Ok(self
@@ -287,6 +303,15 @@ impl Store {
             .execute("DELETE FROM vm WHERE name = ?1", [name.as_str()])?
             > 0)
     }
+}
+
+fn record_disk(db: &Connection, name: &VmName, disk: &MadeDisk) -> Result<(), Error> {
+    db.execute(
+        "INSERT INTO made_disk (path, identity, vm) VALUES (?1, ?2, ?3)
+         ON CONFLICT (path) DO UPDATE SET identity = excluded.identity, vm = excluded.vm",
+        params![disk.path.to_string_lossy(), disk.identity, name.as_str()],
+    )?;
+    Ok(())
 }
 
 /// Copies the database beside itself before its schema changes.
@@ -350,6 +375,33 @@ mod tests {
         assert_eq!(store.made_disks(&web).unwrap(), [disk()]);
         assert!(store.remove(&web).unwrap());
         assert!(!store.remove(&web).unwrap());
+        assert!(store.made_disks(&web).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_definition_that_has_changed_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("maqet.db")).unwrap();
+        insert(&mut store, "web", &[]).unwrap();
+        let web = "web".parse().unwrap();
+        let old = row("web").definition;
+        assert!(store.replace(&web, &old, "cpus = 2\n").unwrap());
+        assert!(!store.replace(&web, &old, "cpus = 3\n").unwrap());
+        let kept = store.get(&web).unwrap().unwrap();
+        assert_eq!(kept.definition, "cpus = 2\n");
+        let other = "other".parse().unwrap();
+        assert!(!store.replace(&other, "", "cpus = 3\n").unwrap());
+    }
+
+    #[test]
+    fn a_disk_is_recorded_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("maqet.db")).unwrap();
+        insert(&mut store, "web", &[]).unwrap();
+        let web = "web".parse().unwrap();
+        store.record_disk(&web, &disk()).unwrap();
+        assert_eq!(store.made_disks(&web).unwrap(), [disk()]);
+        store.forget_disk(&disk().path).unwrap();
         assert!(store.made_disks(&web).unwrap().is_empty());
     }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::ops::Error;
+use crate::ops::{Error, device};
 use crate::qmp::RunState;
 use crate::{qmp, store, systemd};
 
@@ -100,7 +100,7 @@ fn hint(error: &Error) -> Option<String> {
             format!("its disks are safe; `maqet stop --force {name}` ends it")
         }
         Error::NoDisk { disk, .. } => {
-            format!("give `[disk.{disk}]` a `size` to have it made when the VM is added")
+            format!("give `[disk.{disk}]` a `size` to have it made")
         }
         Error::Qemu(_) => {
             "install QEMU (Debian: qemu-system-x86), or name it with `binary` in `[qemu]`"
@@ -122,14 +122,61 @@ fn hint(error: &Error) -> Option<String> {
         Error::Ended { name, how, .. } => {
             format!("it ended: {how}; `maqet status {name}` shows more")
         }
+        Error::Words(qmp::schema::Error::NoDriver { .. }) => {
+            "`maqet qmp NAME qom-list-types implements=device abstract=off` lists the drivers".to_owned()
+        }
         Error::Words(_) => {
             "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands".to_owned()
         }
+        Error::Device(error) => return device_hint(error),
         Error::Store(store::Error::TooNew { .. }) => "use the newer maqet".to_owned(),
         Error::Store(store::Error::Open { .. }) => {
             "the definition that each VM last started with is beside it, in vms/NAME/definition.toml"
                 .to_owned()
         }
+        _ => return None,
+    })
+}
+
+fn device_hint(error: &device::Error) -> Option<String> {
+    use device::Error;
+    Some(match error {
+        Error::What(_) => "`maqet device add --help` has examples".to_owned(),
+        Error::Defined { name, what } => {
+            format!("`maqet device add {name} {what}` plugs it as it is defined")
+        }
+        Error::NoDevice {
+            nearest: Some(nearest),
+            ..
+        } => format!("did you mean `{nearest}`?"),
+        Error::Plugged { name, .. } | Error::NoDevice { name, .. } => {
+            format!("`maqet device ls {name}` lists its devices")
+        }
+        Error::Sata { .. } => "use interface=virtio, scsi, nvme or usb".to_owned(),
+        Error::NoPort { name, .. } => format!(
+            "free one with `maqet device rm {name} …`, or give the definition another: \
+             `[device.hotplug4]` with `driver = \"pcie-root-port\"` and a `chassis` of its own, \
+             5 or more; USB devices and SCSI disks need no port each"
+        ),
+        Error::Properties { name, driver, .. } => format!(
+            "`maqet qmp {name} device-list-properties typename={driver}` lists its properties"
+        ),
+        Error::Fixed {
+            name,
+            id,
+            is_defined: true,
+        } => format!(
+            "`maqet device rm {name} {id} --persist` takes it out of the definition, for the next start"
+        ),
+        Error::GuestStopped { .. } => "the guest has to run for this".to_owned(),
+        Error::Kept { .. } | Error::Refused { .. } => {
+            "it is still plugged: the guest may be booting, use the device or lack a driver for \
+             hot-plug; try again, with a longer `--timeout`"
+                .to_owned()
+        }
+        Error::NotKept { what, done, .. } => format!(
+            "`{what}` stays {done} until the VM stops; the same command tries the definition again"
+        ),
         _ => return None,
     })
 }
@@ -140,6 +187,11 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
         Some(Error::NotRunning(_)) => NOT_RUNNING,
         Some(Error::NoSuchVm { .. } | Error::NoMatch(_)) => NO_SUCH_VM,
         Some(Error::Words(_)) => USAGE,
+        Some(Error::Device(
+            device::Error::What(_)
+            | device::Error::Settings { .. }
+            | device::Error::Properties { .. },
+        )) => USAGE,
         Some(Error::Qmp(qmp::Error::Refused { .. })) => REFUSED,
         Some(Error::JobFailed { .. } | Error::JobCanceled(_)) => REFUSED,
         Some(Error::NotInTime { .. }) => NOT_IN_TIME,

@@ -5,6 +5,7 @@
 
 mod add;
 mod completion;
+mod device;
 mod disable;
 mod enable;
 mod error;
@@ -69,6 +70,8 @@ enum Command {
     Status(status::Args),
     Show(show::Args),
     Qmp(qmp::Args),
+    #[command(subcommand)]
+    Device(device::Command),
     Logs(logs::Args),
     Events(events::Args),
     Wait(wait::Args),
@@ -128,6 +131,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Jobs(args) => jobs::run(out, &host()?, args),
         Command::Job(args) => job::run(out, &host()?, args),
         Command::Events(args) => events::run(out, &host()?, args),
+        Command::Device(command) => device::run(out, &host()?, command),
         Command::Logs(args) => logs::run(out, &host()?, args),
         Command::Rm(args) => rm::run(out, &host()?, args),
         Command::Completion(args) => completion::run(args),

@@ -102,7 +102,8 @@ fn make_disks(host: &Host, config: &VmConfig, made: &mut Vec<PathBuf>) -> Result
     Ok(())
 }
 
-fn made_disk(path: &Path) -> Result<MadeDisk, Error> {
+/// What is remembered of a disk that was just made.
+pub(super) fn made_disk(path: &Path) -> Result<MadeDisk, Error> {
     Ok(MadeDisk {
         identity: image::identity(path)
             .map_err(Error::io(format_args!("cannot look at {}", path.display())))?,

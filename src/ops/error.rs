@@ -193,6 +193,9 @@ pub enum Error {
     /// Words that are no arguments of a QMP command.
     #[error(transparent)]
     Words(#[from] qmp::schema::Error),
+    /// A device that did not come or go.
+    #[error(transparent)]
+    Device(#[from] super::device::Error),
     /// The database.
     #[error(transparent)]
     Store(store::Error),

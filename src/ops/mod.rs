@@ -5,6 +5,7 @@
 //! crate can do all that the command can.
 
 pub mod add;
+pub mod device;
 pub mod disable;
 mod effect;
 pub mod enable;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::qmp::schema::{Further, FurtherType, Schema};
+use crate::qmp::schema::{self, Further, FurtherType, Schema};
 use crate::qmp::{self, Monitor, lock_path};
 use crate::systemd::ActiveState;
 use crate::vm::VmName;
@@ -38,7 +38,10 @@ pub fn execute(
         Arguments::Words(words) if words.is_empty() => Value::Null,
         Arguments::Words(words) => {
             let further = match command {
-                "device_add" => device_properties(&mut monitor, words)?,
+                "device_add" => match words.iter().find_map(|word| word.strip_prefix("driver=")) {
+                    Some(driver) => device_properties(&mut monitor, driver)?,
+                    None => Further::new(),
+                },
                 _ => Further::new(),
             };
             schema_of(host, &mut monitor)?.arguments(command, words, &further)?
@@ -57,7 +60,7 @@ pub fn schema(host: &Host, name: &VmName, limit: Duration) -> Result<Schema, Err
     schema_of(host, &mut monitor)
 }
 
-fn open(host: &Host, name: &VmName, limit: Duration) -> Result<Monitor, Error> {
+pub(super) fn open(host: &Host, name: &VmName, limit: Duration) -> Result<Monitor, Error> {
     let socket = host.paths.sockets(name).qmp();
     let mut monitor = Monitor::open(&socket, &lock_path(&socket), limit)
         .map_err(|error| or_why_gone(host, name, error))?;
@@ -80,7 +83,7 @@ pub(super) fn or_why_gone(host: &Host, name: &VmName, error: qmp::Error) -> Erro
 }
 
 /// The schema of this QEMU, from the last time that one like it was asked.
-fn schema_of(host: &Host, monitor: &mut Monitor) -> Result<Schema, Error> {
+pub(super) fn schema_of(host: &Host, monitor: &mut Monitor) -> Result<Schema, Error> {
     let target = monitor.execute("query-target", ())?;
     let version = &monitor.greeting()?.version;
     let release = &version.qemu;
@@ -109,19 +112,28 @@ fn schema_of(host: &Host, monitor: &mut Monitor) -> Result<Schema, Error> {
     Ok(Schema::parse(answer)?)
 }
 
-/// The types of the properties of the device that `words` are to make.
+/// The types of the properties of a driver's devices.
 ///
 /// The schema leaves them open (`device_add` takes whatever the driver does), so
 /// the driver is asked.
-fn device_properties(monitor: &mut Monitor, words: &[String]) -> Result<Further, Error> {
-    let Some(driver) = words.iter().find_map(|word| word.strip_prefix("driver=")) else {
-        return Ok(Further::new());
+pub(super) fn device_properties(monitor: &mut Monitor, driver: &str) -> Result<Further, Error> {
+    let name = json!({ "typename": driver });
+    let properties = match monitor.execute("device-list-properties", name) {
+        Err(qmp::Error::Refused { class, .. }) if class == "DeviceNotFound" => {
+            let all = json!({ "implements": "device", "abstract": false });
+            let all = monitor.execute("qom-list-types", all)?;
+            let all = all.as_array().into_iter().flatten();
+            let known = all.filter_map(|driver| driver["name"].as_str());
+            return Err(schema::Error::no_driver(driver, known).into());
+        }
+        properties => properties?,
     };
-    let properties = monitor.execute("device-list-properties", json!({ "typename": driver }))?;
-    let kind = |name: &str| match name {
+    let kind = |name: &str, kind: &str| match kind {
+        // `06.0` is one.
+        _ if name == "addr" => FurtherType::Text,
         "bool" => FurtherType::Bool,
         "size" => FurtherType::Int,
-        name if name.starts_with("int") || name.starts_with("uint") => FurtherType::Int,
+        kind if kind.starts_with("int") || kind.starts_with("uint") => FurtherType::Int,
         _ => FurtherType::Text,
     };
     Ok(properties
@@ -129,10 +141,8 @@ fn device_properties(monitor: &mut Monitor, words: &[String]) -> Result<Further,
         .into_iter()
         .flatten()
         .filter_map(|property| {
-            Some((
-                property["name"].as_str()?.to_owned(),
-                kind(property["type"].as_str()?),
-            ))
+            let name = property["name"].as_str()?;
+            Some((name.to_owned(), kind(name, property["type"].as_str()?)))
         })
         .collect())
 }

@@ -28,6 +28,14 @@ pub enum Error {
         /// The nearest one there is.
         nearest: Option<String>,
     },
+    /// There is no such device driver.
+    #[error("QEMU has no device `{driver}`{}", or(.nearest.as_deref()))]
+    NoDriver {
+        /// The driver.
+        driver: String,
+        /// The nearest one there is.
+        nearest: Option<String>,
+    },
     /// The command has no such argument.
     #[error("there is no argument `{key}`{}", or(.nearest.as_deref()))]
     NoArgument {
@@ -52,6 +60,16 @@ pub enum Error {
     /// A word is neither `key=value` nor `key:=JSON`.
     #[error("`{0}` is not an argument: write key=value, or key:=JSON")]
     Word(String),
+}
+
+impl Error {
+    /// [`NoDriver`](Self::NoDriver), with the nearest of those that are `known`.
+    pub fn no_driver<'a>(driver: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        Self::NoDriver {
+            driver: driver.to_owned(),
+            nearest: nearest(driver, known),
+        }
+    }
 }
 
 fn or(nearest: Option<&str>) -> String {

@@ -10,6 +10,8 @@ mod sandbox;
 mod add;
 /// Killed, cut off, full, misspelt: what is true afterwards.
 mod broken;
+/// Plugged, unplugged, kept by a guest, kept in the definition.
+mod device;
 /// What starts at boot no more.
 mod disable;
 /// What starts at boot.

@@ -1,0 +1,103 @@
+//! The definitions of a running VM: the stored one, and the one that it runs with.
+//!
+//! The second lies in the runtime directory. It follows what is plugged and
+//! unplugged, so that it differs from the first exactly when a restart would
+//! change something.
+
+use std::fs;
+use std::path::Path;
+
+use crate::config::{self, Document, VmConfig};
+use crate::vm::VmName;
+
+use super::super::Host;
+use super::{Error, Target};
+
+/// How often a definition is read anew because someone else has changed it.
+const TRIES: usize = 100;
+
+/// A change of a definition's text, to be made to whichever text there is.
+pub(super) type Edit<'a> = &'a dyn Fn(&mut Document) -> Result<(), config::Error>;
+
+/// Reads a text, changes it and checks the result.
+pub(super) fn edited(
+    host: &Host,
+    text: &str,
+    file: &Path,
+    edit: Edit<'_>,
+) -> Result<(Document, VmConfig), crate::ops::Error> {
+    let mut document = Document::parse(text, file)?;
+    edit(&mut document)?;
+    let config = VmConfig::parse_with(&document.to_string(), file, &host.defaults()?)?;
+    Ok((document, config))
+}
+
+/// Changes the stored definition, whoever else does so at the same time.
+pub(super) fn keep(host: &Host, name: &VmName, edit: Edit<'_>) -> Result<(), crate::ops::Error> {
+    let file = host.paths.vm(name).definition();
+    for _ in 0..TRIES {
+        let row = host.vm(name)?;
+        let (document, _) = edited(host, &row.definition, &file, edit)?;
+        let text = document.to_string();
+        if text == row.definition || host.store()?.replace(name, &row.definition, &text)? {
+            return Ok(());
+        }
+    }
+    Err(Error::Contended(name.clone()).into())
+}
+
+/// Changes the definition that the VM runs with. To be called while its monitor is held.
+pub(super) fn note(host: &Host, name: &VmName, edit: Edit<'_>) {
+    let file = host.paths.sockets(name).definition();
+    let changed = fs::read_to_string(&file)
+        .ok()
+        .and_then(|text| edited(host, &text, &file, edit).ok());
+    if let Some((document, _)) = changed {
+        let unfinished = file.with_extension("unfinished");
+        // It is for `status` to show what differs; nothing is wrong with the VM itself.
+        let _ = fs::write(&unfinished, document.to_string())
+            .and_then(|()| fs::rename(unfinished, file));
+    }
+}
+
+/// Puts a device into a definition, as `with` has it.
+pub(super) fn with(
+    document: &mut Document,
+    with: &Document,
+    target: &Target,
+) -> Result<(), config::Error> {
+    if matches!(target, Target::Net(_)) {
+        write_default_net(document)?;
+    }
+    match target.table() {
+        Some(table) if !document.says(&table) => document.copy(with, &table),
+        _ => Ok(()),
+    }
+}
+
+/// Takes a device out of a definition.
+pub(super) fn without(document: &mut Document, target: &Target) -> Result<(), config::Error> {
+    if matches!(target, Target::Net(_)) {
+        write_default_net(document)?;
+    }
+    if let Some(table) = target.table() {
+        document.remove(&table);
+    }
+    if matches!(target, Target::Net(_)) {
+        // Without the table there would be the default network.
+        document.add_table("net")?;
+    }
+    Ok(())
+}
+
+/// Writes down the network that a definition without any has, before there is another or none.
+pub(super) fn write_default_net(document: &mut Document) -> Result<(), config::Error> {
+    let text = document.to_string();
+    let config = VmConfig::parse(&text, Path::new("definition.toml"))?;
+    if !document.says("net") {
+        for name in config.nets.keys() {
+            document.add_table(&format!("net.{name}"))?;
+        }
+    }
+    Ok(())
+}
