@@ -107,15 +107,28 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
             Ok(ExitCode::SUCCESS)
         }
         action => {
-            let mut bar = Bar::new(out);
-            let end = ops::job::wait(host, name, id, action, bar.shows())?;
-            bar.end();
+            let begin = || action.map_or(Ok(()), |action| ops::job::act(host, name, id, action));
+            let end = wait(out, host, name, id, begin)?;
             if action == Some(Action::Cancel) && end == JobEnd::Canceled {
                 return print(out, name, id, &end);
             }
             result(out, name, id, &end)
         }
     }
+}
+
+/// Waits for a job, with its progress on a terminal.
+pub(super) fn wait(
+    out: &Output,
+    host: &Host,
+    name: &VmName,
+    id: &str,
+    begin: impl FnOnce() -> Result<(), Error>,
+) -> Result<JobEnd, Error> {
+    let mut bar = Bar::new(out);
+    let end = ops::job::wait(host, name, id, begin, bar.shows());
+    bar.end();
+    end
 }
 
 /// Tells what became of a job; anything but its completion is a failure.

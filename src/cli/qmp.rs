@@ -11,6 +11,7 @@ use crate::ops::{self, Host};
 use crate::qmp::schema::Argument;
 use crate::vm::VmName;
 
+use super::job;
 use super::output::{Output, table};
 
 /// Execute a QMP command on a running VM
@@ -38,6 +39,9 @@ pub(super) struct Args {
     /// Describe the arguments and the answer of a command
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["command", "list"])]
     describe: Option<String>,
+    /// Wait for the job that the command starts, the one of its job-id; see maqet-job(1)
+    #[arg(long, conflicts_with_all = ["list", "describe"])]
+    wait: bool,
     /// How long QEMU may take to answer
     #[arg(long, value_name = "TIME", default_value = "5s")]
     timeout: TimeSpan,
@@ -62,7 +66,15 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
             Ok(arguments) => arguments,
             Err(message) => super::usage_error("qmp", &message),
         };
-        let answer = ops::qmp::execute(host, &args.name, command, &arguments, limit)?;
+        let execute = || ops::qmp::execute(host, &args.name, command, &arguments, limit);
+        if args.wait {
+            let Some(id) = arguments.job_id() else {
+                super::usage_error("qmp", "--wait is for commands that have a job-id");
+            };
+            let end = job::wait(out, host, &args.name, id, || execute().map(drop))?;
+            return job::result(out, &args.name, id, &end);
+        }
+        let answer = execute()?;
         out.answer(&answer, |w| {
             serde_json::to_writer_pretty(&mut *w, &answer)?;
             w.write_all(b"\n")

@@ -58,23 +58,22 @@ pub fn act(host: &Host, name: &VmName, id: &str, action: Action) -> Result<(), E
     }
 }
 
-/// Tells a job what to do, if anything, and waits until it has ended; then it is dismissed.
+/// Does what `begin` does with a job, such as to start it, and waits until it has ended;
+/// then it is dismissed.
 ///
 /// If there is a `progress`, it is shown the job as it goes on.
 ///
 /// # Errors
-/// Those of [`act`], and [`Error::Ended`].
+/// Those of `begin`, [`Error::NoSuchJob`] and [`Error::Ended`].
 pub fn wait(
     host: &Host,
     name: &VmName,
     id: &str,
-    action: Option<Action>,
+    begin: impl FnOnce() -> Result<(), Error>,
     progress: Option<&mut dyn FnMut(&Job)>,
 ) -> Result<JobEnd, Error> {
     let listener = Listener::new(host, name)?;
-    if let Some(action) = action {
-        act(host, name, id, action)?;
-    }
+    begin()?;
     match listener.wait(&[What::Job(id.to_owned())], None, None, progress)? {
         Came::Job { end, .. } => Ok(end),
         came => unreachable!("{came:?} was not waited for"),

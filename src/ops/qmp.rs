@@ -21,6 +21,16 @@ pub enum Arguments {
     Words(Vec<String>),
 }
 
+impl Arguments {
+    /// The job that the command is to start, if it does.
+    pub fn job_id(&self) -> Option<&str> {
+        match self {
+            Self::Json(arguments) => arguments.get("job-id")?.as_str(),
+            Self::Words(words) => words.iter().find_map(|word| word.strip_prefix("job-id=")),
+        }
+    }
+}
+
 /// Executes a command on the VM's monitor and returns QEMU's answer.
 ///
 /// Opens neither the database nor a bus while all is well. The schema is only

@@ -133,6 +133,28 @@ fn a_wait_can_be_interrupted_and_joined_again() {
 }
 
 #[test]
+fn a_command_that_starts_a_job_can_wait_for_it() {
+    let sandbox = with_disks();
+    let backup = |arguments: &[&str]| {
+        let command = ["qmp", "@web", "blockdev-backup", "--wait"];
+        sandbox.maqet(&[&command[..], arguments].concat())
+    };
+    let words = ["job-id=b", "device=from", "sync=full"];
+    for _ in 0..2 {
+        let ran = backup(&[&words[..], &["target=to"]].concat());
+        assert_eq!(ran.ok().stdout, "job `b` completed\n");
+    }
+    let json = r#"{"job-id": "b", "device": "from", "sync": "full", "target": "full"}"#;
+    backup(&[json])
+        .fails(5)
+        .saying("job `b` failed: No space left on device");
+    backup(&["device=from"]).fails(2).saying("have a job-id");
+    backup(&[&words[..], &["target=nowhere"]].concat())
+        .fails(5)
+        .saying("QEMU refused `blockdev-backup`");
+}
+
+#[test]
 fn a_mirror_that_is_ready_is_completed() {
     let sandbox = with_disks();
     let ready = sandbox.spawn(&["wait", "@web", "--for", "BLOCK_JOB_READY", "--since", "-1h"]);
