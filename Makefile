@@ -34,6 +34,7 @@ test:
 	tests/guests/build
 	cargo test --locked --lib --bins --test argv --test repository
 	cargo test --locked --doc
+	tests/fuzz/run qmp
 	tests/host/test
 
 bench:

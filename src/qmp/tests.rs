@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::link::MESSAGE_LIMIT;
 use super::prelaunch::Prelaunch;
 use super::*;
 
@@ -110,6 +111,7 @@ fn an_action_given_up_on_before_the_greeting_is_never_sent() {
 #[test]
 fn a_peer_that_writes_before_it_reads_is_no_deadlock() {
     let (mut qmp, mut peer) = greeted("");
+    qmp.set_timeout(Duration::from_secs(60));
     let noise = event("NOISE").repeat(40_000);
     let talker = thread::spawn(move || {
         peer.write_all(noise.as_bytes()).unwrap();
@@ -264,8 +266,9 @@ const TRANSCRIPT: &str = "{\"event\": \"A\", \"timestamp\": {\"seconds\": 1, \"m
     {\"event\": \"B\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\
     {\"return\": 2, \"id\": 2}\t";
 
-/// Lets the peer say `text` in pieces that end at `cuts`, the client looking after each.
-fn said_in_pieces(text: &[u8], mut cuts: Vec<usize>) {
+/// Lets the peer say `text` in pieces that end at `cuts`, the client looking after
+/// each. Its answers to two commands, and the names of the events.
+fn heard_in_pieces(text: &[u8], mut cuts: Vec<usize>) -> (Vec<Value>, Vec<String>) {
     let (mut qmp, mut peer) = scripted("");
     let first = qmp.send("query-a", ()).unwrap();
     let second = qmp.send("query-b", ()).unwrap();
@@ -280,15 +283,20 @@ fn said_in_pieces(text: &[u8], mut cuts: Vec<usize>) {
             answers.extend(qmp.try_receive(next).map(Result::unwrap));
         }
     }
+    if answers.is_empty() {
+        answers.push(qmp.receive(first).unwrap());
+    }
     if answers.len() < 2 {
         answers.push(qmp.receive(second).unwrap());
     }
-    assert_eq!(
-        answers,
-        [json!({ "text": "}{\"\\", "é": [[], {}] }), json!(2)]
-    );
-    assert_eq!(names(qmp.events()), ["A", "B"]);
     assert_eq!(qmp.greeting().unwrap().version.qemu.to_string(), "7.2.22");
+    (answers, names(qmp.events()))
+}
+
+fn said_in_pieces(text: &[u8], cuts: Vec<usize>) {
+    let answers = vec![json!({ "text": "}{\"\\", "é": [[], {}] }), json!(2)];
+    let events = ["A", "B"].map(str::to_owned).to_vec();
+    assert_eq!(heard_in_pieces(text, cuts), (answers, events));
 }
 
 #[test]
@@ -300,6 +308,29 @@ fn a_stream_cut_at_each_byte_means_the_same() {
     }
 }
 
+/// A message that answers none of the client's commands.
+#[derive(Clone, Debug)]
+enum Said {
+    Event(String),
+    ToAnother(Value, String),
+    RefusalToAnother(Value),
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    let id = prop_oneof![
+        (3..u64::MAX).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+        Just(json!({ "of": ["another"] })),
+        Just(json!(-1)),
+    ];
+    prop_oneof![
+        ".*".prop_map(Said::Event),
+        (id.clone(), "[\\\\\"{}\\[\\]\u{0}é]*").prop_map(|(id, text)| Said::ToAnother(id, text)),
+        id.prop_map(Said::RefusalToAnother),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
@@ -309,6 +340,43 @@ proptest! {
         peer.shutdown(Half::Write).unwrap();
         qmp.execute("query-a", ()).unwrap_err();
         qmp.events().count();
+    }
+
+    #[test]
+    fn any_conversation_is_heard_in_full_in_any_pieces(
+        said in proptest::collection::vec(said(), 0..12),
+        gaps in proptest::collection::vec("[ \t\r\n]{0,3}", 14),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..20),
+    ) {
+        let mut events = Vec::new();
+        let mut text = GREETING.to_owned();
+        let first = said.len() / 2;
+        for (index, said) in said.iter().enumerate() {
+            if index == first {
+                text += &reply(1, &json!("first"));
+            }
+            let message = match said {
+                Said::Event(name) => {
+                    events.push(name.clone());
+                    json!({ "event": name, "timestamp": { "seconds": -1, "microseconds": 0 } })
+                }
+                Said::ToAnother(id, text) => json!({ "return": text, "id": id }),
+                Said::RefusalToAnother(id) => json!({ "error": { "class": "X", "desc": "}" }, "id": id }),
+            };
+            // As with `pretty=on`, whose messages have line breaks inside.
+            text += &match index % 2 {
+                0 => message.to_string(),
+                _ => format!("{message:#}"),
+            };
+            text += &gaps[index];
+        }
+        if said.is_empty() {
+            text += &reply(1, &json!("first"));
+        }
+        text += &reply(2, &json!("second"));
+        let cuts = cuts.iter().map(|cut| cut.index(text.len())).collect();
+        let heard = heard_in_pieces(text.as_bytes(), cuts);
+        prop_assert_eq!(heard, (vec![json!("first"), json!("second")], events));
     }
 
     #[test]
@@ -336,7 +404,8 @@ fn first_error(text: impl AsRef<[u8]>) -> Error {
 #[test]
 fn what_is_not_qmp_is_said_at_once() {
     let deep = "{\"return\":".to_owned() + &"[".repeat(5000) + &"]".repeat(5000) + "}";
-    let cases: [(&[u8], &str); 7] = [
+    let deeper = "{\"event\":[".repeat(5000) + &"]}".repeat(5000);
+    let cases: [(&[u8], &str); 11] = [
         (
             b"QEMU 7.2.22 monitor - type 'help'\n(qemu) ",
             "`QEMU 7.2.22 monitor",
@@ -347,6 +416,13 @@ fn what_is_not_qmp_is_said_at_once() {
         (b"{\"surprise\": 1}", "neither greeting, reply nor event"),
         (b"{\"event\": \"X\"}", "without a timestamp"),
         (deep.as_bytes(), "recursion limit"),
+        (deeper.as_bytes(), "invalid type"),
+        (b"\0\0{\"return\": 1, \"id\": 1}", "`\\0\\0{"),
+        (b"{\"return\": \"\0\", \"id\": 1}", "control character"),
+        (
+            b"{\"return\": 1, \"return\": 2, \"id\": 1}",
+            "duplicate field",
+        ),
     ];
     for (text, part) in cases {
         let err = first_error(text);
@@ -371,13 +447,27 @@ fn a_message_without_end_is_too_long() {
 }
 
 #[test]
-fn a_reply_of_megabytes_arrives() {
-    let (mut qmp, mut peer) = greeted("");
-    let text = "x".repeat(8 << 20);
-    let line = reply(1, &json!(text));
-    let talker = thread::spawn(move || peer.write_all(line.as_bytes()).unwrap());
-    assert_eq!(qmp.execute("query-a", ()).unwrap(), text);
-    talker.join().unwrap();
+fn a_reply_as_long_as_can_be_arrives_and_one_byte_more_is_too_long() {
+    let frame = "{\"return\":\"\",\"id\":1}".len();
+    for (length, arrives) in [(MESSAGE_LIMIT, true), (MESSAGE_LIMIT + 1, false)] {
+        let (mut qmp, mut peer) = greeted("");
+        let text = "x".repeat(length - frame);
+        let message = format!("{{\"return\":\"{text}\",\"id\":1}}");
+        let talker = thread::spawn(move || {
+            peer.write_all(message.as_bytes()).unwrap();
+            peer
+        });
+        let answer = qmp.execute_within("query-a", (), None);
+        match answer {
+            Ok(answer) => assert!(arrives && answer == text),
+            Err(err) => assert!(!arrives && matches!(err, Error::TooLong), "{err:?}"),
+        }
+        drop(talker.join().unwrap());
+        if !arrives {
+            let err = qmp.next_event(None).unwrap_err();
+            assert!(matches!(err, Error::TooLong), "it stays so: {err:?}");
+        }
+    }
 }
 
 #[test]
@@ -416,18 +506,39 @@ fn a_flood_of_events_does_not_move_the_deadline() {
 }
 
 #[test]
-fn a_connection_that_ends_is_closed_wherever_it_ends() {
-    for text in [
-        "",
-        "{\"QMP\"",
-        GREETING,
-        &format!("{GREETING}{{\"return\": {{"),
-    ] {
-        let (mut qmp, peer) = scripted(text);
+fn a_peer_that_stalls_at_any_byte_is_waited_for_until_the_deadline() {
+    let text = format!("{GREETING}{TRANSCRIPT}");
+    let limit = Duration::from_millis(2);
+    // Where the first reply is complete.
+    let whole = text.find("\n}\n\n").unwrap() + 2;
+    for stall in 0..whole {
+        let (mut qmp, mut peer) = scripted(&text.as_bytes()[..stall]);
+        qmp.set_timeout(limit);
+        let id = qmp.send("query-a", ()).unwrap();
+        let err = within(Duration::from_secs(2), || qmp.receive(id)).unwrap_err();
+        assert!(matches!(err, Error::Timeout { .. }), "{stall}: {err:?}");
+        within(Duration::from_secs(2), || qmp.greeting().is_ok());
+        // When it goes on, nothing is lost.
+        peer.write_all(&text.as_bytes()[stall..]).unwrap();
+        qmp.set_timeout(DEFAULT_TIMEOUT);
+        assert_eq!(qmp.receive(id).unwrap()["text"], "}{\"\\");
+    }
+}
+
+#[test]
+fn a_connection_that_ends_at_any_byte_is_closed_there() {
+    let text = format!("{GREETING}{TRANSCRIPT}");
+    let whole = text.find("\n}\n\n").unwrap() + 2;
+    for end in 0..text.len() {
+        let (mut qmp, peer) = scripted(&text.as_bytes()[..end]);
         drop(peer);
-        for _ in 0..2 {
-            let err = qmp.execute("query-a", ()).unwrap_err();
-            assert!(matches!(err, Error::Closed { .. }), "{text}: {err:?}");
+        let answer = qmp.execute("query-a", ());
+        assert_eq!(answer.is_ok(), end >= whole, "{end}: {answer:?}");
+        for err in [answer.err(), qmp.execute("query-x", ()).err()]
+            .into_iter()
+            .flatten()
+        {
+            assert!(matches!(err, Error::Closed { .. }), "{end}: {err:?}");
         }
     }
 }

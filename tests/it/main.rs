@@ -44,6 +44,8 @@ mod resume;
 mod rm;
 /// Memory on disk, and the guest that goes on from it.
 mod save;
+/// All that a real QEMU can be asked.
+mod schema;
 /// Up, or not up with QEMU's own words.
 mod start;
 /// What one VM is doing.

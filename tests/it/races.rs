@@ -314,3 +314,44 @@ fn twenty_who_ask_the_monitor_at_once_all_get_its_answer() {
         assert_eq!(Ran::of(child).json()["status"], "prelaunch");
     }
 }
+
+#[test]
+fn a_command_that_is_killed_leaves_the_monitor_to_the_next() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    for micros in MOMENTS {
+        // The longest answer: it can be killed while it reads.
+        killed_after(&sandbox, &["qmp", "@web", "query-qmp-schema"], micros);
+        let answer = sandbox.maqet(&["qmp", "@web", "query-status", "--json"]);
+        assert_eq!(answer.json()["status"], "prelaunch");
+    }
+}
+
+#[test]
+fn twenty_who_ask_a_qemu_that_is_killed_all_get_an_answer_or_a_reason() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    for micros in [5_000, 15_000, 30_000, 60_000, 120_000] {
+        sandbox.maqet(&["start", "@web"]).ok();
+        let qemu = sandbox.pid("web");
+        let children: Vec<_> = (0..20)
+            .map(|_| sandbox.spawn(&["qmp", "--json", "@web", "query-status"]))
+            .collect();
+        thread::sleep(Duration::from_micros(micros));
+        signal(qemu, libc::SIGKILL);
+        for child in children {
+            let ran = Ran::of(child);
+            match ran.status {
+                0 => assert_eq!(ran.json()["status"], "prelaunch"),
+                // It ended before it answered, or had ended before it was asked.
+                status @ (1 | 3) => {
+                    let ran = ran.fails(status).saying("error: ");
+                    assert_eq!(ran.stdout, "");
+                }
+                other => panic!("exit status {other}: {}", ran.stderr),
+            }
+        }
+        assert!(!settled(&sandbox, "web"));
+    }
+}
