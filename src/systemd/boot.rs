@@ -80,7 +80,10 @@ pub fn enable(scope: &Scope, names: &[VmName]) -> Result<Vec<VmName>, Error> {
 
 /// Has VMs no longer started at boot. Returns those that were before.
 pub fn disable(scope: &Scope, names: &[VmName]) -> Result<Vec<VmName>, Error> {
-    let units: Vec<_> = names.iter().map(boot_unit).collect();
+    let mut enabled = enabled(scope)?;
+    enabled.retain(|name| names.contains(name));
+    // systemd refuses to disable what is not enabled, where the template is absent.
+    let units: Vec<_> = enabled.iter().map(boot_unit).collect();
     let call = manager_call("DisableUnitFiles", &(&units, false))?;
     change(scope, "disable", &units, call, |reply| {
         reply.body().deserialize()
