@@ -7,13 +7,14 @@ use crate::ops::stop::{Force, Outcome};
 use crate::ops::{self, Host};
 
 use super::output::Output;
-use super::several::{self, Several};
+use super::several::{Several, Tally};
 
 /// Stop VMs
 ///
 /// Asks the guest to power down (guest agent or ACPI power button) and waits
 /// for it. A guest that is still up when the time is over keeps running, and
 /// the exit status is 1; its power is cut only with --force or --force-after.
+/// Running VMs that require one of them are stopped, too, and before it.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -43,10 +44,9 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
         (false, None) => Force::Never,
     };
     let timeout = args.timeout.map(TimeSpan::duration);
-    several::each(
-        &names,
-        |name| ops::stop::stop(host, name, timeout, force),
-        |name, outcome| {
+    let mut tally = Tally::default();
+    ops::stop::stop_all(host, &names, timeout, force, |name, outcome| {
+        tally.count(outcome, |outcome| {
             let how = match outcome {
                 Outcome::PoweredDown => "powered down",
                 Outcome::NoGuest => "stopped: there was no guest to power down",
@@ -59,6 +59,7 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
                 outcome,
             };
             out.done(&stopped, format_args!("VM `{name}` {how}"))
-        },
-    )
+        });
+    })?;
+    tally.finish()
 }

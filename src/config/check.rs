@@ -2,7 +2,7 @@
 
 use super::device::{is_own_id, is_property};
 use super::path::is_device_node;
-use super::{Board, DeviceName, Forward, Interface, Size, VmConfig};
+use super::{Board, DeviceName, Forward, Interface, Size, TimeSpan, VmConfig};
 
 /// The faults of a definition, each with the key that is to blame.
 #[derive(Default)]
@@ -46,6 +46,16 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
     );
     let video = format!("machine `{}` cannot have this video device", config.machine);
     faults.add_if(!config.board().has_vga(config.vga), "vga", video);
+    for (key, names) in [("after", &config.after), ("requires", &config.requires)] {
+        let itself = names.contains(&config.name);
+        faults.add_if(itself, key, "a VM cannot come after itself");
+    }
+    let alone = config.before().next().is_none();
+    faults.add_if(
+        alone && config.start_delay > TimeSpan::default(),
+        "start-delay",
+        "`start-delay` is counted from the start of other VMs: name them in `after` or `requires`",
+    );
     check_disks(config, &mut faults);
     check_nets(config, &mut faults);
     check_devices(config, &mut faults);

@@ -108,6 +108,15 @@ pub struct VmConfig {
     /// Further devices by name, in the order of the file.
     #[serde(default, rename = "device")]
     pub devices: IndexMap<DeviceName, Device>,
+    /// VMs that this one starts after, and stops before.
+    #[serde(default)]
+    pub after: Vec<VmName>,
+    /// VMs that are started before this one, and without which it does not start.
+    #[serde(default)]
+    pub requires: Vec<VmName>,
+    /// How long after the start of the last of those it starts.
+    #[serde(default)]
+    pub start_delay: TimeSpan,
     /// How the VM is stopped.
     #[serde(default)]
     pub stop: Stop,
@@ -297,6 +306,13 @@ impl VmConfig {
                 .then(|| ("qemu.binary".to_owned(), &mut self.qemu.binary)),
         )
         .collect()
+    }
+
+    /// The VMs that this one starts after, each once.
+    pub fn before(&self) -> impl Iterator<Item = &VmName> {
+        let others = self.requires.iter();
+        let others = others.filter(|name| !self.after.contains(name));
+        self.after.iter().chain(others)
     }
 
     /// The board that its machine type is.

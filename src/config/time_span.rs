@@ -12,7 +12,7 @@ use super::text;
 ///
 /// Written with the units `d h m s`, each at most once and from the largest.
 /// Serialized as a number of seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct TimeSpan(u64);
 

@@ -82,6 +82,25 @@ pub enum Error {
         /// systemd's word for how it ended.
         result: String,
     },
+    /// It requires a VM that is not up.
+    #[error("VM `{name}` did not start: it requires `{on}`, which did not start")]
+    Dependency {
+        /// The VM.
+        name: VmName,
+        /// The one it requires.
+        on: VmName,
+    },
+    /// Each of these is to start after the next; the last is the first again.
+    #[error("VMs start after one another in a circle: {}", .0.iter().map(VmName::as_str).collect::<Vec<_>>().join(" -> "))]
+    Circle(Vec<VmName>),
+    /// A VM that requires it is still up.
+    #[error("VM `{name}` was not stopped: `{by}`, which requires it, is still up")]
+    Needed {
+        /// The VM.
+        name: VmName,
+        /// The one that requires it.
+        by: VmName,
+    },
     /// A file that the definition names is not there.
     #[error("{what}: {} cannot be read", .path.display())]
     Missing {

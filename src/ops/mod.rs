@@ -18,6 +18,7 @@ pub mod logs;
 pub mod ls;
 mod monitor;
 pub mod nmi;
+mod order;
 pub mod pause;
 pub mod powerdown;
 pub mod prepare;

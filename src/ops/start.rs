@@ -5,12 +5,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::config::{StopAction, VmConfig};
+use crate::config::StopAction;
 use crate::paths::create_private_dir;
-use crate::store::Row;
 use crate::systemd::{self, Started, Transient, UnitStatus, journal};
 use crate::vm::VmName;
 
+use super::order::{self, Plan, Vm};
 use super::{Error, Host, prepare, save};
 
 /// How a start ended well.
@@ -33,7 +33,9 @@ const ENVIRONMENT: [&str; 4] = ["PATH", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORIT
 
 /// Starts VMs, all at once, and waits until QEMU has taken its arguments.
 ///
-/// One whose state was saved goes on there, unless `discard_saved`.
+/// One whose state was saved goes on there, unless `discard_saved`. Those that they
+/// require are started, too; one that comes after others waits for them.
+///
 /// `done` is called for each as it ends, in the order in which they end.
 ///
 /// # Errors
@@ -45,12 +47,12 @@ pub fn start(
     mut done: impl FnMut(&VmName, Result<Outcome, Error>),
 ) -> Result<(), Error> {
     let maqet = host.maqet()?;
-    let mut vms: Vec<(Row, VmConfig, bool)> = Vec::with_capacity(names.len());
-    for name in names {
-        match check(host, name, discard_saved) {
-            Ok(vm) => vms.push(vm),
-            Err(error) => done(name, Err(error)),
-        }
+    let discards = |name: &VmName| discard_saved && names.contains(name);
+    let find = |name: &VmName| find(host, name, discards(name));
+    let check = |vm: &Vm| check(host, vm, discards(&vm.0.name));
+    let Plan { vms, failed } = order::plan(names, find, check);
+    for (name, error) in failed {
+        done(&name, Err(error));
     }
     let output_logs: Vec<Option<PathBuf>> = vms
         .iter()
@@ -73,6 +75,9 @@ pub fn start(
             },
             save: config.stop.action == StopAction::Save,
             load_time: load_time(host, &row.name),
+            after: config.before().cloned().collect(),
+            requires: config.requires.clone(),
+            start_delay: config.start_delay.duration(),
             output: output.as_deref(),
         })
         .collect();
@@ -87,8 +92,14 @@ pub fn start(
                     .map(|reason| reason.to_string()),
                 resumed: vms[index].2,
             }),
+            // No one asked for it, and nothing was done.
+            Ok(Started::Already) if !names.contains(name) => return,
             Ok(Started::Already) => Ok(Outcome::AlreadyRunning),
             Ok(Started::Failed(unit)) => Err(died(host, name, &unit)),
+            Err(systemd::Error::Dependency { on, .. }) => Err(Error::Dependency {
+                name: name.clone(),
+                on,
+            }),
             Err(error) => Err(error.into()),
         };
         done(name, outcome);
@@ -96,25 +107,32 @@ pub fn start(
     Ok(())
 }
 
-/// Finds what would keep a VM from starting and can be told without QEMU; whether its
-/// state was saved.
-fn check(host: &Host, name: &VmName, discard_saved: bool) -> Result<(Row, VmConfig, bool), Error> {
+/// What a VM is made of, and whether it goes on from a saved state.
+fn find(host: &Host, name: &VmName, discard_saved: bool) -> Result<Vm, Error> {
     let row = host.vm(name)?;
-    if discard_saved {
-        save::discard_of(host, name)?;
-    }
-    let (row, saved) = save::as_saved(host, row)?;
+    let (row, saved) = match discard_saved {
+        true => (row, None),
+        false => save::as_saved(host, row)?,
+    };
     let config = host.config(&row)?;
-    prepare::check_files(host, &row, &config)?;
-    if host.output_log(name).is_some() {
+    Ok((row, config, saved.is_some()))
+}
+
+/// Finds what would keep a VM from starting and can be told without QEMU.
+fn check(host: &Host, (row, config, _): &Vm, discard_saved: bool) -> Result<(), Error> {
+    prepare::check_files(host, row, config)?;
+    if discard_saved {
+        save::discard_of(host, &row.name)?;
+    }
+    if host.output_log(&row.name).is_some() {
         // systemd opens the file before the launcher runs.
-        let dir = host.paths.vm(name);
+        let dir = host.paths.vm(&row.name);
         create_private_dir(dir.path()).map_err(Error::io(format_args!(
             "cannot make {}",
             dir.path().display()
         )))?;
     }
-    Ok((row, config, saved.is_some()))
+    Ok(())
 }
 
 /// How fast a saved state is loaded at the very least, in bytes a second.

@@ -1,6 +1,6 @@
 //! Stopping a VM: ask the guest, wait, and cut the power only when told to.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::systemd::{self, ActiveState, unit_name};
 use crate::vm::VmName;
 
 use super::ls::vm_of;
-use super::{Error, Host, Selector, save, select};
+use super::{Error, Host, Selector, order, save, select};
 
 /// When to cut the power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +157,64 @@ pub fn running(host: &Host, selectors: &[Selector]) -> Result<Vec<VmName>, Error
     let mut seen = HashSet::new();
     names.retain(|name| seen.insert(name.clone()));
     Ok(names)
+}
+
+/// Stops VMs, all at once, but each after those that come after it.
+///
+/// As systemd does, it stops also those that run and require one of them, and first;
+/// a VM is not stopped while one that requires it is still up. `done` is called for
+/// each as it ends.
+pub fn stop_all(
+    host: &Host,
+    names: &[VmName],
+    timeout: Option<Duration>,
+    force: Force,
+    mut done: impl FnMut(&VmName, Result<Outcome, Error>),
+) -> Result<(), Error> {
+    let stops = order::stops(host, names)?;
+    thread::scope(|scope| {
+        let (tell, told) = mpsc::channel();
+        let (mut begun, mut down) = (HashSet::new(), HashMap::new());
+        loop {
+            let mut ready = Vec::new();
+            for stop in stops.iter().filter(|stop| !begun.contains(&stop.name)) {
+                if !stop.after.iter().all(|other| down.contains_key(other)) {
+                    continue;
+                }
+                ready.push(stop);
+            }
+            for stop in ready {
+                begun.insert(&stop.name);
+                let by = stop
+                    .required_by
+                    .iter()
+                    .find(|by| down.get(by) == Some(&false));
+                let needed = by.map(|by| Error::Needed {
+                    name: stop.name.clone(),
+                    by: by.clone(),
+                });
+                let tell = tell.clone();
+                scope.spawn(move || {
+                    let outcome = match needed {
+                        Some(error) => Err(error),
+                        None => self::stop(host, &stop.name, timeout, force),
+                    };
+                    // The receiver listens until the last of them has told.
+                    let _ = tell.send((&stop.name, outcome));
+                });
+            }
+            if down.len() == stops.len() {
+                return;
+            }
+            let Ok((name, outcome)) = told.recv() else {
+                return;
+            };
+            let is_down = matches!(outcome, Ok(_) | Err(Error::NotRunning(_)));
+            down.insert(name, is_down);
+            done(name, outcome);
+        }
+    });
+    Ok(())
 }
 
 /// What the definition says; the defaults for a VM that runs without one.

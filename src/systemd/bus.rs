@@ -7,6 +7,9 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::task::Poll;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use futures_core::Stream;
 use zbus::message::Type;
@@ -217,18 +220,19 @@ impl Bus {
         }
     }
 
-    /// Reads until one of the jobs that `wanted` names has ended.
-    pub async fn any_job(
+    /// One of the jobs that `wanted` names and that have ended, and its result.
+    pub fn take_ended(
         &mut self,
         wanted: impl Fn(&OwnedObjectPath) -> bool,
-    ) -> Result<(OwnedObjectPath, String), Error> {
-        loop {
-            if let Some(job) = self.ended.keys().find(|job| wanted(job)).cloned() {
-                let result = self.ended.remove(&job).expect("was just found");
-                return Ok((job, result));
-            }
-            self.read().await?;
-        }
+    ) -> Option<(OwnedObjectPath, String)> {
+        let job = self.ended.keys().find(|job| wanted(job))?.clone();
+        let result = self.ended.remove(&job)?;
+        Some((job, result))
+    }
+
+    /// Whether a change of `unit` was told since this was last asked.
+    pub fn take_change_of(&mut self, unit: &str) -> bool {
+        self.changed.remove(&object_path(unit))
     }
 
     /// Reads until a change of `unit` was told that has not been waited for yet.
@@ -246,8 +250,34 @@ impl Bus {
 
     /// Reads one message and files it.
     async fn read(&mut self) -> Result<(), Error> {
-        let message = poll_fn(|cx| Pin::new(&mut self.messages).poll_next(cx))
-            .await
+        self.read_until(None).await.map(drop)
+    }
+
+    /// Reads one message and files it, or returns `false` when it is `due`.
+    pub async fn read_until(&mut self, due: Option<SystemTime>) -> Result<bool, Error> {
+        let mut alarm = due;
+        let message = poll_fn(|cx| {
+            let polled = Pin::new(&mut self.messages).poll_next(cx);
+            let left = due.map(|due| due.duration_since(SystemTime::now()).unwrap_or_default());
+            match left {
+                Some(Duration::ZERO) if polled.is_pending() => return Poll::Ready(None),
+                // There is no runtime with timers here; a thread that sleeps is one.
+                Some(left) if alarm.take().is_some() => {
+                    let waker = cx.waker().clone();
+                    thread::spawn(move || {
+                        thread::sleep(left);
+                        waker.wake();
+                    });
+                }
+                _ => {}
+            }
+            polled.map(Some)
+        })
+        .await;
+        let Some(message) = message else {
+            return Ok(false);
+        };
+        let message = message
             .unwrap_or_else(
                 || Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()),
             )
@@ -277,6 +307,6 @@ impl Bus {
             }
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 }

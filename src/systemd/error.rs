@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use crate::vm::VmName;
+
 /// What can go wrong between maqet and the service manager.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,6 +36,14 @@ pub enum Error {
         unit: String,
         /// systemd's word: `failed`, `canceled`, `timeout`, `dependency`, `skipped`.
         result: String,
+    },
+    /// It requires a VM that is not up.
+    #[error("{unit} requires VM `{on}`, which did not start")]
+    Dependency {
+        /// The unit.
+        unit: String,
+        /// The VM it requires.
+        on: VmName,
     },
     /// `maqet@.service` is not where the manager looks for units.
     #[error("maqet@.service, which starts VMs at boot, is not installed")]

@@ -9,12 +9,16 @@ mod error;
 mod jobs;
 pub mod journal;
 pub mod logind;
+mod start;
 mod status;
 mod unit;
 
 pub use bus::Scope;
 pub use error::Error;
-pub use jobs::{Started, kill, reset_failed, start, stop};
+pub use jobs::{kill, reset_failed, stop};
+pub use start::{Started, start};
 pub(crate) use status::rfc3339;
-pub use status::{ActiveState, ListedUnit, UnitStatus, list, list_and_enabled, status};
+pub use status::{
+    ActiveState, Dependents, ListedUnit, UnitStatus, dependents, list, list_and_enabled, status,
+};
 pub use unit::{TRIM_TIMER, Transient, UnitName, unit_name};

@@ -11,6 +11,7 @@ use crate::vm::VmName;
 use super::boot::{DEFAULT_TARGET, PULLS_IN, vms_in};
 use super::bus::{Bus, SERVICE, Scope, UNIT, manager_call, property_call};
 use super::error::Error;
+use super::unit::UnitName;
 
 /// systemd's word for a unit as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -253,6 +254,61 @@ pub(super) async fn state_and_job(bus: &mut Bus, unit: &str) -> Result<(ActiveSt
         state.unwrap_or(ActiveState::Inactive),
         job.is_some_and(|(id, _)| id != 0),
     ))
+}
+
+/// Since when `unit` has been active, if it is.
+pub(super) async fn active_since(bus: &mut Bus, unit: &str) -> Result<Option<SystemTime>, Error> {
+    let [state, entered] = properties(bus, unit, ["ActiveState", "ActiveEnterTimestamp"]).await?;
+    let active = text(&state).is_some_and(|state| state == "active");
+    Ok(number(&entered).filter(|_| active).and_then(time))
+}
+
+/// The file of a transient unit that is loaded.
+pub(super) async fn fragment(bus: &mut Bus, unit: &str) -> Result<Option<String>, Error> {
+    let [file, transient] = properties(bus, unit, ["FragmentPath", "Transient"]).await?;
+    let transient = transient.is_some_and(|value| *value == Variant::Bool(true));
+    Ok(text(&file).filter(|file| transient && !file.is_empty()))
+}
+
+/// The units that have to do with one when that is stopped.
+#[derive(Clone, Debug, Default)]
+pub struct Dependents {
+    /// They are stopped before it.
+    pub before: Vec<UnitName>,
+    /// They are stopped with it.
+    pub required_by: Vec<UnitName>,
+}
+
+/// What depends on each of `units`, as systemd knows it.
+pub fn dependents(scope: &Scope, units: &[UnitName]) -> Result<Vec<Dependents>, Error> {
+    zbus::block_on(async {
+        let mut bus = Bus::connect(scope).await?;
+        let mut calls = Vec::new();
+        for unit in units {
+            // A unit's `Before` are those that come after it.
+            for property in ["Before", "RequiredBy"] {
+                calls.push(property_call(unit, UNIT, property)?);
+            }
+        }
+        let mut lists = Vec::new();
+        for serial in bus.send(&calls).await? {
+            let value = bus.reply(serial).await?.ok().and_then(value);
+            lists.push(
+                value
+                    .and_then(|value| value.try_into().ok())
+                    .unwrap_or_default(),
+            );
+        }
+        let mut lists = lists.into_iter();
+        let mut all = Vec::new();
+        while let (Some(before), Some(required_by)) = (lists.next(), lists.next()) {
+            all.push(Dependents {
+                before,
+                required_by,
+            });
+        }
+        Ok(all)
+    })
 }
 
 /// Whether `unit` is one with a unit file, and not a transient one.

@@ -54,6 +54,12 @@ pub struct Transient<'a> {
     pub save: bool,
     /// What a start may take on top of the usual, to load a saved state.
     pub load_time: Duration,
+    /// Those that it starts after, and stops before.
+    pub after: Vec<VmName>,
+    /// Those of them that it does not start without. systemd stops it when one of them is stopped.
+    pub requires: Vec<VmName>,
+    /// How long after the start of the last of those it starts.
+    pub start_delay: Duration,
     /// Where QEMU's output goes instead of the journal, when the user cannot read that.
     pub output: Option<&'a Path>,
 }
@@ -106,6 +112,12 @@ impl Transient<'_> {
             ("StandardInput", "data".into()),
             ("StandardInputData", EVENT_LOG_INPUT.to_vec().into()),
         ];
+        for (property, names) in [("After", &self.after), ("Requires", &self.requires)] {
+            if !names.is_empty() {
+                let units: Vec<UnitName> = names.iter().map(unit_name).collect();
+                properties.push((property, units.into()));
+            }
+        }
         match self.output {
             None => {
                 properties.push(("StandardOutput", "journal".into()));

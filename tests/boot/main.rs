@@ -169,6 +169,48 @@ fn an_enabled_vm_runs_after_a_reboot() {
 }
 
 #[test]
+fn vms_come_up_and_go_down_in_order_at_boot_and_shutdown() {
+    let host = Host::start("order", &[]);
+    host.install_template();
+    // Named so that no alphabet helps.
+    for (name, lines) in [
+        ("b-db", ""),
+        ("c-app", "requires = [\\\"b-db\\\"]"),
+        ("a-web", "after = [\\\"c-app\\\"]\nstart-delay = \\\"1s\\\""),
+    ] {
+        host.ok(&format!(
+            "printf '%b' \"{lines}\nmemory = \\\"64M\\\"\naccel = \\\"tcg\\\"\nqemu.args = [\\\"-S\\\"]\n\" \
+             > ~/{name}.toml && maqet add ~/{name}.toml"
+        ));
+    }
+    // What it requires is started without being enabled.
+    host.ok("maqet enable a-web c-app");
+    for _ in 0..2 {
+        host.control("reboot", &[]);
+        host.wait_until("the last is up", "maqet ls a-web | grep -q prelaunch");
+        for (first, second) in [("b-db", "c-app"), ("c-app", "a-web")] {
+            host.ok(&format!(
+                "t() {{ systemctl --user show -P $2 maqet-$1; }}; \
+                 test $(t {first} ActiveEnterTimestampMonotonic) -lt \
+                      $(t {second} ExecMainStartTimestampMonotonic)"
+            ));
+        }
+    }
+    let journal = host
+        .ok("journalctl --user -o cat --no-pager | grep -E '^(Stopping|Stopped) .*VM' | tail -n 6");
+    let at = |words: &str, name: &str| {
+        let mut lines = journal.lines();
+        let found = lines.position(|line| line.starts_with(words) && line.contains(name));
+        found.unwrap_or_else(|| panic!("{words} {name}: {journal}"))
+    };
+    assert!(
+        at("Stopped", "a-web") < at("Stopping", "c-app"),
+        "{journal}"
+    );
+    assert!(at("Stopped", "c-app") < at("Stopping", "b-db"), "{journal}");
+}
+
+#[test]
 fn where_the_journal_is_not_the_user_s_to_read_output_goes_to_a_file() {
     let host = Host::start("volatile", &["--volatile-journal"]);
     host.ok("maqet add --name bad --memory 64M --accel tcg --machine no-such-machine");

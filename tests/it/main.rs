@@ -28,6 +28,8 @@ mod logs;
 mod ls;
 /// The non-maskable interrupt, and what a kernel does with it.
 mod nmi;
+/// Who starts and stops after whom.
+mod order;
 /// Virtual CPUs that halt.
 mod pause;
 /// The power button, pressed once.
