@@ -56,9 +56,14 @@ impl Paths {
         self.config.join("config.toml")
     }
 
+    /// A directory for each VM.
+    pub fn vms(&self) -> PathBuf {
+        self.data.join("vms")
+    }
+
     /// What maqet keeps for a VM: disks made for it, its console log, its lock.
     pub fn vm(&self, name: &VmName) -> VmDir {
-        VmDir(self.data.join("vms").join(name.as_str()))
+        VmDir(self.vms().join(name.as_str()))
     }
 
     /// The saved state of a VM.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 
 use crate::paths::create_private_dir;
 use crate::vm::VmName;
@@ -62,6 +62,22 @@ pub enum Error {
     /// SQLite failed.
     #[error("the database failed")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+impl Error {
+    /// Whether it says that the file is damaged, or no database at all.
+    pub fn is_damage(&self) -> bool {
+        let cause = match self {
+            Self::Sqlite(error) => Some(error),
+            Self::Open { source, .. } => source.downcast_ref::<rusqlite::Error>(),
+            _ => None,
+        };
+        let code = cause.and_then(rusqlite::Error::sqlite_error_code);
+        matches!(
+            code,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        )
+    }
 }
 
 /// One VM as it is stored.
@@ -294,6 +310,33 @@ impl Store {
             [path.to_string_lossy()],
         )?;
         Ok(())
+    }
+
+    /// What is wrong with the file and the tables in it; nothing, if it is sound.
+    pub fn faults(&self) -> Result<Vec<String>, Error> {
+        let mut faults = Vec::new();
+        let mut check = self.db.prepare("PRAGMA integrity_check(10)")?;
+        let words = check.query_map([], |row| row.get::<_, String>(0))?;
+        for word in words {
+            let word = word?;
+            if word != "ok" {
+                faults.push(word);
+            }
+        }
+        let mut check = self.db.prepare("PRAGMA foreign_key_check")?;
+        let rows = check.query_map([], |row| row.get::<_, String>(0))?;
+        for table in rows {
+            faults.push(format!("{} has a row of a VM that is not there", table?));
+        }
+        for columns in [
+            "SELECT name, uuid, definition, memory, cpus FROM vm",
+            "SELECT path, identity, vm FROM made_disk",
+        ] {
+            if let Err(error) = self.db.prepare(columns) {
+                faults.push(error.to_string());
+            }
+        }
+        Ok(faults)
     }
 
     /// Forgets a VM. Whether it was there.

@@ -130,6 +130,9 @@ fn hint(error: &Error) -> Option<String> {
         }
         Error::Device(error) => return device_hint(error),
         Error::Store(store::Error::TooNew { .. }) => "use the newer maqet".to_owned(),
+        Error::Store(error) if error.is_damage() => {
+            "`maqet doctor --rebuild` makes it again, from what VMs last started with".to_owned()
+        }
         Error::Store(store::Error::Open { .. }) => {
             "the definition that each VM last started with is beside it, in vms/NAME/definition.toml"
                 .to_owned()

@@ -7,6 +7,7 @@ mod add;
 mod completion;
 mod device;
 mod disable;
+mod doctor;
 mod enable;
 mod error;
 mod events;
@@ -78,6 +79,7 @@ enum Command {
     Jobs(jobs::Args),
     Job(job::Args),
     Rm(rm::Args),
+    Doctor(doctor::Args),
     Completion(completion::Args),
     #[command(subcommand, hide = true)]
     Internal(internal::Command),
@@ -134,6 +136,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Device(command) => device::run(out, &host()?, command),
         Command::Logs(args) => logs::run(out, &host()?, args),
         Command::Rm(args) => rm::run(out, &host()?, args),
+        Command::Doctor(args) => doctor::run(out, args),
         Command::Completion(args) => completion::run(args),
         Command::Internal(command) => internal::run(out, command),
     }

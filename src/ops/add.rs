@@ -46,14 +46,7 @@ pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
     let config = VmConfig::parse_with(&source.text, &source.file, &defaults)?;
     let definition = config::resolve(&source.text, &source.file)?;
     let mut store = host.store()?;
-    let says = Document::parse(&definition, &source.file)?;
-    let row = Row {
-        uuid: uuid().map_err(Error::io("cannot read random numbers"))?,
-        memory: says.says("memory").then(|| config.memory.bytes()),
-        cpus: says.says("cpus").then_some(config.cpus),
-        name: config.name.clone(),
-        definition,
-    };
+    let row = row(&config, definition, uuid()?, &source.file)?;
     let mut made = Vec::new();
     let added = store.insert(&row, || {
         make_disks(host, &config, &mut made)?;
@@ -77,6 +70,23 @@ pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
             Err(error)
         }
     }
+}
+
+/// What is stored of a VM.
+pub(super) fn row(
+    config: &VmConfig,
+    definition: String,
+    uuid: String,
+    file: &Path,
+) -> Result<Row, Error> {
+    let says = Document::parse(&definition, file)?;
+    Ok(Row {
+        uuid,
+        memory: says.says("memory").then(|| config.memory.bytes()),
+        cpus: says.says("cpus").then_some(config.cpus),
+        name: config.name.clone(),
+        definition,
+    })
 }
 
 /// Makes the disks that are to be made; tells `made` of each.
@@ -112,8 +122,8 @@ pub(super) fn made_disk(path: &Path) -> Result<MadeDisk, Error> {
 }
 
 /// A random UUID (RFC 9562, version 4).
-fn uuid() -> std::io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/uuid")?
-        .trim()
-        .to_owned())
+pub(super) fn uuid() -> Result<String, Error> {
+    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .map_err(Error::io("cannot read random numbers"))?;
+    Ok(uuid.trim().to_owned())
 }

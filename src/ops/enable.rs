@@ -30,6 +30,6 @@ pub fn linger() -> Result<(), Error> {
     logind::set_linger(uid()).map_err(Error::Linger)
 }
 
-fn uid() -> u32 {
+pub(super) fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }

@@ -101,6 +101,14 @@ pub enum Error {
         /// The one that requires it.
         by: VmName,
     },
+    /// A kept definition is another VM's.
+    #[error("it is of a VM `{name}`, and is in the directory of `{dir}`")]
+    OtherName {
+        /// Whose it is.
+        name: VmName,
+        /// Whose directory it is in.
+        dir: VmName,
+    },
     /// A file that the definition names is not there.
     #[error("{what}: {} cannot be read", .path.display())]
     Missing {

@@ -7,6 +7,7 @@
 pub mod add;
 pub mod device;
 pub mod disable;
+pub mod doctor;
 mod effect;
 pub mod enable;
 mod error;

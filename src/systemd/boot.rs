@@ -4,7 +4,7 @@
 //! own. So what is enabled is what `default.target` pulls in: one question, however
 //! many VMs there are.
 
-use zbus::{OwnedVariant, Variant};
+use zbus::{OwnedVariant, Variant, fdo};
 
 use crate::vm::VmName;
 
@@ -63,6 +63,21 @@ pub(super) fn vms_in(reply: zbus::Result<zbus::Message>) -> Vec<VmName> {
             _ => None,
         })
         .collect()
+}
+
+/// Whether the template is where the manager looks for units.
+pub fn is_installed(scope: &Scope) -> Result<bool, Error> {
+    zbus::block_on(async {
+        let mut bus = Bus::connect(scope).await?;
+        match bus
+            .call(manager_call("GetUnitFileState", &(TEMPLATE,))?)
+            .await?
+        {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(Error::Bus(error)),
+        }
+    })
 }
 
 /// Has VMs started at boot. Returns those that were not before.
@@ -131,10 +146,8 @@ fn change(
 }
 
 fn is_absent(error: &zbus::Error) -> bool {
-    [
-        "org.freedesktop.systemd1.NoSuchUnit",
-        "org.freedesktop.DBus.Error.FileNotFound",
-    ]
-    .iter()
-    .any(|name| is_error(error, name))
+    match error {
+        zbus::Error::FDO(error) => matches!(**error, fdo::Error::FileNotFound(_)),
+        error => is_error(error, "org.freedesktop.systemd1.NoSuchUnit"),
+    }
 }

@@ -80,8 +80,8 @@ impl Scope {
 }
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
-const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
 pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
 
@@ -99,7 +99,12 @@ where
 
 /// A question for one property of a unit.
 pub(super) fn property_call(unit: &str, interface: &str, property: &str) -> Result<Message, Error> {
-    Message::method_call(object_path(unit), "Get")
+    get_call(&object_path(unit), interface, property)
+}
+
+/// A question for one property of an object.
+pub(super) fn get_call(path: &str, interface: &str, property: &str) -> Result<Message, Error> {
+    Message::method_call(path, "Get")
         .destination(DESTINATION)
         .interface("org.freedesktop.DBus.Properties")
         .build(&(interface, property))

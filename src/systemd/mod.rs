@@ -9,6 +9,7 @@ mod error;
 mod jobs;
 pub mod journal;
 pub mod logind;
+pub mod manager;
 mod start;
 mod status;
 mod unit;
@@ -21,4 +22,4 @@ pub(crate) use status::rfc3339;
 pub use status::{
     ActiveState, Dependents, ListedUnit, UnitStatus, dependents, list, list_and_enabled, status,
 };
-pub use unit::{TRIM_TIMER, Transient, UnitName, unit_name};
+pub use unit::{STOP_MARGIN, TRIM_TIMER, Transient, UnitName, unit_name};

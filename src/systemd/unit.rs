@@ -32,7 +32,7 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(30);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What systemd gets on top of the guest's own stop timeout, before it sends SIGTERM.
-const STOP_MARGIN: Duration = Duration::from_secs(15);
+pub const STOP_MARGIN: Duration = Duration::from_secs(15);
 
 /// What the event log's monitor reads: negotiation, after which QEMU prints events.
 const EVENT_LOG_INPUT: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";

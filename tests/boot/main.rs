@@ -161,7 +161,15 @@ fn an_enabled_vm_runs_after_a_reboot() {
     assert_eq!(ran.status.code(), Some(1));
     assert!(words(&ran).contains("is not installed"), "{}", words(&ran));
     assert!(words(&ran).contains("make install"), "{}", words(&ran));
+    let found = words(&host.run("", "maqet doctor"));
+    assert!(
+        found.contains("warning  template: maqet@.service is not installed"),
+        "{found}"
+    );
     host.install_template();
+    let found = host.ok("maqet doctor --all || true");
+    assert!(found.contains("ok       template:"), "{found}");
+    assert!(found.contains("ok       linger:"), "{found}");
     host.ok("maqet enable db");
     host.control("reboot", &[]);
     host.wait_until("the VM is up", "maqet ls db | grep -q prelaunch");
@@ -223,6 +231,11 @@ fn where_the_journal_is_not_the_user_s_to_read_output_goes_to_a_file() {
     );
     let logs = host.ok("maqet logs bad");
     assert!(logs.contains("unsupported machine type"), "{logs}");
+    let found = host.ok("maqet doctor || true");
+    assert!(
+        found.contains("note     journal: not yours to read"),
+        "{found}"
+    );
 
     host.ok("maqet add --name web --memory 64M --accel tcg --qemu-arg=-S && maqet start web && maqet stop web");
     let status = words(&host.run("", "maqet status web"));
@@ -240,6 +253,18 @@ fn a_user_without_a_manager_is_told_how_to_have_one() {
         "{words}"
     );
     assert!(words.contains("loginctl enable-linger"), "{words}");
+    let found = host.run("--bare", "maqet doctor");
+    assert_eq!(found.status.code(), Some(1));
+    let found = self::words(&found);
+    for finding in ["error    user manager: no systemd", "warning  linger:"] {
+        assert!(found.contains(finding), "{found}");
+    }
+    // As root, what it says.
+    host.run("--root", "loginctl enable-linger 1500");
+    host.wait_until(
+        "the user manager is up",
+        "maqet doctor --all | grep -q '^ok       linger'",
+    );
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod broken;
 mod device;
 /// What starts at boot no more.
 mod disable;
+/// What is broken, found and mended.
+mod doctor;
 /// What starts at boot.
 mod enable;
 /// What QEMU told, kept and followed.
