@@ -40,6 +40,7 @@ test:
 bench:
 	tests/host/install
 	$(BUILD)
+	cargo build --release --locked --example requests
 	benches/run
 
 install:

@@ -1,9 +1,12 @@
 // The floor that maqet is measured against: what has to be done, and no more.
 //
 //   floor SOCKET COMMAND                 one QMP command, answer to stdout
+//   floor -n COUNT SOCKET COMMAND        the same COUNT times on one connection,
+//                                        each when the one before is answered
 //   floor SOCKET COMMAND PROGRAM ARG...  the same, but first starts PROGRAM,
 //                                        and waits for the socket to appear
 //
+// COMMAND is a name, or a whole command as JSON.
 // Negotiation and command travel together, before the greeting is read, as
 // maqet sends them.
 #include <errno.h>
@@ -49,40 +52,51 @@ static int connect_to(const char *path, int wait)
 
 int main(int argc, char **argv)
 {
-    static char buffer[1 << 20];
+    static char buffer[1 << 20], command[256];
     size_t length = 0;
-    int replies = 0;
+    int replies = 0, count = 1;
     char *line = buffer, *end;
 
-    if (argc < 3) {
-        fprintf(stderr, "usage: floor SOCKET COMMAND [PROGRAM ARG...]\n");
+    if (argc > 2 && !strcmp(argv[1], "-n")) {
+        count = atoi(argv[2]);
+        argc -= 2, argv += 2;
+    }
+    if (argc < 3 || count < 1) {
+        fprintf(stderr, "usage: floor [-n COUNT] SOCKET COMMAND [PROGRAM ARG...]\n");
         return 2;
     }
     if (argc > 3 && (errno = posix_spawnp(&(pid_t){0}, argv[3], NULL, NULL, argv + 3, environ)))
         fail(argv[3]);
     int fd = connect_to(argv[1], argc > 3);
-    int size = snprintf(buffer, sizeof buffer,
-                        "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"%s\"}\n", argv[2]);
-    if (send(fd, buffer, size, MSG_NOSIGNAL) != size)
+    const char *format = *argv[2] == '{' ? "%s\n" : "{\"execute\":\"%s\"}\n";
+    int size = snprintf(command, sizeof command, format, argv[2]);
+    int first = snprintf(buffer, sizeof buffer, "{\"execute\":\"qmp_capabilities\"}\n%s", command);
+    if (send(fd, buffer, first, MSG_NOSIGNAL) != first)
         fail("send");
     for (;;) {
-        ssize_t count = recv(fd, buffer + length, sizeof buffer - length, 0);
-        if (count < 0)
+        ssize_t received = recv(fd, buffer + length, sizeof buffer - length, 0);
+        if (received < 0)
             fail("recv");
-        if (count == 0) {
+        if (received == 0) {
             fprintf(stderr, "QEMU closed the connection\n");
             return 1;
         }
-        length += count;
+        length += received;
         // The first reply is the negotiation's; greeting and events are no replies.
         for (; (end = memchr(line, '\n', buffer + length - line)); line = end + 1) {
             int is_error = !strncmp(line, "{\"error\"", 8);
             if (!is_error && strncmp(line, "{\"return\"", 9))
                 continue;
-            if (++replies == 2 || is_error) {
+            if (++replies == count + 1 || is_error) {
                 fwrite(line, 1, end + 1 - line, stdout);
                 return is_error;
             }
+            if (replies > 1 && send(fd, command, size, MSG_NOSIGNAL) != size)
+                fail("send");
         }
+        // What is left is the beginning of a line.
+        length = buffer + length - line;
+        memmove(buffer, line, length);
+        line = buffer;
     }
 }

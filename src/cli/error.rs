@@ -106,6 +106,10 @@ fn hint(error: &Error) -> Option<String> {
             "install QEMU (Debian: qemu-system-x86), or name it with `binary` in `[qemu]`"
                 .to_owned()
         }
+        Error::NoAgent { channel: true, .. } => {
+            "run qemu-guest-agent in the guest; while it boots, it may not be up yet".to_owned()
+        }
+        Error::NoAgent { .. } => "`agent = true` in the definition gives it one".to_owned(),
         Error::Systemd(systemd::Error::NoManager { .. }) => {
             "the user manager runs while you are logged in; to have it always (cron, su, \
              containers): `loginctl enable-linger`, as root with your user name"

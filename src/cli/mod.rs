@@ -4,6 +4,7 @@
 //! into types, makes one call to `ops`, and hands the value to `Output`.
 
 mod add;
+mod agent;
 mod completion;
 mod device;
 mod disable;
@@ -73,6 +74,7 @@ enum Command {
     Qmp(qmp::Args),
     #[command(subcommand)]
     Device(device::Command),
+    Agent(agent::Args),
     Logs(logs::Args),
     Events(events::Args),
     Wait(wait::Args),
@@ -134,6 +136,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Job(args) => job::run(out, &host()?, args),
         Command::Events(args) => events::run(out, &host()?, args),
         Command::Device(command) => device::run(out, &host()?, command),
+        Command::Agent(args) => agent::run(out, &host()?, args),
         Command::Logs(args) => logs::run(out, &host()?, args),
         Command::Rm(args) => rm::run(out, &host()?, args),
         Command::Doctor(args) => doctor::run(out, args),

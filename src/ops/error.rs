@@ -144,6 +144,14 @@ pub enum Error {
         /// The socket.
         socket: PathBuf,
     },
+    /// Nothing in the guest has the guest agent's channel open, or there is none.
+    #[error("no guest agent runs in VM `{name}`{}", if *.channel { "" } else { ", and it has no channel for one" })]
+    NoAgent {
+        /// The VM.
+        name: VmName,
+        /// Whether the VM has a channel for it.
+        channel: bool,
+    },
     /// The journal or the console log does not go back that far.
     #[error("VM `{name}` has no run {back}: {known} are known")]
     NoRun {

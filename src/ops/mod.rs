@@ -5,6 +5,7 @@
 //! crate can do all that the command can.
 
 pub mod add;
+pub mod agent;
 pub mod device;
 pub mod disable;
 pub mod doctor;
@@ -38,4 +39,5 @@ pub mod wait;
 pub use effect::Effect;
 pub use error::Error;
 pub use host::Host;
+pub use monitor::connect;
 pub use select::{InvalidSelector, Selector, select};

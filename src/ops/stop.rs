@@ -5,8 +5,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use crate::config::{Stop, StopAction};
 use crate::paths::RuntimeDir;
 use crate::process::Process;
@@ -293,19 +291,14 @@ fn ask(sockets: &RuntimeDir, with_agent: bool) -> Result<Asked, qmp::Error> {
         _ => {}
     }
     // The agent shuts down guests that have no one listening to the power button.
-    if with_agent && agent_is_open(&mut monitor)? && agent_shutdown(sockets).is_ok() {
+    if with_agent
+        && super::agent::is_open(&mut monitor)? == Some(true)
+        && agent_shutdown(sockets).is_ok()
+    {
         return Ok(Asked::Guest);
     }
     monitor.execute("system_powerdown", ())?;
     Ok(Asked::Guest)
-}
-
-/// Whether something in the guest has the agent's channel open.
-fn agent_is_open(monitor: &mut Client) -> Result<bool, qmp::Error> {
-    let chardevs = monitor.execute("query-chardev", ())?;
-    Ok(chardevs.as_array().into_iter().flatten().any(|chardev| {
-        chardev["label"] == crate::qemu::AGENT_CHARDEV && chardev["frontend-open"] == json!(true)
-    }))
 }
 
 fn agent_shutdown(sockets: &RuntimeDir) -> Result<(), qmp::Error> {

@@ -1,26 +1,35 @@
 //! The client: commands, their replies, and the events in between.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
+use std::iter;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::ptr;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::event::PollFd;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::{Awaited, Error};
 use super::link::{Deadline, Link, connect_by};
-use super::message::{Event, Greeting, Message, Refusal, Status, command_line};
+use super::message::{Event, Greeting, Message, Refusal, Status, Verb, command_line};
+use super::started::Listeners;
 
 /// How long a command may take if nothing else is said.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The id of `qmp_capabilities`, always the first command. It is not sent: QEMU
-/// reads one byte in each turn of its loop, so bytes are what a question costs.
-const NEGOTIATION: Id = Id(0);
+/// The id of `qmp_capabilities`, always the first command.
+const NEGOTIATION: u64 = 0;
+
+/// How many commands QEMU takes in before it stops reading, once there are
+/// commands that may overtake them (monitor/monitor-internal.h,
+/// `QMP_REQ_QUEUE_LEN_MAX`); without those it reads one at a time.
+const QUEUE: usize = 8;
 
 /// A connection to one QMP monitor.
 ///
@@ -34,28 +43,61 @@ const NEGOTIATION: Id = Id(0);
 /// Every operation has a limit for all that it does; a limit of `None` is for
 /// ever, one of zero takes what is there. After a timeout the connection is
 /// still good, and a late reply is skipped.
+///
+/// A client may move to another thread. To share one between threads, put it
+/// in a [`Pool`](super::Pool) or a mutex.
 #[derive(Debug)]
 pub struct Client {
     link: Link,
     greeting: Option<Greeting>,
-    /// Commands that wait for the greeting.
-    held: Vec<(Id, Vec<u8>)>,
+    /// Whether commands may overtake others; before the greeting, whether that is wanted.
+    out_of_band: bool,
+    /// Whether all replies to those who had the monitor before have come and gone.
+    in_step: bool,
     /// Commands without a reply, or with one that nobody took yet; oldest first.
     pending: Vec<Pending>,
     events: VecDeque<Event>,
-    next_id: Id,
+    pub(super) listeners: Listeners,
+    next_id: u64,
     timeout: Option<Duration>,
 }
 
-/// Tells one sent command from the others of its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Id(u64);
+/// A command that was sent: what its reply is [received](Client::receive) by.
+///
+/// Dropping it gives the reply up. The command is carried out all the same,
+/// unless it has not left yet: then it never will.
+#[derive(Debug)]
+pub struct Sent(Arc<u64>);
 
 #[derive(Debug)]
 struct Pending {
-    id: Id,
+    id: u64,
+    /// Whether QEMU was told the id.
+    ///
+    /// Not where the next reply can only be this command's: QEMU reads one byte
+    /// in each turn of its loop, so bytes are what a question costs.
+    has_id: bool,
+    /// Whoever waits for the reply.
+    sent: Weak<u64>,
     command: String,
+    verb: Verb,
+    /// What is to be sent, until it may be.
+    held: Option<Vec<u8>>,
     answer: Option<Result<Value, Refusal>>,
+}
+
+impl Pending {
+    fn is_wanted(&self) -> bool {
+        self.id == NEGOTIATION || self.sent.strong_count() > 0
+    }
+
+    fn is(&self, sent: &Sent) -> bool {
+        ptr::eq(self.sent.as_ptr(), Arc::as_ptr(&sent.0))
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        self.held.is_none() && self.answer.is_none()
+    }
 }
 
 impl Client {
@@ -79,16 +121,48 @@ impl Client {
         let mut client = Self {
             link: Link::new(stream),
             greeting: None,
-            held: Vec::new(),
+            out_of_band: false,
+            in_step: false,
             pending: Vec::new(),
             events: VecDeque::new(),
+            listeners: Listeners::default(),
             next_id: NEGOTIATION,
             timeout: Some(DEFAULT_TIMEOUT),
         };
-        client.expect_reply("qmp_capabilities");
-        let negotiate = command_line("qmp_capabilities", &Value::Null, None);
+        let (_, negotiate) = client.begin(Verb::Execute, "qmp_capabilities", &Value::Null);
         client.link.queue(&negotiate);
         client
+    }
+
+    /// Asks for out-of-band execution, where QEMU offers it: then
+    /// [`execute_out_of_band`](Self::execute_out_of_band) overtakes commands
+    /// that QEMU is busy with. Negotiation waits for the greeting then.
+    ///
+    /// QEMU looks at no more than 8 commands at a time (docs/interop/qmp-spec);
+    /// what is sent beyond that is kept here until replies have come.
+    ///
+    /// # Panics
+    ///
+    /// If a command was sent already.
+    #[must_use]
+    pub fn with_out_of_band(mut self) -> Self {
+        assert!(
+            self.next_id == 1 && self.greeting.is_none(),
+            "negotiation has begun"
+        );
+        self.link.unqueue();
+        self.out_of_band = true;
+        self
+    }
+
+    /// Whether QEMU executes commands out of band on this connection.
+    ///
+    /// # Errors
+    ///
+    /// All of the connection's, as the greeting is waited for.
+    pub fn is_out_of_band(&mut self) -> Result<bool, Error> {
+        self.greeting()?;
+        Ok(self.out_of_band)
     }
 
     /// Sets the limit of all operations that are not given one; at first [`DEFAULT_TIMEOUT`].
@@ -117,17 +191,18 @@ impl Client {
     ///
     /// Without arguments these are `()`.
     ///
-    /// ```no_run
-    /// # fn main() -> Result<(), maqet::qmp::Error> {
-    /// use std::time::Duration;
-    ///
-    /// use maqet::qmp::Client;
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/qmp/prelaunch.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = Prelaunch::start();
+    /// # let socket = &vm.socket;
+    /// use maqet::qmp::{Client, DEFAULT_TIMEOUT};
     /// use serde_json::json;
     ///
-    /// let mut qmp = Client::connect("/tmp/qmp.sock".as_ref(), Duration::from_secs(5))?;
+    /// let mut qmp = Client::connect(socket, DEFAULT_TIMEOUT)?;
     /// qmp.execute("stop", ())?;
     /// let path = json!({ "path": "/machine", "property": "type" });
-    /// println!("{}", qmp.execute("qom-get", path)?);
+    /// assert!(qmp.execute("qom-get", path)?.is_string());
     /// # Ok(())
     /// # }
     /// ```
@@ -152,8 +227,8 @@ impl Client {
         limit: impl Into<Option<Duration>>,
     ) -> Result<Value, Error> {
         let deadline = Deadline::after(limit.into());
-        let id = self.send(command, arguments)?;
-        self.receive_or_forget(id, deadline)
+        let sent = self.send(command, arguments)?;
+        self.receive_by(&sent, deadline)
     }
 
     /// Like [`execute`](Self::execute), and passes a descriptor along: for `add-fd` and `getfd`.
@@ -171,30 +246,103 @@ impl Client {
     ) -> Result<Value, Error> {
         let deadline = Deadline::after(self.timeout);
         let arguments = json_of(command, arguments)?;
+        let awaited = Awaited::Reply(command.to_owned());
         // An action, so it waits for the greeting as all of them do.
         self.greeting()?;
-        let id = self.expect_reply(command);
-        let line = command_line(command, &arguments, Some(id.0));
-        let awaited = Awaited::Reply(command.to_owned());
+        while self.pending.iter().any(|pending| pending.held.is_some()) {
+            self.step(deadline, awaited.clone())?;
+        }
+        let (sent, line) = self.begin(Verb::Execute, command, &arguments);
         if let Err(error) = self.link.send_with_fd(&line, fd, deadline, &awaited) {
-            self.forget(id);
+            // It did not leave.
+            self.pending.retain(|pending| !pending.is(&sent));
             return Err(error);
         }
-        self.receive_or_forget(id, deadline)
+        self.receive_by(&sent, deadline)
+    }
+
+    /// Sends a command and waits for its reply, which is read as a `T`.
+    ///
+    /// Both types are serde's: arguments are whatever serializes to a JSON object.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/qmp/prelaunch.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = Prelaunch::start();
+    /// # let socket = &vm.socket;
+    /// use maqet::qmp::{Client, DEFAULT_TIMEOUT};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize)]
+    /// struct At<'a> {
+    ///     path: &'a str,
+    /// }
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Property {
+    ///     name: String,
+    /// }
+    ///
+    /// let mut qmp = Client::connect(socket, DEFAULT_TIMEOUT)?;
+    /// let found: Vec<Property> = qmp.call("qom-list", At { path: "/machine" })?;
+    /// assert!(found.iter().any(|property| property.name == "memory"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Unexpected`](Error::Unexpected) if the reply is no `T`, and those of
+    /// [`execute`](Self::execute).
+    pub fn call<T: DeserializeOwned>(
+        &mut self,
+        command: &str,
+        arguments: impl Serialize,
+    ) -> Result<T, Error> {
+        let reply = self.execute(command, arguments)?;
+        read_as(command, reply)
     }
 
     /// Sends a command without arguments and reads its reply as a `T`.
     ///
     /// # Errors
     ///
-    /// [`Unexpected`](Error::Unexpected) if the reply is no `T`, and those of
-    /// [`execute`](Self::execute).
+    /// Those of [`call`](Self::call).
     pub fn query<T: DeserializeOwned>(&mut self, command: &str) -> Result<T, Error> {
-        let reply = self.execute(command, ())?;
-        serde_json::from_value(reply).map_err(|source| Error::Unexpected {
-            command: command.to_owned(),
-            source,
-        })
+        self.call(command, ())
+    }
+
+    /// Sends a command that overtakes those that QEMU is busy with, and waits for its reply.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/qmp/prelaunch.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = Prelaunch::start();
+    /// # let socket = &vm.socket;
+    /// use maqet::qmp::{Client, DEFAULT_TIMEOUT};
+    ///
+    /// let mut qmp = Client::connect(socket, DEFAULT_TIMEOUT)?.with_out_of_band();
+    /// let slow = qmp.send("query-qmp-schema", ())?;
+    /// // Whether network connections could be cut, were a disk stuck behind one.
+    /// qmp.execute_out_of_band("query-yank", ())?;
+    /// qmp.receive(&slow)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](Error::Refused) also if the command does not permit it (few
+    /// do: `"allow-oob"` in `query-qmp-schema`) or the connection was not made
+    /// [with it](Self::with_out_of_band); otherwise those of [`execute`](Self::execute).
+    pub fn execute_out_of_band(
+        &mut self,
+        command: &str,
+        arguments: impl Serialize,
+    ) -> Result<Value, Error> {
+        let deadline = Deadline::after(self.timeout);
+        let sent = self.send_as(Verb::ExecuteOutOfBand, command, arguments)?;
+        self.receive_by(&sent, deadline)
     }
 
     /// What the guest is doing: `query-status`.
@@ -213,35 +361,120 @@ impl Client {
     ///
     /// [`Arguments`](Error::Arguments) and [`Io`](Error::Io). That QEMU is gone
     /// shows in [`receive`](Self::receive).
-    pub fn send(&mut self, command: &str, arguments: impl Serialize) -> Result<Id, Error> {
+    pub fn send(&mut self, command: &str, arguments: impl Serialize) -> Result<Sent, Error> {
+        self.send_as(Verb::Execute, command, arguments)
+    }
+
+    fn send_as(
+        &mut self,
+        verb: Verb,
+        command: &str,
+        arguments: impl Serialize,
+    ) -> Result<Sent, Error> {
         let arguments = json_of(command, arguments)?;
-        let id = self.expect_reply(command);
-        let line = command_line(command, &arguments, Some(id.0));
-        let may_go = self.held.is_empty() && command.starts_with("query-");
-        if self.greeting.is_some() || may_go {
-            self.link.queue(&line);
-        } else {
-            self.held.push((id, line));
-        }
+        let (sent, line) = self.begin(verb, command, &arguments);
+        let begun = self.pending.last_mut().expect("it was begun");
+        begun.held = Some(line);
+        self.release();
         // Reading is left to those who look at what was read: poll(2) does not
         // report it again.
         self.link.write()?;
-        Ok(id)
+        Ok(sent)
+    }
+
+    /// Notes that a reply to a command is going to come; the line to be sent for it.
+    fn begin(&mut self, verb: Verb, command: &str, arguments: &Value) -> (Sent, Vec<u8>) {
+        self.forget();
+        let id = self.next_id;
+        // The negotiation needs none.
+        let has_id = id != NEGOTIATION && !(self.in_step && self.pending.is_empty());
+        let sent = Sent(Arc::new(id));
+        self.next_id += 1;
+        self.pending.push(Pending {
+            id,
+            has_id,
+            sent: Arc::downgrade(&sent.0),
+            command: command.to_owned(),
+            verb,
+            held: None,
+            answer: None,
+        });
+        let line = command_line(verb, command, arguments, has_id.then_some(id));
+        (sent, line)
+    }
+
+    /// Forgets what nobody wants any more and is not going to be answered.
+    fn forget(&mut self) {
+        self.pending
+            .retain(|pending| pending.is_wanted() || pending.is_on_its_way());
+    }
+
+    /// Lets go what may.
+    fn release(&mut self) {
+        self.forget();
+        let is_negotiated = self.is_negotiated();
+        let in_band = |pending: &&Pending| pending.verb == Verb::Execute && pending.is_on_its_way();
+        let mut room = match self.out_of_band {
+            // Until then QEMU takes one command at a time.
+            true if !is_negotiated => 0,
+            true => QUEUE.saturating_sub(self.pending.iter().filter(in_band).count()),
+            false => usize::MAX,
+        };
+        let (link, is_greeted) = (&mut self.link, self.greeting.is_some());
+        for pending in &mut self.pending {
+            let Some(line) = &pending.held else {
+                continue;
+            };
+            let may_go = match pending.verb {
+                Verb::ExecuteOutOfBand => is_negotiated,
+                Verb::Execute => room > 0 && (is_greeted || pending.command.starts_with("query-")),
+            };
+            if may_go {
+                link.queue(line);
+                pending.held = None;
+            }
+            if pending.verb == Verb::Execute {
+                // What follows one that has to wait, waits behind it.
+                room = if may_go { room - 1 } else { 0 };
+            }
+        }
+    }
+
+    fn is_negotiated(&self) -> bool {
+        self.pending
+            .first()
+            .is_none_or(|first| first.id != NEGOTIATION)
     }
 
     /// Waits for the reply to a command that was sent. Replies may be taken in any order.
     ///
-    /// After a timeout the reply can be asked for again.
+    /// After a timeout the reply can be asked for again, if `sent` was lent and not given.
     ///
     /// # Errors
     ///
     /// Those of [`execute`](Self::execute).
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/qmp/prelaunch.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = Prelaunch::start();
+    /// # let socket = &vm.socket;
+    /// use maqet::qmp::{Client, DEFAULT_TIMEOUT};
+    ///
+    /// let mut qmp = Client::connect(socket, DEFAULT_TIMEOUT)?;
+    /// let version = qmp.send("query-version", ())?;
+    /// let cpus = qmp.send("query-cpus-fast", ())?;
+    /// assert_eq!(qmp.receive(&cpus)?[0]["cpu-index"], 0);
+    /// assert!(qmp.receive(&version)?["qemu"]["major"].is_u64());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Panics
     ///
-    /// If the reply was received before, or `id` comes from another connection.
-    pub fn receive(&mut self, id: Id) -> Result<Value, Error> {
-        self.receive_by(id, Deadline::after(self.timeout))
+    /// If the reply was received before, or was not sent on this connection.
+    pub fn receive(&mut self, sent: impl Borrow<Sent>) -> Result<Value, Error> {
+        self.receive_by(sent.borrow(), Deadline::after(self.timeout))
     }
 
     /// The events that have come so far, oldest first. They are read along with
@@ -262,38 +495,110 @@ impl Client {
         &mut self,
         limit: impl Into<Option<Duration>>,
     ) -> Result<Option<Event>, Error> {
+        self.next_event_by(Deadline::after(limit.into()))
+    }
+
+    /// The events that have come, and those to come until `limit` has passed.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/qmp/prelaunch.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = Prelaunch::start();
+    /// # let socket = &vm.socket;
+    /// use std::time::Duration;
+    ///
+    /// use maqet::qmp::{Client, DEFAULT_TIMEOUT};
+    ///
+    /// let mut qmp = Client::connect(socket, DEFAULT_TIMEOUT)?;
+    /// qmp.execute("cont", ())?;
+    /// for event in qmp.events_within(Duration::from_secs(10)) {
+    ///     if event?.name == "RESUME" {
+    ///         return Ok(());
+    ///     }
+    /// }
+    /// panic!("the guest did not resume")
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`next_event`](Self::next_event); an error is the last item.
+    pub fn events_within(
+        &mut self,
+        limit: impl Into<Option<Duration>>,
+    ) -> impl Iterator<Item = Result<Event, Error>> {
         let deadline = Deadline::after(limit.into());
+        let (mut has_looked, mut is_over) = (false, false);
+        iter::from_fn(move || {
+            if is_over {
+                return None;
+            }
+            if has_looked && deadline.has_passed() {
+                // Nothing more is read: even a flood of events ends.
+                while matches!(self.sort_next(), Ok(true)) {}
+                return self.events.pop_front().map(Ok);
+            }
+            has_looked = true;
+            let next = self.next_event_by(deadline).transpose();
+            is_over = matches!(next, Some(Err(_)));
+            next
+        })
+    }
+
+    fn next_event_by(&mut self, deadline: Deadline) -> Result<Option<Event>, Error> {
         if self.events.is_empty() {
             self.link.transfer()?;
         }
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(Some(event));
+        while self.events.is_empty() {
+            if !self.listen(deadline)? {
+                return Ok(None);
             }
-            match self.step(deadline, Awaited::Event) {
-                Err(Error::Timeout {
-                    awaited: Awaited::Event,
-                    ..
-                }) => return Ok(None),
-                stepped => stepped?,
-            }
+        }
+        Ok(self.events.pop_front())
+    }
+
+    /// Waits for one more message; whether it came before the deadline.
+    pub(super) fn listen(&mut self, deadline: Deadline) -> Result<bool, Error> {
+        match self.step(deadline, Awaited::Event) {
+            Ok(()) => Ok(true),
+            Err(Error::Timeout {
+                awaited: Awaited::Event,
+                ..
+            }) => Ok(false),
+            Err(err) => Err(err),
         }
     }
 
+    /// Makes it as if it were new, but for being connected; whether it still is,
+    /// by what has come without waiting.
+    pub(super) fn renew(&mut self) -> bool {
+        let mut take_in = || -> Result<(), Error> {
+            self.link.write()?;
+            while self.link.read()? {
+                while self.sort_next()? {}
+            }
+            Ok(())
+        };
+        let is_good = take_in().is_ok() && !self.link.is_closed();
+        self.events.clear();
+        self.timeout = Some(DEFAULT_TIMEOUT);
+        is_good
+    }
+
     /// Reads and writes what can be without waiting, and returns the reply to
-    /// `id` or what makes it impossible, if either is there.
-    pub(super) fn try_receive(&mut self, id: Id) -> Option<Result<Value, Error>> {
+    /// `sent` or what makes it impossible, if either is there.
+    pub(super) fn try_receive(&mut self, sent: &Sent) -> Option<Result<Value, Error>> {
         if let Err(err) = self.link.transfer() {
             return Some(Err(err));
         }
         loop {
-            if let Some(answer) = self.take_answer(id) {
+            if let Some(answer) = self.take_answer(sent) {
                 return Some(answer);
             }
             match self.sort_next() {
                 Ok(true) => {}
                 Ok(false) if self.link.is_closed() => {
-                    let awaited = self.awaited_reply(id);
+                    let awaited = self.awaited_reply(sent);
                     return Some(Err(Error::Closed { awaited }));
                 }
                 Ok(false) => return None,
@@ -308,9 +613,9 @@ impl Client {
     }
 
     /// What [`try_receive`](Self::try_receive) still waits for.
-    pub(super) fn awaited_reply(&self, id: Id) -> Awaited {
-        let pending = self.pending.iter().find(|pending| pending.id == id);
-        let pending = pending.expect("only ids of unreceived commands are received");
+    pub(super) fn awaited_reply(&self, sent: &Sent) -> Awaited {
+        let pending = self.pending.iter().find(|pending| pending.is(sent));
+        let pending = pending.expect("a reply is received once, where its command was sent");
         if self.greeting.is_none() {
             Awaited::Greeting
         } else {
@@ -318,26 +623,13 @@ impl Client {
         }
     }
 
-    /// Waits for the reply to `id`; after a timeout nobody is going to take it.
-    fn receive_or_forget(&mut self, id: Id, deadline: Deadline) -> Result<Value, Error> {
-        let answer = self.receive_by(id, deadline);
-        self.forget(id);
-        answer
-    }
-
-    fn forget(&mut self, id: Id) {
-        // A command that still waits to be sent is not wanted any more either.
-        self.held.retain(|(held, _)| *held != id);
-        self.pending.retain(|pending| pending.id != id);
-    }
-
-    fn receive_by(&mut self, id: Id, deadline: Deadline) -> Result<Value, Error> {
+    fn receive_by(&mut self, sent: &Sent, deadline: Deadline) -> Result<Value, Error> {
         loop {
-            if let Some(answer) = self.take_answer(id) {
+            if let Some(answer) = self.take_answer(sent) {
                 return answer;
             }
             if !self.sort_next()? {
-                let awaited = self.awaited_reply(id);
+                let awaited = self.awaited_reply(sent);
                 self.link.wait(deadline, awaited)?;
             }
         }
@@ -357,13 +649,23 @@ impl Client {
     fn sort_next(&mut self) -> Result<bool, Error> {
         match self.link.next_message()? {
             None => return Ok(false),
-            Some(Message::Event(event)) => self.events.push_back(event),
+            Some(Message::Event(event)) => {
+                self.listeners.hear(&event);
+                self.events.push_back(event);
+            }
             Some(Message::Reply { id, answer }) => self.sort_reply(id, answer)?,
             Some(Message::Greeting(greeting)) => {
-                self.greeting = Some(greeting);
-                for (_, line) in self.held.drain(..) {
+                if self.out_of_band {
+                    self.out_of_band = greeting.capabilities.iter().any(|c| c == "oob");
+                    let arguments = match self.out_of_band {
+                        true => json!({ "enable": ["oob"] }),
+                        false => Value::Null,
+                    };
+                    let line = command_line(Verb::Execute, "qmp_capabilities", &arguments, None);
                     self.link.queue(&line);
                 }
+                self.greeting = Some(greeting);
+                self.release();
             }
         }
         Ok(true)
@@ -374,62 +676,64 @@ impl Client {
         id: Option<Value>,
         answer: Result<Value, Refusal>,
     ) -> Result<(), Error> {
-        let is_negotiated = self.pending.first().is_none_or(|p| p.id != NEGOTIATION);
+        let is_negotiated = self.is_negotiated();
         let found = self.pending.iter().position(|pending| match &id {
             // QEMU answers in order: what comes before the negotiation's reply
             // was for a client that is gone.
-            Some(id) => is_negotiated && *id == pending.id.0,
-            None if pending.id == NEGOTIATION => true,
+            Some(id) => is_negotiated && *id == pending.id,
+            None if !pending.has_id => pending.is_on_its_way(),
             // QEMU could not even read the id.
-            None => pending.answer.is_none() && answer.is_err(),
+            None => pending.is_on_its_way() && answer.is_err(),
         });
         let Some(index) = found else {
             // Given up on, or never ours: some clients leave replies behind.
             return Ok(());
         };
-        if self.pending[index].id == NEGOTIATION {
+        let is_negotiation = self.pending[index].id == NEGOTIATION;
+        if is_negotiation {
             let negotiation = self.pending.remove(index);
-            return answer
-                .map(drop)
-                .map_err(|refusal| refused(negotiation.command, refusal));
+            answer.map_err(|refusal| refused(negotiation.command, refusal))?;
+        } else {
+            // QEMU answers one after the other, to whomever it is.
+            self.in_step = true;
+            self.pending[index].answer = Some(answer);
         }
-        self.pending[index].answer = Some(answer);
+        if is_negotiation || self.out_of_band {
+            self.release();
+        }
         Ok(())
     }
 
-    /// The answer to `id`, if it has come; it is forgotten then.
-    fn take_answer(&mut self, id: Id) -> Option<Result<Value, Error>> {
+    /// The answer to `sent`, if it has come; it is forgotten then.
+    fn take_answer(&mut self, sent: &Sent) -> Option<Result<Value, Error>> {
         let index = self
             .pending
             .iter()
-            .position(|pending| pending.id == id && pending.answer.is_some())?;
+            .position(|pending| pending.answer.is_some() && pending.is(sent))?;
         let Pending {
             command, answer, ..
         } = self.pending.remove(index);
         answer.map(|answer| answer.map_err(|refusal| refused(command, refusal)))
     }
-
-    /// Notes that a reply to `command` is going to come.
-    fn expect_reply(&mut self, command: &str) -> Id {
-        let id = self.next_id;
-        self.next_id = Id(id.0 + 1);
-        self.pending.push(Pending {
-            id,
-            command: command.to_owned(),
-            answer: None,
-        });
-        id
-    }
 }
 
-fn json_of(command: &str, arguments: impl Serialize) -> Result<Value, Error> {
+/// The arguments of `command` as JSON.
+pub(super) fn json_of(command: &str, arguments: impl Serialize) -> Result<Value, Error> {
     serde_json::to_value(arguments).map_err(|source| Error::Arguments {
         command: command.to_owned(),
         source,
     })
 }
 
-fn refused(command: String, refusal: Refusal) -> Error {
+/// Reads a reply to `command` as a `T`.
+pub(super) fn read_as<T: DeserializeOwned>(command: &str, reply: Value) -> Result<T, Error> {
+    serde_json::from_value(reply).map_err(|source| Error::Unexpected {
+        command: command.to_owned(),
+        source,
+    })
+}
+
+pub(super) fn refused(command: String, refusal: Refusal) -> Error {
     Error::Refused {
         command,
         class: refusal.class,

@@ -32,10 +32,10 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// Another process held the monitor's lock until the deadline.
-    #[error("the monitor {} is busy{}", socket.display(), held_by(.holder.as_ref()))]
+    /// Another process held the lock of the monitor or the agent until the deadline.
+    #[error("{} is busy{}", socket.display(), held_by(.holder.as_ref()))]
     Busy {
-        /// The monitor's socket.
+        /// The socket.
         socket: PathBuf,
         /// Who holds it; `None` if it has not said.
         holder: Option<Holder>,
@@ -62,8 +62,8 @@ pub enum Error {
     /// A message was longer than 64 MiB.
     #[error("a message is longer than {} MiB", MESSAGE_LIMIT >> 20)]
     TooLong,
-    /// QEMU understood the command and said no.
-    #[error("QEMU refused `{command}`: {desc}")]
+    /// QEMU, or the guest agent, understood the command and said no.
+    #[error("{} refused `{command}`: {desc}", refuser(command))]
     Refused {
         /// The command.
         command: String,
@@ -105,6 +105,12 @@ pub enum Awaited {
     Reply(String),
     /// An event.
     Event,
+    /// Any sign of the guest agent.
+    Agent,
+    /// A turn with a connection that another thread uses.
+    Turn,
+    /// The end of this job.
+    Job(String),
 }
 
 impl fmt::Display for Awaited {
@@ -114,6 +120,9 @@ impl fmt::Display for Awaited {
             Self::Greeting => f.write_str("the greeting"),
             Self::Reply(command) => write!(f, "the reply to `{command}`"),
             Self::Event => f.write_str("an event"),
+            Self::Agent => f.write_str("the guest agent"),
+            Self::Turn => f.write_str("a turn with the connection"),
+            Self::Job(id) => write!(f, "the end of job `{id}`"),
         }
     }
 }
@@ -125,6 +134,14 @@ pub struct Holder {
     pub pid: u32,
     /// Its program and first argument, such as `maqet snapshot`.
     pub command: String,
+}
+
+/// Commands of the guest agent, and only those, begin alike.
+fn refuser(command: &str) -> &'static str {
+    match command.starts_with("guest-") {
+        true => "the guest agent",
+        false => "QEMU",
+    }
 }
 
 fn held_by(holder: Option<&Holder>) -> String {

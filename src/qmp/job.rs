@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::client::Client;
+use super::client::{Client, read_as};
 use super::error::Error;
 use super::message::Event;
 
@@ -153,17 +153,10 @@ pub fn list(client: &mut Client) -> Result<Vec<Job>, Error> {
         io_status: String,
     }
 
-    fn read<T: serde::de::DeserializeOwned>(command: &str, reply: Value) -> Result<T, Error> {
-        serde_json::from_value(reply).map_err(|source| Error::Unexpected {
-            command: command.to_owned(),
-            source,
-        })
-    }
-
     const COMMANDS: [&str; 2] = ["query-jobs", "query-block-jobs"];
-    let ids = [client.send(COMMANDS[0], ())?, client.send(COMMANDS[1], ())?];
-    let mut jobs: Vec<Job> = read(COMMANDS[0], client.receive(ids[0])?)?;
-    let block_jobs: Vec<BlockJob> = read(COMMANDS[1], client.receive(ids[1])?)?;
+    let sent = [client.send(COMMANDS[0], ())?, client.send(COMMANDS[1], ())?];
+    let mut jobs: Vec<Job> = read_as(COMMANDS[0], client.receive(&sent[0])?)?;
+    let block_jobs: Vec<BlockJob> = read_as(COMMANDS[1], client.receive(&sent[1])?)?;
     for block_job in block_jobs {
         if let Some(job) = jobs.iter_mut().find(|job| job.id == block_job.id) {
             job.speed = Some(block_job.speed);

@@ -190,6 +190,11 @@ impl Link {
         self.outgoing.extend_from_slice(bytes);
     }
 
+    /// Takes back all that was [queued](Self::queue) since the last transfer.
+    pub(super) fn unqueue(&mut self) {
+        self.outgoing.clear();
+    }
+
     /// What to poll for.
     pub(super) fn interest(&self) -> PollFd<'_> {
         let writing = !self.outgoing.is_empty();
@@ -209,7 +214,7 @@ impl Link {
     /// Writes and reads what can be without waiting.
     pub(super) fn transfer(&mut self) -> Result<(), Error> {
         self.write()?;
-        self.read()
+        self.read().map(drop)
     }
 
     /// Writes what can be without waiting.
@@ -269,9 +274,10 @@ impl Link {
         }
     }
 
-    fn read(&mut self) -> Result<(), Error> {
+    /// Reads what can be without waiting; whether there was anything.
+    pub(super) fn read(&mut self) -> Result<bool, Error> {
         if self.is_too_long() {
-            return Ok(());
+            return Ok(false);
         }
         self.incoming.drain(..self.start);
         self.scan.at -= self.start;
@@ -281,10 +287,11 @@ impl Link {
         let room = spare_capacity(&mut self.incoming);
         match recv(&self.stream, room, RecvFlags::DONTWAIT) {
             Ok((0, _)) | Err(Errno::CONNRESET) => self.closed = true,
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(Errno::AGAIN | Errno::INTR) => {}
             Err(errno) => return Err(Error::Io(errno.into())),
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Waits until there is something to [`transfer`](Self::transfer), and does it.

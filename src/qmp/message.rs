@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 pub struct Greeting {
     /// The version of QEMU.
     pub version: Version,
-    /// What could be enabled during negotiation (`oob`); maqet enables none of it.
+    /// What can be enabled during negotiation: `oob`, or nothing.
     #[serde(default)]
     pub capabilities: Vec<String>,
 }
@@ -228,23 +228,44 @@ impl Message {
     }
 }
 
+/// How a command is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// In its turn.
+    Execute,
+    /// Before those that QEMU is busy with.
+    ExecuteOutOfBand,
+}
+
 /// One command as a line of JSON. `arguments` are left out if they are `null`.
-pub(super) fn command_line(command: &str, arguments: &Value, id: Option<u64>) -> Vec<u8> {
-    #[derive(Serialize)]
+pub(super) fn command_line(
+    verb: Verb,
+    command: &str,
+    arguments: &Value,
+    id: Option<u64>,
+) -> Vec<u8> {
+    #[derive(Default, Serialize)]
     struct Command<'a> {
-        execute: &'a str,
-        #[serde(skip_serializing_if = "Value::is_null")]
-        arguments: &'a Value,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        execute: Option<&'a str>,
+        #[serde(rename = "exec-oob", skip_serializing_if = "Option::is_none")]
+        out_of_band: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        arguments: Option<&'a Value>,
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<u64>,
     }
 
-    let command = Command {
-        execute: command,
-        arguments,
+    let mut line = Command {
+        arguments: (!arguments.is_null()).then_some(arguments),
         id,
+        ..Command::default()
     };
-    let mut line = serde_json::to_vec(&command).expect("strings and JSON values serialize");
+    match verb {
+        Verb::Execute => line.execute = Some(command),
+        Verb::ExecuteOutOfBand => line.out_of_band = Some(command),
+    }
+    let mut line = serde_json::to_vec(&line).expect("strings and JSON values serialize");
     line.push(b'\n');
     line
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::event::PollFd;
 use serde_json::Value;
 
-use super::client::{Client, Id};
+use super::client::{Client, Sent};
 use super::error::{Awaited, Error, Holder};
 use super::link::{Deadline, connect_by, connect_now, wait_for};
 
@@ -38,7 +38,17 @@ pub fn lock_path(socket: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Monitor {
     client: Client,
-    _lock: Lock,
+    _lock: Option<Lock>,
+}
+
+/// A client of a monitor that nobody else uses, and that needs no lock.
+impl From<Client> for Monitor {
+    fn from(client: Client) -> Self {
+        Self {
+            client,
+            _lock: None,
+        }
+    }
 }
 
 impl Monitor {
@@ -47,16 +57,21 @@ impl Monitor {
     /// The lock file is made if need be, with mode 0600; directories are not.
     /// `limit` holds for the lock and the connection together.
     ///
-    /// ```no_run
-    /// # fn main() -> Result<(), maqet::qmp::Error> {
-    /// use std::path::Path;
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/qmp/prelaunch.rs"));
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = Prelaunch::start();
+    /// # let socket = &vm.socket;
     /// use std::time::Duration;
     ///
-    /// use maqet::qmp::{Monitor, lock_path};
+    /// use maqet::qmp::{Error, Monitor, lock_path};
     ///
-    /// let socket = Path::new("/run/user/1000/maqet/web/qmp.sock");
     /// let mut qmp = Monitor::open(socket, &lock_path(socket), Duration::from_secs(5))?;
     /// qmp.execute("system_powerdown", ())?;
+    /// match Monitor::open(socket, &lock_path(socket), Duration::from_millis(10)) {
+    ///     Err(Error::Busy { holder, .. }) => assert_eq!(holder.unwrap().pid, std::process::id()),
+    ///     other => panic!("{other:?}"),
+    /// }
     /// # Ok(())
     /// # }
     /// ```
@@ -77,7 +92,7 @@ impl Monitor {
         let client = Client::new(connect_by(socket, deadline)?);
         Ok(Self {
             client,
-            _lock: lock,
+            _lock: Some(lock),
         })
     }
 }
@@ -98,10 +113,10 @@ impl DerefMut for Monitor {
 
 /// An `flock`, with its holder's name in the file while it is held.
 #[derive(Debug)]
-struct Lock(File);
+pub(super) struct Lock(File);
 
 impl Lock {
-    fn acquire(socket: &Path, path: &Path, deadline: Deadline) -> Result<Self, Error> {
+    pub(super) fn acquire(socket: &Path, path: &Path, deadline: Deadline) -> Result<Self, Error> {
         let failed = |source| Error::Lock {
             path: path.to_owned(),
             source,
@@ -190,19 +205,20 @@ fn read_holder(file: &mut File) -> Option<Holder> {
 /// limit for all together. The lock of each is [`lock_path`] of its socket and
 /// only tried, so one in use answers [`Busy`](Error::Busy) at once.
 ///
-/// ```no_run
-/// use std::path::PathBuf;
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/qmp/prelaunch.rs"));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let vm = Prelaunch::start();
+/// # let sockets = [vm.socket.clone(), "/nonexistent".into()];
 /// use std::time::Duration;
 ///
 /// use maqet::qmp::ask_all;
 ///
-/// let sockets = ["db", "web"].map(|vm| PathBuf::from(format!("/run/user/1000/maqet/{vm}/qmp.sock")));
-/// for answer in ask_all(&sockets, "query-status", Duration::from_secs(1)) {
-///     match answer {
-///         Ok(status) => println!("{}", status["status"]),
-///         Err(err) => println!("unknown: {err}"),
-///     }
-/// }
+/// let answers = ask_all(&sockets, "query-status", Duration::from_secs(5));
+/// assert_eq!(answers[0].as_ref().unwrap()["status"], "prelaunch");
+/// assert!(answers[1].is_err());
+/// # Ok(())
+/// # }
 /// ```
 pub fn ask_all(
     sockets: &[PathBuf],
@@ -249,7 +265,7 @@ pub fn ask_all(
     }
     for one in asked {
         let awaited = match &one.talk {
-            Some((client, id)) => client.awaited_reply(*id),
+            Some((client, sent)) => client.awaited_reply(sent),
             None => Awaited::Connection(one.socket.to_owned()),
         };
         answers[one.index].get_or_insert_with(|| Err(deadline.timeout(awaited)));
@@ -268,7 +284,7 @@ struct Asked<'a> {
     index: usize,
     socket: &'a Path,
     /// The connection and the command sent on it; `None` while the socket's queue is full.
-    talk: Option<(Client, Id)>,
+    talk: Option<(Client, Sent)>,
     is_ready: bool,
     _lock: Lock,
 }
@@ -294,17 +310,17 @@ impl<'a> Asked<'a> {
                 Err(err) => return Some(Err(err)),
             }
         }
-        let (client, id) = self.talk.as_mut()?;
-        client.try_receive(*id)
+        let (client, sent) = self.talk.as_mut()?;
+        client.try_receive(sent)
     }
 
-    fn begin(&self, command: &str) -> Result<Option<(Client, Id)>, Error> {
+    fn begin(&self, command: &str) -> Result<Option<(Client, Sent)>, Error> {
         let Some(stream) = connect_now(self.socket)? else {
             return Ok(None);
         };
         let mut client = Client::new(stream);
-        let id = client.send(command, ())?;
-        Ok(Some((client, id)))
+        let sent = client.send(command, ())?;
+        Ok(Some((client, sent)))
     }
 }
 

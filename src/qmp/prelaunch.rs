@@ -1,4 +1,5 @@
-//! A real QEMU for tests: a guest that has not run one instruction.
+// A real QEMU for tests, those in the documentation included: a guest that has
+// not run one instruction.
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -7,8 +8,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-
-use super::Client;
 
 pub(crate) struct Prelaunch {
     pub(crate) socket: PathBuf,
@@ -40,10 +39,6 @@ impl Prelaunch {
             thread::sleep(Duration::from_millis(5));
         }
         started
-    }
-
-    pub(crate) fn connect(&self) -> Client {
-        Client::connect(&self.socket, Duration::from_secs(10)).unwrap()
     }
 }
 

@@ -21,6 +21,12 @@ const GREETING: &str = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"min
     {\"return\": {}}\r\n";
 const SHORT: Duration = Duration::from_millis(60);
 
+impl Prelaunch {
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(&self.socket, Duration::from_secs(10)).unwrap()
+    }
+}
+
 /// A client, and the other end of its socket, which has said `text` already.
 fn scripted(text: impl AsRef<[u8]>) -> (Client, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -83,11 +89,11 @@ fn negotiation_and_the_first_query_travel_together() {
 fn an_action_waits_for_the_greeting_and_what_follows_waits_behind_it() {
     let (mut qmp, mut peer) = scripted("");
     let quit = qmp.send("system_reset", json!({ "a": 1 })).unwrap();
-    qmp.send("query-status", Value::Null).unwrap();
+    let _status = qmp.send("query-status", Value::Null).unwrap();
     assert_eq!(heard(&mut peer), "{\"execute\":\"qmp_capabilities\"}\n");
     peer.write_all(GREETING.as_bytes()).unwrap();
     qmp.set_timeout(SHORT);
-    qmp.receive(quit).unwrap_err();
+    qmp.receive(&quit).unwrap_err();
     assert_eq!(
         heard(&mut peer),
         "{\"execute\":\"system_reset\",\"arguments\":{\"a\":1},\"id\":1}\n\
@@ -122,10 +128,10 @@ fn a_peer_that_writes_before_it_reads_is_no_deadlock() {
     });
     let text = "x".repeat(4 << 20);
     let id = qmp.send("query-echo", json!({ "text": text })).unwrap();
-    assert_eq!(qmp.receive(id).unwrap(), "done");
+    assert_eq!(qmp.receive(&id).unwrap(), "done");
     assert_eq!(qmp.events().count(), 40_000);
     // What is still on its way out goes while something is waited for.
-    while qmp.next_event(SHORT).unwrap().is_some() {}
+    while qmp.next_event(SHORT * 20).unwrap().is_some() {}
     drop(qmp);
     assert!(talker.join().unwrap() > 4 << 20);
 }
@@ -137,7 +143,80 @@ fn sending_leaves_what_has_come_to_be_polled_for() {
     let mut fds = [qmp.interest()];
     rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default())).unwrap();
     assert!(fds[0].revents().contains(rustix::event::PollFlags::IN));
-    assert_eq!(qmp.try_receive(id).unwrap().unwrap(), 1);
+    assert_eq!(qmp.try_receive(&id).unwrap().unwrap(), 1);
+}
+
+#[test]
+fn a_command_given_up_by_dropping_is_not_sent_if_it_has_not_left() {
+    let (mut qmp, mut peer) = scripted("");
+    let kept = qmp.send("system_reset", ()).unwrap();
+    drop(qmp.send("quit", ()).unwrap());
+    peer.write_all(GREETING.as_bytes()).unwrap();
+    qmp.set_timeout(SHORT);
+    qmp.receive(&kept).unwrap_err();
+    let heard = heard(&mut peer);
+    assert!(
+        heard.contains("system_reset") && !heard.contains("quit"),
+        "{heard}"
+    );
+}
+
+#[test]
+fn a_command_has_an_id_unless_the_next_reply_can_only_be_its_own() {
+    let (mut qmp, mut peer) = greeted(&reply(1, &json!(1)));
+    qmp.execute("query-a", ()).unwrap();
+    heard(&mut peer);
+    let given_up = qmp.send("query-b", ()).unwrap();
+    drop(given_up);
+    let sent = qmp.send("query-c", ()).unwrap();
+    assert_eq!(
+        heard(&mut peer),
+        "{\"execute\":\"query-b\"}\n{\"execute\":\"query-c\",\"id\":3}\n"
+    );
+    peer.write_all(b"{\"return\": 2}").unwrap();
+    peer.write_all(reply(3, &json!(3)).as_bytes()).unwrap();
+    assert_eq!(qmp.receive(&sent).unwrap(), 3);
+    peer.write_all(b"{\"return\": 4}").unwrap();
+    assert_eq!(qmp.execute("query-d", ()).unwrap(), 4);
+    peer.write_all(b"{\"error\": {\"class\": \"X\", \"desc\": \"no\"}}")
+        .unwrap();
+    let err = qmp.execute("query-e", ()).unwrap_err();
+    assert_eq!(err.to_string(), "QEMU refused `query-e`: no");
+}
+
+#[test]
+#[should_panic(expected = "a reply is received once, where its command was sent")]
+fn a_reply_is_not_another_connections() {
+    let (mut one, _peer) = greeted(&reply(1, &json!(1)));
+    let (mut other, _other_peer) = greeted(&reply(1, &json!(1)));
+    let sent = one.send("query-a", ()).unwrap();
+    other.execute("query-a", ()).unwrap();
+    let _ = other.receive(&sent);
+}
+
+#[test]
+fn out_of_band_is_enabled_where_it_is_offered() {
+    for (offer, enabled) in [("\"oob\"", true), ("", false)] {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let mut qmp = Client::new(ours).with_out_of_band();
+        let _sent = qmp.send("query-a", ()).unwrap();
+        assert_eq!(heard(&mut peer), "");
+        peer.write_all(GREETING.replace("\"oob\"", offer).as_bytes())
+            .unwrap();
+        assert_eq!(qmp.is_out_of_band().unwrap(), enabled);
+        qmp.next_event(SHORT).unwrap();
+        let arguments = match enabled {
+            true => ",\"arguments\":{\"enable\":[\"oob\"]}",
+            false => "",
+        };
+        assert_eq!(
+            heard(&mut peer),
+            format!(
+                "{{\"execute\":\"qmp_capabilities\"{arguments}}}\n\
+                 {{\"execute\":\"query-a\",\"id\":1}}\n"
+            )
+        );
+    }
 }
 
 // Receiving
@@ -202,7 +281,7 @@ fn an_error_without_an_id_answers_the_oldest_command() {
         greeted("{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON token limit\"}}");
     let first = qmp.send("query-a", ()).unwrap();
     qmp.send("query-b", ()).unwrap();
-    let err = qmp.receive(first).unwrap_err();
+    let err = qmp.receive(&first).unwrap_err();
     assert_eq!(err.to_string(), "QEMU refused `query-a`: JSON token limit");
 }
 
@@ -211,8 +290,8 @@ fn replies_may_be_taken_in_any_order() {
     let (mut qmp, _peer) = greeted(&(reply(1, &json!(1)) + &reply(2, &json!(2))));
     let first = qmp.send("query-a", ()).unwrap();
     let second = qmp.send("query-b", ()).unwrap();
-    assert_eq!(qmp.receive(second).unwrap(), 2);
-    assert_eq!(qmp.receive(first).unwrap(), 1);
+    assert_eq!(qmp.receive(&second).unwrap(), 2);
+    assert_eq!(qmp.receive(&first).unwrap(), 1);
 }
 
 #[test]
@@ -278,16 +357,16 @@ fn heard_in_pieces(text: &[u8], mut cuts: Vec<usize>) -> (Vec<Value>, Vec<String
     for cut in cuts {
         peer.write_all(&text[from..cut]).unwrap();
         from = cut;
-        let next = if answers.is_empty() { first } else { second };
+        let next = if answers.is_empty() { &first } else { &second };
         if answers.len() < 2 {
             answers.extend(qmp.try_receive(next).map(Result::unwrap));
         }
     }
     if answers.is_empty() {
-        answers.push(qmp.receive(first).unwrap());
+        answers.push(qmp.receive(&first).unwrap());
     }
     if answers.len() < 2 {
-        answers.push(qmp.receive(second).unwrap());
+        answers.push(qmp.receive(&second).unwrap());
     }
     assert_eq!(qmp.greeting().unwrap().version.qemu.to_string(), "7.2.22");
     (answers, names(qmp.events()))
@@ -385,9 +464,9 @@ proptest! {
         let text = GREETING.to_owned() + &reply(1, &value);
         let (mut qmp, mut peer) = scripted(&text.as_bytes()[..cut]);
         let id = qmp.send("query-a", ()).unwrap();
-        prop_assert!(qmp.try_receive(id).is_none());
+        prop_assert!(qmp.try_receive(&id).is_none());
         peer.write_all(&text.as_bytes()[cut..]).unwrap();
-        prop_assert_eq!(qmp.receive(id).unwrap(), value);
+        prop_assert_eq!(qmp.receive(&id).unwrap(), value);
     }
 }
 
@@ -506,6 +585,28 @@ fn a_flood_of_events_does_not_move_the_deadline() {
 }
 
 #[test]
+fn events_within_a_time_end_with_it_also_in_a_flood() {
+    let (mut qmp, mut peer) = greeted(&event("NOISE").repeat(3));
+    assert_eq!(qmp.events_within(Duration::ZERO).count(), 3);
+    let talker = thread::spawn(move || {
+        let flood = event("NOISE").repeat(100);
+        while peer.write_all(flood.as_bytes()).is_ok() {}
+    });
+    let limit = Duration::from_millis(100);
+    within(limit * 50, || assert!(qmp.events_within(limit).count() > 0));
+    drop(qmp);
+    talker.join().unwrap();
+}
+
+#[test]
+fn connections_and_what_was_begun_on_them_may_change_threads() {
+    fn may<T: Send>() {}
+    may::<(Client, Monitor, Agent, Sent, Started)>();
+    fn may_be_shared<T: Send + Sync>() {}
+    may_be_shared::<Pool<String>>();
+}
+
+#[test]
 fn a_peer_that_stalls_at_any_byte_is_waited_for_until_the_deadline() {
     let text = format!("{GREETING}{TRANSCRIPT}");
     let limit = Duration::from_millis(2);
@@ -515,13 +616,13 @@ fn a_peer_that_stalls_at_any_byte_is_waited_for_until_the_deadline() {
         let (mut qmp, mut peer) = scripted(&text.as_bytes()[..stall]);
         qmp.set_timeout(limit);
         let id = qmp.send("query-a", ()).unwrap();
-        let err = within(Duration::from_secs(2), || qmp.receive(id)).unwrap_err();
+        let err = within(Duration::from_secs(2), || qmp.receive(&id)).unwrap_err();
         assert!(matches!(err, Error::Timeout { .. }), "{stall}: {err:?}");
         within(Duration::from_secs(2), || qmp.greeting().is_ok());
         // When it goes on, nothing is lost.
         peer.write_all(&text.as_bytes()[stall..]).unwrap();
         qmp.set_timeout(DEFAULT_TIMEOUT);
-        assert_eq!(qmp.receive(id).unwrap()["text"], "}{\"\\");
+        assert_eq!(qmp.receive(&id).unwrap()["text"], "}{\"\\");
     }
 }
 
@@ -549,7 +650,7 @@ fn a_reset_connection_is_closed_but_its_last_words_are_heard() {
     let quit = qmp.send("query-a", ()).unwrap();
     // With the commands unread, this resets the connection.
     drop(peer);
-    qmp.receive(quit).unwrap();
+    qmp.receive(&quit).unwrap();
     assert_eq!(names(qmp.events()), ["SHUTDOWN"]);
     let err = qmp.next_event(None).unwrap_err();
     assert_eq!(
@@ -780,6 +881,52 @@ fn a_guest_without_an_agent_is_a_timeout_and_may_get_one_later() {
 }
 
 #[test]
+fn the_agents_payloads_are_bytes_and_may_be_large() {
+    #[derive(serde::Deserialize)]
+    struct Piece {
+        #[serde(rename = "buf-b64")]
+        bytes: Base64,
+    }
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    let bytes: Vec<u8> = (0..12 << 20).map(|at: u32| (at % 251) as u8).collect();
+    let piece = json!({ "return": { "buf-b64": Base64(bytes.clone()) } });
+    let guest = thread::spawn(move || {
+        let id = sync_id(&mut peer);
+        peer.write_all(b"\xff").unwrap();
+        writeln!(
+            peer,
+            "{{\"return\": {id}}}\n{piece}\n{{\"return\": {{\"buf-b64\": \"?\"}}}}"
+        )
+        .unwrap();
+        peer
+    });
+    let mut agent = Agent::new(ours);
+    let read = json!({ "handle": 1000 });
+    let piece: Piece = agent.call("guest-file-read", &read).unwrap();
+    assert!(piece.bytes.0 == bytes);
+    let err = agent.call::<Piece>("guest-file-read", &read);
+    assert!(matches!(err, Err(Error::Unexpected { .. })));
+    guest.join().unwrap();
+}
+
+#[test]
+fn an_agent_in_use_names_its_user() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("agent.sock");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let _first = Agent::open(&socket, &lock_path(&socket), SHORT).unwrap();
+    let err = Agent::open(&socket, &lock_path(&socket), SHORT).unwrap_err();
+    let text = err.to_string();
+    assert!(
+        text.contains(&format!(
+            "agent.sock is busy: process {} (`",
+            std::process::id()
+        )),
+        "{text}"
+    );
+}
+
+#[test]
 fn shutting_down_takes_silence_for_consent_and_hears_a_refusal() {
     let refusal = "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"disabled\"}}\n";
     for (answer, allowed) in [("", true), (refusal, false)] {
@@ -847,13 +994,62 @@ fn qemu_refuses_what_it_does_not_know_and_goes_on() {
     assert!(matches!(err, Error::Refused { .. }), "{err:?}");
     let schema: Vec<Value> = qmp.query("query-qmp-schema").unwrap();
     assert!(schema.len() > 500, "{}", schema.len());
-    let ids: Vec<Id> = (0..20)
+    let sent: Vec<Sent> = (0..20)
         .map(|_| qmp.send("query-version", ()).unwrap())
         .collect();
-    for id in ids.into_iter().rev() {
-        assert!(qmp.receive(id).unwrap()["qemu"]["major"].is_u64());
+    for sent in sent.iter().rev() {
+        assert!(qmp.receive(sent).unwrap()["qemu"]["major"].is_u64());
     }
     assert!(qmp.greeting().unwrap().version.qemu.major >= 7);
+}
+
+#[test]
+fn a_command_out_of_band_overtakes_those_that_qemu_is_stuck_in() {
+    let vm = Prelaunch::start();
+    let mut qmp = Client::connect(&vm.socket, DEFAULT_TIMEOUT)
+        .unwrap()
+        .with_out_of_band();
+    assert!(qmp.is_out_of_band().unwrap());
+    // QEMU reads its configuration from a pipe that nobody writes to yet.
+    let fifo = vm.socket.with_extension("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+    let stuck = json!({ "driver": "blkdebug", "config": fifo, "image": { "driver": "null-co" },
+        "node-name": "stuck" });
+    let stuck = qmp.send("blockdev-add", stuck).unwrap();
+    let after: Vec<Sent> = (0..20)
+        .map(|_| qmp.send("query-status", ()).unwrap())
+        .collect();
+
+    qmp.execute_out_of_band("query-yank", ()).unwrap();
+    let err = qmp.execute_out_of_band("query-status", ()).unwrap_err();
+    assert!(matches!(err, Error::Refused { .. }), "{err:?}");
+
+    qmp.set_timeout(SHORT);
+    qmp.receive(&stuck).unwrap_err();
+    qmp.set_timeout(DEFAULT_TIMEOUT);
+    drop(fs::File::options().write(true).open(&fifo).unwrap());
+    qmp.receive(&stuck).unwrap();
+    for sent in after.iter().rev() {
+        assert_eq!(qmp.receive(sent).unwrap()["status"], "prelaunch");
+    }
+
+    let other = Prelaunch::start();
+    let mut plain = other.connect();
+    let err = plain.execute_out_of_band("query-yank", ()).unwrap_err();
+    assert!(matches!(err, Error::Refused { .. }), "{err:?}");
+}
+
+#[test]
+fn events_within_a_time_end_with_it_or_with_an_error() {
+    let mut vm = Prelaunch::start();
+    let mut qmp = vm.connect();
+    assert_eq!(qmp.events_within(SHORT).count(), 0);
+    qmp.execute("cont", ()).unwrap();
+    let first = qmp.events_within(DEFAULT_TIMEOUT).next().unwrap().unwrap();
+    assert_eq!(first.name, "RESUME");
+    vm.qemu.kill().unwrap();
+    let last = qmp.events_within(None).last().unwrap();
+    assert!(matches!(last, Err(Error::Closed { .. })), "{last:?}");
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn heard(text: &[u8], seed: u8) -> Heard {
     listen(&mut client, &mut said);
     client.set_timeout(None);
     said.answers = ids
-        .map(|id| client.receive(id).map_err(|error| kind(&error)))
+        .map(|id| client.receive(&id).map_err(|error| kind(&error)))
         .into();
     said.greeting = client
         .greeting()

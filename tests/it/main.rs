@@ -8,8 +8,12 @@ mod sandbox;
 
 /// Definitions in, disks made, mistakes refused.
 mod add;
+/// Whether the guest runs an agent, and which.
+mod agent;
 /// Killed, cut off, full, misspelt: what is true afterwards.
 mod broken;
+/// Many clients of one monitor, some of them stuck.
+mod concurrency;
 /// Plugged, unplugged, kept by a guest, kept in the definition.
 mod device;
 /// What starts at boot no more.
