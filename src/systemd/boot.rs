@@ -100,9 +100,13 @@ pub fn disable(scope: &Scope, names: &[VmName]) -> Result<Vec<VmName>, Error> {
     // systemd refuses to disable what is not enabled, where the template is absent.
     let units: Vec<_> = enabled.iter().map(boot_unit).collect();
     let call = manager_call("DisableUnitFiles", &(&units, false))?;
-    change(scope, "disable", &units, call, |reply| {
+    match change(scope, "disable", &units, call, |reply| {
         reply.body().deserialize()
-    })
+    }) {
+        // Of what is not there nothing is enabled.
+        Err(Error::NoTemplate) => Ok(Vec::new()),
+        changed => changed,
+    }
 }
 
 /// What was done, to which file, to what it leads.
