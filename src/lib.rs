@@ -30,6 +30,7 @@ pub mod console;
 pub mod image;
 mod internal;
 pub mod lock;
+mod nearest;
 pub mod ops;
 pub mod paths;
 pub mod process;

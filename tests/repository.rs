@@ -56,13 +56,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "ops",
         &[
-            "config", "console", "image", "lock", "paths", "process", "qemu", "qmp", "saved",
-            "store", "systemd", "vm",
+            "config", "console", "image", "lock", "nearest", "paths", "process", "qemu", "qmp",
+            "saved", "store", "systemd", "vm",
         ],
     ),
     // Definition to command line: the one that stands on another of its level.
     ("qemu", &["config"]),
-    ("config", &["vm"]),
+    ("config", &["nearest", "vm"]),
     ("image", &["paths"]),
     ("saved", &["paths", "vm"]),
     ("lock", &["paths"]),
@@ -71,7 +71,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("paths", &["vm"]),
     ("console", &[]),
     ("process", &[]),
-    ("qmp", &[]),
+    ("qmp", &["nearest"]),
+    ("nearest", &[]),
     ("vm", &[]),
 ];
 

@@ -133,6 +133,10 @@ fn hint(error: &Error) -> Option<String> {
             "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands".to_owned()
         }
         Error::Device(error) => return device_hint(error),
+        Error::NoCommand { nearest, .. } => match nearest.as_slice() {
+            [] => "`maqet qmp NAME --list` lists the commands".to_owned(),
+            nearest => format!("did you mean `{}`?", nearest.join("` or `")),
+        },
         Error::Store(store::Error::TooNew { .. }) => "use the newer maqet".to_owned(),
         Error::Store(error) if error.is_damage() => {
             "`maqet doctor --rebuild` makes it again, from what VMs last started with".to_owned()
@@ -193,13 +197,15 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(Error::NotRunning(_)) => NOT_RUNNING,
         Some(Error::NoSuchVm { .. } | Error::NoMatch(_)) => NO_SUCH_VM,
-        Some(Error::Words(_)) => USAGE,
+        Some(Error::Words(_) | Error::Command(_)) => USAGE,
         Some(Error::Device(
             device::Error::What(_)
             | device::Error::Settings { .. }
             | device::Error::Properties { .. },
         )) => USAGE,
-        Some(Error::Qmp(qmp::Error::Refused { .. })) => REFUSED,
+        Some(
+            Error::Qmp(qmp::Error::Refused { .. }) | Error::NoCommand { .. } | Error::Hmp { .. },
+        ) => REFUSED,
         Some(Error::JobFailed { .. } | Error::JobCanceled(_)) => REFUSED,
         Some(Error::NotInTime { .. }) => NOT_IN_TIME,
         Some(Error::Ended { .. }) => ENDED,

@@ -12,6 +12,7 @@ mod doctor;
 mod enable;
 mod error;
 mod events;
+mod hmp;
 mod internal;
 mod interrupt;
 mod job;
@@ -75,6 +76,7 @@ enum Command {
     #[command(subcommand)]
     Device(device::Command),
     Agent(agent::Args),
+    Hmp(hmp::Args),
     Logs(logs::Args),
     Events(events::Args),
     Wait(wait::Args),
@@ -137,6 +139,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Events(args) => events::run(out, &host()?, args),
         Command::Device(command) => device::run(out, &host()?, command),
         Command::Agent(args) => agent::run(out, &host()?, args),
+        Command::Hmp(args) => hmp::run(out, &host()?, &args),
         Command::Logs(args) => logs::run(out, &host()?, args),
         Command::Rm(args) => rm::run(out, &host()?, args),
         Command::Doctor(args) => doctor::run(out, args),

@@ -1,115 +1,110 @@
-use std::io::{self, Write};
-use std::process::ExitCode;
-use std::time::Duration;
+mod batch;
+mod describe;
 
-use serde::Serialize;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
 use serde_json::Value;
 
 use crate::config::TimeSpan;
-use crate::ops::qmp::Arguments;
-use crate::ops::{self, Host};
-use crate::qmp::schema::Argument;
+use crate::ops::Host;
+use crate::ops::qmp::{Command, Session};
 use crate::vm::VmName;
 
 use super::job;
-use super::output::{Output, table};
+use super::output::Output;
 
-/// Execute a QMP command on a running VM
+/// Execute QMP commands on a running VM
 ///
 /// Prints QEMU's answer as JSON. Works from any process, whichever started the
 /// VM. Arguments are words, key=value, which become JSON of the type that QEMU's
 /// own schema says: numbers (512, 0x200, 4K), on and off, enumerations; a key
-/// leads into an object (file.filename=x.qcow2) or a list (keys.0.data=a); and
-/// key:=JSON passes JSON on as it is. Or they are one JSON object. A command
-/// that QEMU refuses is exit status 5; a monitor that does not answer in time,
-/// or that someone else holds, is 6.
+/// leads into an object (file.filename=x.qcow2) or a list (keys.0.data=a); a key
+/// that is there several times is a list; and key:=JSON passes JSON on as it is.
+/// Or they are one JSON object; or the first word is the whole command in JSON,
+/// '{"execute": "query-status"}'.
+///
+/// With --file, or without a command when standard input is no terminal,
+/// commands are read one a line: words, which may be quoted as in a shell, or a
+/// whole command in JSON; empty lines and what follows a # are skipped. The
+/// first failure ends it.
+///
+/// A command that QEMU refuses is exit status 5; a monitor that does not answer
+/// in time, or that someone else holds, is 6.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Name of the VM
     name: VmName,
-    /// Command, such as query-status
-    #[arg(required_unless_present_any = ["list", "describe"])]
+    /// Command, such as query-status, or the whole of it in JSON
     command: Option<String>,
     /// Arguments of the command
     #[arg(value_name = "KEY=VALUE|JSON")]
     arguments: Vec<String>,
+    /// Execute the commands in a file, one a line; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    file: Option<PathBuf>,
+    /// Go on with the next command after one that failed
+    #[arg(long, conflicts_with_all = ["command", "list", "describe"])]
+    keep_going: bool,
     /// List the commands that QEMU has, or those that match a pattern such as 'block*'
-    #[arg(long, value_name = "PATTERN", num_args = 0..=1, default_missing_value = "*", conflicts_with = "command")]
+    #[arg(long, value_name = "PATTERN", num_args = 0..=1, default_missing_value = "*", conflicts_with_all = ["command", "file"])]
     list: Option<glob::Pattern>,
-    /// Describe the arguments and the answer of a command
-    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["command", "list"])]
-    describe: Option<String>,
+    /// Describe the arguments and the answer of a command; of many arguments only
+    /// those that go with others, such as blockdev-add driver=qcow2
+    #[arg(long, value_name = "COMMAND", num_args = 1.., conflicts_with_all = ["command", "file", "list"])]
+    describe: Vec<String>,
     /// Wait for the job that the command starts, the one of its job-id; see maqet-job(1)
-    #[arg(long, conflicts_with_all = ["list", "describe"])]
+    #[arg(long, requires = "command")]
     wait: bool,
     /// How long QEMU may take to answer
     #[arg(long, value_name = "TIME", default_value = "5s")]
     timeout: TimeSpan,
 }
 
-/// What `--describe` tells of a command.
-#[derive(Serialize)]
-struct Description<'a> {
-    command: &'a str,
-    arguments: &'a [Argument],
-    answer: &'a str,
-}
-
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
-    let limit = args.timeout.duration();
+    let mut session = Session::new(host, &args.name, args.timeout.duration());
     if let Some(pattern) = &args.list {
-        list(out, host, &args.name, pattern, limit)?;
-    } else if let Some(command) = &args.describe {
-        describe(out, host, &args.name, command, limit)?;
-    } else if let Some(command) = &args.command {
-        let arguments = match arguments(&args.arguments) {
-            Ok(arguments) => arguments,
-            Err(message) => super::usage_error("qmp", &message),
-        };
-        let execute = || ops::qmp::execute(host, &args.name, command, &arguments, limit);
+        list(out, &mut session, pattern)?;
+    } else if !args.describe.is_empty() {
+        describe::describe(out, &mut session, &args.describe)?;
+    } else if let Some(file) = &args.file {
+        return batch::run(out, &mut session, file, args.keep_going);
+    } else if let Some(command) = args.command {
+        let mut words = vec![command];
+        words.extend(args.arguments);
+        let command = Command::of_words(&words)?;
         if args.wait {
-            let Some(id) = arguments.job_id() else {
+            let Some(id) = command.arguments.job_id() else {
                 super::usage_error("qmp", "--wait is for commands that have a job-id");
             };
-            let end = job::wait(out, host, &args.name, id, || execute().map(drop))?;
+            let end = job::wait(out, host, &args.name, id, || {
+                let started = session.execute(&command).map(drop);
+                session.release();
+                started
+            })?;
             return job::result(out, &args.name, id, &end);
         }
-        let answer = execute()?;
-        out.answer(&answer, |w| {
-            serde_json::to_writer_pretty(&mut *w, &answer)?;
-            w.write_all(b"\n")
-        })?;
+        let answer = session.execute(&command)?;
+        print(out, &answer)?;
+    } else if !io::stdin().is_terminal() {
+        return batch::run(out, &mut session, "-".as_ref(), args.keep_going);
+    } else {
+        super::usage_error("qmp", "there is no command");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Words, or one word that is a JSON object.
-fn arguments(words: &[String]) -> Result<Arguments, String> {
-    match words {
-        [json] if !json.contains('=') || json.starts_with('{') => {
-            match serde_json::from_str(json) {
-                Ok(value @ Value::Object(_)) => Ok(Arguments::Json(value)),
-                Ok(_) => Err(format!(
-                    "`{json}` is no JSON object, such as '{{\"id\": \"net1\"}}'"
-                )),
-                Err(error) => Err(format!(
-                    "`{json}` is neither key=value nor a JSON object: {error}"
-                )),
-            }
-        }
-        words => Ok(Arguments::Words(words.to_vec())),
-    }
+/// QEMU's answer, with line breaks for people.
+fn print(out: &Output, answer: &Value) -> io::Result<()> {
+    out.answer(answer, |w| {
+        serde_json::to_writer_pretty(&mut *w, answer)?;
+        w.write_all(b"\n")
+    })
 }
 
-fn list(
-    out: &Output,
-    host: &Host,
-    name: &VmName,
-    pattern: &glob::Pattern,
-    limit: Duration,
-) -> anyhow::Result<()> {
-    let schema = ops::qmp::schema(host, name, limit)?;
-    let mut commands = schema.commands();
+fn list(out: &Output, session: &mut Session<'_>, pattern: &glob::Pattern) -> anyhow::Result<()> {
+    let mut commands = session.schema()?.commands();
     commands.retain(|command| pattern.matches(command));
     out.answer(&commands, |w| {
         commands
@@ -117,36 +112,4 @@ fn list(
             .try_for_each(|command| writeln!(w, "{command}"))
     })?;
     Ok(())
-}
-
-fn describe(
-    out: &Output,
-    host: &Host,
-    name: &VmName,
-    command: &str,
-    limit: Duration,
-) -> anyhow::Result<()> {
-    let schema = ops::qmp::schema(host, name, limit)?;
-    let (arguments, answer) = schema.describe(command).map_err(ops::Error::from)?;
-    let description = Description {
-        command,
-        arguments: &arguments,
-        answer: &answer,
-    };
-    out.answer(&description, |w| describe_to(w, &description))?;
-    Ok(())
-}
-
-fn describe_to(w: &mut dyn Write, description: &Description<'_>) -> io::Result<()> {
-    let rows = description.arguments.iter().map(|argument| {
-        let optional = if argument.optional { "" } else { "yes" };
-        [
-            argument.name.clone(),
-            optional.to_owned(),
-            argument.only_with.clone().unwrap_or_default(),
-            argument.kind.clone(),
-        ]
-    });
-    table(w, ["ARGUMENT", "NEEDED", "ONLY WITH", "TYPE"], rows)?;
-    writeln!(w, "\nanswer: {}", description.answer)
 }

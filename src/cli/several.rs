@@ -112,7 +112,11 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Tells of one VM at once: `said` when it went well, its error otherwise.
-    pub fn count<T>(&mut self, outcome: Result<T, Error>, said: impl FnOnce(T) -> io::Result<()>) {
+    pub fn count<T, E: Into<anyhow::Error>>(
+        &mut self,
+        outcome: Result<T, E>,
+        said: impl FnOnce(T) -> io::Result<()>,
+    ) {
         match outcome {
             Ok(value) => {
                 if let Err(error) = said(value) {
@@ -120,7 +124,7 @@ impl Tally {
                 }
             }
             Err(error) => {
-                let error = anyhow::Error::from(error);
+                let error = error.into();
                 error::print(&error);
                 let code = error::exit_code(&error);
                 // One status says what happened only if all failed alike.

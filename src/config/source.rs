@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::{Error, Mistake, Position};
+use crate::nearest::nearest;
 
 /// A text that is valid TOML.
 ///
@@ -185,7 +186,7 @@ fn reword(message: &str) -> String {
             continue;
         };
         let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
-        return match nearest(word, &known) {
+        return match nearest(word, known).first() {
             Some(near) => format!("unknown {what} `{word}`, did you mean `{near}`?"),
             None => format!("unknown {what} `{word}`, {rest}"),
         };
@@ -200,50 +201,9 @@ fn reword(message: &str) -> String {
         .replace("expected a string", "expected a text in quotes")
 }
 
-/// The known word that was most likely meant.
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let word = word.to_lowercase().replace('_', "-");
-    let likeness = |known| match strsim::damerau_levenshtein(&word, known) {
-        0 | 1 => 1.0,
-        _ => strsim::jaro_winkler(&word, known),
-    };
-    known
-        .iter()
-        .map(|&known| (likeness(known), known))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, known)| known)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_nearest_word_is_suggested() {
-        let known = [
-            "name",
-            "machine",
-            "memory",
-            "cpu",
-            "cpus",
-            "disk",
-            "net",
-            "read-only",
-        ];
-        for (word, near) in [
-            ("memroy", Some("memory")),
-            ("Memory", Some("memory")),
-            ("mem", Some("memory")),
-            ("disks", Some("disk")),
-            ("network", Some("net")),
-            ("read_only", Some("read-only")),
-            ("nte", Some("net")),
-            ("frobnicate", None),
-        ] {
-            assert_eq!(nearest(word, &known), near, "{word}");
-        }
-    }
 
     #[test]
     fn serde_is_reworded() {

@@ -225,6 +225,26 @@ pub enum Error {
     /// The monitor.
     #[error(transparent)]
     Qmp(#[from] qmp::Error),
+    /// QEMU has no such command.
+    #[error("{refusal}")]
+    NoCommand {
+        /// How QEMU says so.
+        #[source]
+        refusal: qmp::Error,
+        /// The nearest commands that it has.
+        nearest: Vec<String>,
+    },
+    /// This is no QMP command.
+    #[error("{0}")]
+    Command(String),
+    /// QEMU's human monitor complained.
+    #[error("QEMU refused `{line}`: {words}")]
+    Hmp {
+        /// The command.
+        line: String,
+        /// What it printed.
+        words: String,
+    },
     /// Words that are no arguments of a QMP command.
     #[error(transparent)]
     Words(#[from] qmp::schema::Error),

@@ -4,6 +4,7 @@ use std::env;
 use std::path::PathBuf;
 
 use crate::config::{Defaults, VmConfig};
+use crate::nearest::nearest;
 use crate::paths::Paths;
 use crate::store::{Row, Store};
 use crate::systemd::journal::{self, Entries, Query};
@@ -54,7 +55,9 @@ impl Host {
             None => Vec::new(),
         };
         Err(Error::NoSuchVm {
-            nearest: nearest(name, known.into_iter().map(|vm| vm.name)),
+            nearest: nearest(name.as_str(), known.into_iter().map(|vm| vm.name))
+                .into_iter()
+                .next(),
             name: name.clone(),
         })
     }
@@ -104,13 +107,4 @@ impl Host {
     pub(super) fn maqet(&self) -> Result<PathBuf, Error> {
         env::current_exe().map_err(Error::io("cannot tell where the maqet program is"))
     }
-}
-
-/// The name among `known` that is most like `name`, if one is like it at all.
-fn nearest(name: &VmName, known: impl Iterator<Item = VmName>) -> Option<VmName> {
-    known
-        .map(|known| (strsim::jaro_winkler(name.as_str(), known.as_str()), known))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, known)| known)
 }

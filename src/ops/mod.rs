@@ -13,6 +13,7 @@ mod effect;
 pub mod enable;
 mod error;
 pub mod events;
+pub mod hmp;
 mod host;
 pub mod job;
 pub mod jobs;

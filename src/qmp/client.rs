@@ -187,6 +187,12 @@ impl Client {
             .expect("the loop ends when it is there"))
     }
 
+    /// The process that began to listen on the monitor's socket: QEMU, or what
+    /// became QEMU; `None` if it is in a PID namespace that cannot be seen from here.
+    pub fn peer(&self) -> Option<u32> {
+        self.link.peer()
+    }
+
     /// Sends a command and waits for its reply.
     ///
     /// Without arguments these are `()`.

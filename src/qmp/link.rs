@@ -185,6 +185,13 @@ impl Link {
         }
     }
 
+    /// The process that began to listen, where it can be seen from here.
+    pub(super) fn peer(&self) -> Option<u32> {
+        let peer = sockopt::socket_peercred(&self.stream).ok()?;
+        // The kernel says 0 for a process of another PID namespace.
+        u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+    }
+
     /// Notes `bytes` for the next [`transfer`](Self::transfer).
     pub(super) fn queue(&mut self, bytes: &[u8]) {
         self.outgoing.extend_from_slice(bytes);

@@ -24,6 +24,8 @@ mod doctor;
 mod enable;
 /// What QEMU told, kept and followed.
 mod events;
+/// QEMU's monitor for people.
+mod hmp;
 /// One job: told what to do, waited for, failed.
 mod job;
 /// Jobs, listed.

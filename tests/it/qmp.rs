@@ -1,9 +1,11 @@
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Ran, Sandbox};
 
 fn running() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -50,7 +52,8 @@ fn a_refused_command_is_exit_status_5_with_qemu_s_words() {
     sandbox
         .maqet(&["qmp", "@web", "query-statsu"])
         .fails(5)
-        .saying("QEMU refused `query-statsu`: The command query-statsu has not been found");
+        .saying("QEMU refused `query-statsu`: The command query-statsu has not been found")
+        .saying("hint: did you mean `query-status`");
 }
 
 #[test]
@@ -204,16 +207,166 @@ fn the_commands_are_listed_and_described() {
     assert_eq!(list, "query-stats\nquery-stats-schemas\nquery-status\n");
     let all = sandbox.maqet(&["qmp", "@web", "--list", "--json"]).json();
     assert!(all.as_array().unwrap().len() > 200);
-    let described = sandbox
-        .maqet(&["qmp", "@web", "--describe", "balloon"])
-        .ok()
-        .stdout;
+    let describe = |words: &[&str]| {
+        let args = [&["qmp", "@web", "--describe"], words].concat();
+        sandbox.maqet(&args).ok().stdout
+    };
     assert_eq!(
-        described,
+        describe(&["balloon"]),
         "ARGUMENT  NEEDED  ONLY WITH  TYPE\nvalue     yes                int\n\nanswer: object\n"
     );
+    // Keys as words have them, and what decides about them.
+    let send_key = describe(&["send-key"]);
+    assert!(send_key.contains("keys.0.data  yes     keys.0.type=qcode   unmapped | shift"));
+    assert!(describe(&["query-name"]).starts_with("query-name takes no arguments\n"));
+    assert!(describe(&["query-name"]).contains("string\n"));
+    let (all, qcow2) = (
+        describe(&["blockdev-add"]),
+        describe(&["blockdev-add", "driver=qcow2"]),
+    );
+    assert!(all.contains("driver=nbd") && !qcow2.contains("driver=nbd"));
+    assert!(qcow2.contains("encrypt.key-secret"));
+    assert!(qcow2.contains("object (the same keys again)"));
+    let json = sandbox
+        .maqet(&["qmp", "@web", "--json", "--describe", "query-status"])
+        .json();
+    assert_eq!(json["answer_members"][0]["name"], "running");
     sandbox
         .maqet(&["qmp", "@web", "--describe", "baloon"])
         .fails(2)
         .saying("did you mean `balloon`?");
+}
+
+#[test]
+fn the_first_word_may_be_the_whole_command() {
+    let sandbox = running();
+    let whole = r#"{"execute": "qom-get", "arguments": {"path": "/machine", "property": "type"}}"#;
+    let answer = sandbox.maqet(&["qmp", "@web", whole, "--json"]).json();
+    assert!(answer.as_str().unwrap().ends_with("-machine"));
+    for bad in [
+        &[r#"{"execute": "stop""#][..],
+        &[r#"{"arguments": {}}"#],
+        &[whole, "property=type"],
+    ] {
+        sandbox
+            .maqet(&[&["qmp", "@web"], bad].concat())
+            .fails(2)
+            .saying("command");
+    }
+}
+
+const COMMANDS: &str = r#"# What a test executes.
+query-name
+
+qom-get path=/machine 'property=type'  # words
+{"execute": "query-status"}
+query-statsu
+blockdev-add driver=null-co "node-name=a-file"
+balloon value=lots
+query-kvm"#;
+
+#[test]
+fn a_file_of_commands_is_executed_up_to_the_first_failure() {
+    let sandbox = running();
+    std::fs::write(sandbox.path("commands"), COMMANDS).unwrap();
+    let ran = sandbox
+        .maqet(&["qmp", "@web", "--file", "commands", "--json"])
+        .fails(5)
+        .saying("error: commands:6: QEMU refused `query-statsu`")
+        .saying("hint: did you mean `query-status`");
+    let answers: Vec<serde_json::Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(answers.len(), 3);
+    assert_eq!(answers[0]["name"], sandbox.name("web"));
+    assert_eq!(answers[2]["status"], "prelaunch");
+
+    let ran = sandbox
+        .maqet(&[
+            "qmp",
+            "@web",
+            "--file",
+            "commands",
+            "--json",
+            "--keep-going",
+        ])
+        // They failed in different ways.
+        .fails(1)
+        .saying("commands:6: QEMU refused")
+        .saying("commands:8: `value=lots`: expected a whole number");
+    assert_eq!(ran.stdout.lines().count(), 5);
+    assert!(ran.stdout.lines().last().unwrap().contains("present"));
+    let nodes = sandbox
+        .maqet(&["qmp", "@web", "query-named-block-nodes", "--json"])
+        .json();
+    assert_eq!(nodes[0]["node-name"], "a-file");
+
+    sandbox
+        .maqet(&["qmp", "@web", "--file", "nowhere"])
+        .fails(1)
+        .saying("cannot read nowhere");
+    std::fs::write(sandbox.path("broken"), b"query-name\n\xff\n").unwrap();
+    sandbox
+        .maqet(&["qmp", "@web", "--file", "broken"])
+        .fails(1)
+        .saying("broken:2: ");
+}
+
+#[test]
+fn commands_come_through_a_pipe_and_keep_nobody_from_the_monitor() {
+    let sandbox = running();
+    let name = sandbox.name("web");
+    let mut child = sandbox
+        .command(&["qmp", &name, "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut ask = |command: &str| {
+        input.write_all(command.as_bytes()).unwrap();
+        let mut answer = String::new();
+        output.read_line(&mut answer).unwrap();
+        answer
+    };
+    // Each answer comes before the next command is sent.
+    assert!(ask("query-status\n").contains("prelaunch"));
+    // It waits for more, and others are served.
+    sandbox.maqet(&["qmp", "@web", "query-name"]).ok();
+    assert_eq!(ask("{\"execute\": \"stop\"}\n"), "{}\n");
+    drop(input);
+    Ran::of(child).ok();
+    // Nothing at all is nothing to do.
+    assert_eq!(sandbox.maqet(&["qmp", "@web"]).ok().stdout, "");
+}
+
+#[test]
+fn a_damaged_schema_is_asked_for_anew() {
+    let sandbox = running();
+    let runtime = std::path::PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").unwrap());
+    let balloon = |value: &str| {
+        sandbox
+            .maqet(&["qmp", "@web", "balloon", value])
+            .fails(2)
+            .saying("expected a whole number")
+    };
+    balloon("value=x");
+    let kept: Vec<_> = std::fs::read_dir(runtime.join("maqet"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains("/.schema-"))
+        .collect();
+    assert!(!kept.is_empty());
+    for damage in [&b""[..], b"\xff\xfe", b"0123456789abcdef\nint {}\n"] {
+        for file in &kept {
+            std::fs::write(file, damage).unwrap();
+        }
+        balloon("value=x");
+    }
+    let whole = std::fs::metadata(&kept[0]).unwrap().len();
+    assert!(whole > 50_000, "{whole}");
 }

@@ -48,11 +48,11 @@ fn every_command_of_a_real_qemu_can_be_described() {
     let schema = Schema::parse(answer).unwrap();
     assert_eq!(schema.commands(), told);
     for command in told {
-        let (arguments, answer) = schema
+        let described = schema
             .describe(command)
             .unwrap_or_else(|error| panic!("{command}: {error}"));
-        assert!(!answer.is_empty(), "{command}");
-        for argument in arguments {
+        assert!(!described.answer.is_empty(), "{command}");
+        for argument in described.arguments {
             assert!(
                 !argument.name.is_empty() && !argument.kind.is_empty(),
                 "{command}: {argument:?}"
@@ -72,7 +72,7 @@ fn every_query_without_arguments_is_answered_or_refused_as_is_known() {
     qmp.set_timeout(Duration::from_secs(30));
     let schema = Schema::parse(qmp.execute("query-qmp-schema", ()).unwrap()).unwrap();
     let queries = schema.commands().into_iter().filter(|command| {
-        let (arguments, _) = schema.describe(command).unwrap();
+        let arguments = schema.describe(command).unwrap().arguments;
         command.starts_with("query-") && arguments.iter().all(|argument| argument.optional)
     });
 
