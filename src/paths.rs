@@ -61,6 +61,11 @@ impl Paths {
         self.data.join("vms")
     }
 
+    /// What was typed in the shell of `maqet qmp`.
+    pub fn qmp_history(&self) -> PathBuf {
+        self.data.join("qmp_history")
+    }
+
     /// What maqet keeps for a VM: disks made for it, its console log, its lock.
     pub fn vm(&self, name: &VmName) -> VmDir {
         VmDir(self.vms().join(name.as_str()))

@@ -42,6 +42,13 @@ impl Process {
     }
 }
 
+impl From<Process> for OwnedFd {
+    /// The pidfd, to poll along with others.
+    fn from(process: Process) -> Self {
+        process.0
+    }
+}
+
 /// What a process has used.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {

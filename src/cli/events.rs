@@ -47,7 +47,7 @@ pub(super) struct Args {
 }
 
 /// Events that a guest causes all the time.
-const FREQUENT: [&str; 2] = ["RTC_CHANGE", "NIC_RX_FILTER_CHANGED"];
+pub(super) const FREQUENT: [&str; 2] = ["RTC_CHANGE", "NIC_RX_FILTER_CHANGED"];
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let selectors = args.several.selectors();

@@ -1,5 +1,6 @@
 mod batch;
 mod describe;
+mod shell;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -29,6 +30,10 @@ use super::output::Output;
 /// commands are read one a line: words, which may be quoted as in a shell, or a
 /// whole command in JSON; empty lines and what follows a # are skipped. The
 /// first failure ends it.
+///
+/// Without a command on a terminal it is a shell, with completion and a history,
+/// that shows events as they come; RTC_CHANGE and NIC_RX_FILTER_CHANGED, which are
+/// frequent, are left out. It keeps nobody from the monitor while it waits.
 ///
 /// A command that QEMU refuses is exit status 5; a monitor that does not answer
 /// in time, or that someone else holds, is 6.
@@ -89,6 +94,9 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
         print(out, &answer)?;
     } else if !io::stdin().is_terminal() {
         return batch::run(out, &mut session, "-".as_ref(), args.keep_going);
+    } else if io::stdout().is_terminal() {
+        let history = host.paths.qmp_history();
+        shell::run(out, &mut session, &args.name, &history)?;
     } else {
         super::usage_error("qmp", "there is no command");
     }

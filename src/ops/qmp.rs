@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::process::Process;
 use crate::qmp::schema::{self, Further, FurtherType, Schema};
-use crate::qmp::{self, Monitor, lock_path};
+use crate::qmp::{self, Follower, Monitor, Start, lock_path};
 use crate::systemd::ActiveState;
 use crate::vm::VmName;
 
@@ -197,6 +198,22 @@ impl<'a> Session<'a> {
             }
         };
         Ok(self.schema.insert(schema))
+    }
+
+    /// The VM's events from now on, up to the end of this run. They need no monitor.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`execute`](Self::execute), and [`Error::Io`].
+    pub fn events(&mut self) -> Result<Follower, Error> {
+        let peer = self.monitor()?.peer();
+        let log = self.host.paths.sockets(self.name).events_log();
+        let events = Follower::open(&log, Start::Now)
+            .map_err(Error::io(format_args!("cannot follow {}", log.display())))?;
+        Ok(match peer.and_then(Process::open) {
+            Some(process) => events.of_process(process.into()),
+            None => events,
+        })
     }
 
     /// Lets other processes at the monitor; the next command connects anew.

@@ -56,6 +56,8 @@ mod rm;
 mod save;
 /// All that a real QEMU can be asked.
 mod schema;
+/// QMP on a terminal.
+mod shell;
 /// Up, or not up with QEMU's own words.
 mod start;
 /// What one VM is doing.

@@ -8,7 +8,7 @@ use crate::ops::qmp::Session;
 use crate::qmp::schema::{self, Argument, Description, Schema};
 
 /// How wide a type may be, in characters.
-const WIDTH: usize = 70;
+const WIDTH: usize = 56;
 
 /// Describes a command from the schema of the VM's QEMU: `words` are its name, and
 /// arguments that decide about others.

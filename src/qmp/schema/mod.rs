@@ -4,6 +4,7 @@
 //! (qapi/introspect.json in QEMU). A command needs a handful of its thousand
 //! entries, so they stay text, one a line, until they are looked at.
 
+mod complete;
 mod describe;
 mod types;
 mod words;

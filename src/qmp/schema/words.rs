@@ -202,7 +202,7 @@ impl FurtherType {
 
 /// What words said, key by key.
 #[derive(Clone, Debug, Default)]
-struct Said(BTreeMap<String, Node>);
+pub(super) struct Said(BTreeMap<String, Node>);
 
 #[derive(Clone, Debug)]
 enum Node {
@@ -214,7 +214,28 @@ enum Node {
 }
 
 impl Said {
-    fn add(&mut self, word: &str) -> Result<(), Error> {
+    /// What was said of the object or the list that is `key`'s value.
+    pub(super) fn inside(&self, key: &str) -> Option<&Self> {
+        match self.0.get(key) {
+            Some(Node::Inside(said)) => Some(said),
+            _ => None,
+        }
+    }
+
+    /// The value of `key`, if it is a text.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        match self.0.get(key) {
+            Some(Node::Text(text) | Node::Json(Value::String(text))) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether `key` has a value, and not only parts of one.
+    pub(super) fn has_value(&self, key: &str) -> bool {
+        matches!(self.0.get(key), Some(Node::Text(_) | Node::Json(_)))
+    }
+
+    pub(super) fn add(&mut self, word: &str) -> Result<(), Error> {
         let no_word = || Error::Word(word.to_owned());
         let (key, text) = word.split_once('=').ok_or_else(no_word)?;
         let (key, node) = match key.strip_suffix(':') {
