@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 
 use crate::paths::create_private_dir;
-use crate::vm::VmName;
+use crate::vm::{GroupName, VmName};
 
 /// Schema changes, oldest first. `user_version` counts the ones applied.
 ///
@@ -28,6 +28,15 @@ const MIGRATIONS: &[&str] = &[
         path TEXT PRIMARY KEY,
         identity TEXT NOT NULL,
         vm   TEXT NOT NULL REFERENCES vm (name) ON DELETE CASCADE ON UPDATE CASCADE
+    ) STRICT;",
+    // `team` repeats the definition's `group`, as `memory` does. A group has no definition:
+    // its budget is kept here, as unit files write it.
+    "ALTER TABLE vm ADD COLUMN team TEXT;
+    CREATE TABLE budget (
+        team     TEXT NOT NULL,
+        property TEXT NOT NULL,
+        value    TEXT NOT NULL,
+        PRIMARY KEY (team, property)
     ) STRICT;",
 ];
 
@@ -93,6 +102,8 @@ pub struct Row {
     pub memory: Option<u64>,
     /// vCPUs, if the definition says.
     pub cpus: Option<u32>,
+    /// The group, if the definition says.
+    pub group: Option<GroupName>,
 }
 
 /// A disk that maqet made.
@@ -113,7 +124,12 @@ pub struct Summary {
     pub memory: Option<u64>,
     /// vCPUs, if the definition says.
     pub cpus: Option<u32>,
+    /// The group, if the definition says.
+    pub group: Option<GroupName>,
 }
+
+/// A limit of a group: a property of its slice, and its value as in a unit file.
+pub type Limit = (String, String);
 
 /// The open database.
 pub struct Store {
@@ -207,14 +223,15 @@ impl Store {
             .map_or(0, |since| since.as_secs());
         let added = tx
             .execute(
-                "INSERT INTO vm (name, uuid, definition, memory, cpus, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO NOTHING",
+                "INSERT INTO vm (name, uuid, definition, memory, cpus, team, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO NOTHING",
                 params![
                     row.name.as_str(),
                     row.uuid,
                     row.definition,
                     row.memory.map(|bytes| bytes as i64),
                     row.cpus,
+                    row.group.as_ref().map(GroupName::as_str),
                     created_at as i64
                 ],
             )
@@ -233,7 +250,7 @@ impl Store {
     pub fn get(&self, name: &VmName) -> Result<Option<Row>, Error> {
         Ok(self
             .db
-            .prepare_cached("SELECT uuid, definition, memory, cpus FROM vm WHERE name = ?1")?
+            .prepare_cached("SELECT uuid, definition, memory, cpus, team FROM vm WHERE name = ?1")?
             .query_row([name.as_str()], |row| {
                 Ok(Row {
                     name: name.clone(),
@@ -241,6 +258,7 @@ impl Store {
                     definition: row.get(1)?,
                     memory: row.get::<_, Option<i64>>(2)?.map(|bytes| bytes as u64),
                     cpus: row.get(3)?,
+                    group: group(row.get(4)?),
                 })
             })
             .optional()?)
@@ -250,23 +268,25 @@ impl Store {
     pub fn list(&self) -> Result<Vec<Summary>, Error> {
         let mut statement = self
             .db
-            .prepare("SELECT name, memory, cpus FROM vm ORDER BY name")?;
+            .prepare("SELECT name, memory, cpus, team FROM vm ORDER BY name")?;
         let rows = statement.query_map([], |row| {
             Ok((
                 row.get::<_, String>(0)?,
                 row.get::<_, Option<i64>>(1)?,
                 row.get(2)?,
+                row.get(3)?,
             ))
         })?;
         let mut all = Vec::new();
         for row in rows {
-            let (name, memory, cpus) = row?;
+            let (name, memory, cpus, team) = row?;
             // Every name went in as a `VmName`.
             if let Ok(name) = name.parse() {
                 all.push(Summary {
                     name,
                     memory: memory.map(|bytes| bytes as u64),
                     cpus,
+                    group: group(team),
                 });
             }
         }
@@ -329,14 +349,65 @@ impl Store {
             faults.push(format!("{} has a row of a VM that is not there", table?));
         }
         for columns in [
-            "SELECT name, uuid, definition, memory, cpus FROM vm",
+            "SELECT name, uuid, definition, memory, cpus, team FROM vm",
             "SELECT path, identity, vm FROM made_disk",
+            "SELECT team, property, value FROM budget",
         ] {
             if let Err(error) = self.db.prepare(columns) {
                 faults.push(error.to_string());
             }
         }
         Ok(faults)
+    }
+
+    /// The limits of a group, by property.
+    pub fn budget(&self, group: &GroupName) -> Result<Vec<Limit>, Error> {
+        let mut statement = self
+            .db
+            .prepare("SELECT property, value FROM budget WHERE team = ?1 ORDER BY property")?;
+        let limits = statement.query_map([group.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(limits.collect::<Result<_, _>>()?)
+    }
+
+    /// The groups that have a budget.
+    pub fn budgeted(&self) -> Result<Vec<GroupName>, Error> {
+        let mut statement = self.db.prepare("SELECT DISTINCT team FROM budget")?;
+        let names = statement.query_map([], |row| row.get(0))?;
+        Ok(names
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .filter_map(group)
+            .collect())
+    }
+
+    /// Sets limits of a group; one whose value is empty is forgotten.
+    ///
+    /// They are kept when `apply` has applied them, and all or none are.
+    pub fn set_budget<E: From<Error>>(
+        &mut self,
+        group: &GroupName,
+        limits: &[Limit],
+        apply: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let tx = self
+            .db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(Error::from)?;
+        for (property, value) in limits {
+            let key = params![group.as_str(), property];
+            match value.as_str() {
+                "" => tx.execute("DELETE FROM budget WHERE team = ?1 AND property = ?2", key),
+                value => tx.execute(
+                    "INSERT INTO budget (team, property, value) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET value = excluded.value",
+                    params![group.as_str(), property, value],
+                ),
+            }
+            .map_err(Error::from)?;
+        }
+        apply()?;
+        tx.commit().map_err(Error::from)?;
+        Ok(())
     }
 
     /// Forgets a VM. Whether it was there.
@@ -355,6 +426,11 @@ fn record_disk(db: &Connection, name: &VmName, disk: &MadeDisk) -> Result<(), Er
         params![disk.path.to_string_lossy(), disk.identity, name.as_str()],
     )?;
     Ok(())
+}
+
+/// What went in as a name comes out as one.
+fn group(text: Option<String>) -> Option<GroupName> {
+    text?.parse().ok()
 }
 
 /// Copies the database beside itself before its schema changes.
@@ -379,6 +455,7 @@ mod tests {
             definition: "memory = \"1G\"\n".to_owned(),
             memory: Some(1 << 30),
             cpus: None,
+            group: None,
         }
     }
 
@@ -407,6 +484,28 @@ mod tests {
             Some(row("web"))
         );
         assert_eq!(store.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_budget_is_kept_only_if_it_could_be_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&dir.path().join("maqet.db")).unwrap();
+        let ci = "ci".parse().unwrap();
+        let limits = |value: &str| vec![("MemoryMax".to_owned(), value.to_owned())];
+        store
+            .set_budget::<Error>(&ci, &limits("1G"), || Ok(()))
+            .unwrap();
+        store
+            .set_budget(&ci, &limits("2G"), || {
+                Err(Error::Exists("x".parse().unwrap()))
+            })
+            .unwrap_err();
+        assert_eq!(store.budget(&ci).unwrap(), limits("1G"));
+        assert_eq!(store.budgeted().unwrap(), std::slice::from_ref(&ci));
+        store
+            .set_budget::<Error>(&ci, &limits(""), || Ok(()))
+            .unwrap();
+        assert!(store.budgeted().unwrap().is_empty());
     }
 
     #[test]

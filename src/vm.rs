@@ -75,6 +75,54 @@ impl Borrow<str> for VmName {
     }
 }
 
+/// The name of a group of VMs: part of the name of the slice that its units are in.
+///
+/// As a VM's name, but without `-`: in the name of a slice that is a level
+/// (systemd.slice(5)), and the group `a-b` would be part of the group `a`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct GroupName(String);
+
+/// A text that cannot be the name of a group.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{}` cannot name a group: use 1 to {MAX_LEN} of A-Z a-z 0-9 `_`, starting with a letter or digit{}",
+    .0.escape_debug(),
+    if .0.contains('-') { " (a `-` would nest its slice in another)" } else { "" }
+)]
+pub struct InvalidGroupName(pub String);
+
+impl GroupName {
+    /// The name as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for GroupName {
+    type Err = InvalidGroupName;
+
+    fn from_str(s: &str) -> Result<Self, InvalidGroupName> {
+        match s.parse::<VmName>() {
+            Ok(VmName(name)) if !name.contains('-') => Ok(Self(name)),
+            _ => Err(InvalidGroupName(s.to_owned())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for GroupName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +155,15 @@ mod tests {
                 Err(InvalidVmName(bad.to_owned())),
                 "{bad:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_group_s_name_has_no_dash() {
+        assert_eq!("ci_7".parse::<GroupName>().unwrap().as_str(), "ci_7");
+        for (bad, nests) in [("a-b", true), ("", false), ("_x", false), ("a.b", false)] {
+            let message = bad.parse::<GroupName>().unwrap_err().to_string();
+            assert_eq!(message.contains("would nest"), nests, "{message}");
         }
     }
 

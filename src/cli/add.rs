@@ -2,10 +2,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use indexmap::IndexMap;
 
 use crate::config::{Document, Size, VmConfig};
+use crate::ops::set::Change;
 use crate::ops::{self, Host, add::Source};
-use crate::vm::VmName;
+use crate::vm::{GroupName, VmName};
 
 use super::output::Output;
 
@@ -51,6 +53,12 @@ pub(super) struct Args {
     /// Command line for the kernel
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
+    /// Group whose budget it shares
+    #[arg(long, value_name = "GROUP")]
+    group: Option<GroupName>,
+    /// Property of its unit, such as MemoryMax=6G or Restart=on-failure; for several, give it several times
+    #[arg(long, value_name = "PROPERTY=VALUE")]
+    unit: Vec<Change>,
     /// QEMU program, a name or a path
     #[arg(long, value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
@@ -120,6 +128,7 @@ fn source(args: Args) -> anyhow::Result<Source> {
     set("kernel", path(args.kernel.as_deref())?)?;
     set("initrd", path(args.initrd.as_deref())?)?;
     set("append", args.append)?;
+    set("group", args.group.map(|group| group.to_string()))?;
     set("qemu.binary", program(args.qemu.as_deref())?)?;
     if let Some(cpus) = args.cpus {
         document.set("cpus", i64::from(cpus))?;
@@ -142,6 +151,20 @@ fn source(args: Args) -> anyhow::Result<Source> {
             .and_then(|nets| Some(nets.keys().next()?.to_string()));
         let key = format!("net.{}.forward", net.as_deref().unwrap_or("net0"));
         document.set(&key, args.forward.iter().collect::<toml_edit::Array>())?;
+    }
+    let mut properties: IndexMap<&str, Vec<&str>> = IndexMap::new();
+    for change in &args.unit {
+        properties
+            .entry(&change.property)
+            .or_default()
+            .push(&change.value);
+    }
+    for (property, values) in properties {
+        let value: toml_edit::Value = match values[..] {
+            [value] => value.into(),
+            _ => values.into_iter().collect::<toml_edit::Array>().into(),
+        };
+        document.set(&format!("unit.{property}"), value)?;
     }
     if !args.qemu_arg.is_empty() {
         document.set(

@@ -75,6 +75,10 @@ fn hint(error: &Error) -> Option<String> {
         Error::NoSuchVm { nearest: None, .. } | Error::NoMatch(_) => {
             "`maqet ls` lists the VMs there are".to_owned()
         }
+        Error::NoGroup(_) => {
+            "`maqet group ls` lists the groups; a VM names its own with `group` in its definition"
+                .to_owned()
+        }
         Error::AlreadyExists(name) => {
             format!("`maqet show {name}` shows it; `maqet rm {name}` forgets it")
         }
@@ -85,6 +89,15 @@ fn hint(error: &Error) -> Option<String> {
         Error::DisksChanged { name, .. } => format!(
             "boot afresh with `maqet start --discard-saved {name}`"
         ),
+        Error::NothingToChange(_) => {
+            "`--persist` changes its definition, and so its next start".to_owned()
+        }
+        Error::Systemd(systemd::Error::Refused { action: "change", .. }) => {
+            "limits can be changed at any time; for all else, change the definition with \
+             `--persist`, and restart the VM"
+                .to_owned()
+        }
+        Error::Systemd(systemd::Error::Refused { source, .. }) => newer_systemd(source)?,
         Error::Running(name) => format!("stop it first with `maqet stop {name}`"),
         Error::WrongState { name, state, .. } => match state {
             RunState::Suspended => format!("`maqet resume {name}` wakes it"),
@@ -192,11 +205,20 @@ fn device_hint(error: &device::Error) -> Option<String> {
     })
 }
 
+/// The version that first has the property that systemd's words are about.
+fn newer_systemd(error: &dyn std::error::Error) -> Option<String> {
+    error
+        .to_string()
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .find_map(|word| Some((word, systemd::property::since(word)?)))
+        .map(|(property, version)| format!("{property} needs systemd {version}"))
+}
+
 /// The exit status for an error; under EXIT STATUS in maqet(1).
 pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
-        Some(Error::NotRunning(_)) => NOT_RUNNING,
-        Some(Error::NoSuchVm { .. } | Error::NoMatch(_)) => NO_SUCH_VM,
+        Some(Error::NotRunning(_) | Error::NothingToChange(_)) => NOT_RUNNING,
+        Some(Error::NoSuchVm { .. } | Error::NoMatch(_) | Error::NoGroup(_)) => NO_SUCH_VM,
         Some(Error::Words(_) | Error::Command(_)) => USAGE,
         Some(Error::Device(
             device::Error::What(_)

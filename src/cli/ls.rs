@@ -3,7 +3,10 @@ use std::process::ExitCode;
 use crate::ops::ls::Listed;
 use crate::ops::{self, Host, Selector};
 
+use crate::vm::GroupName;
+
 use super::output::{Output, bytes, or_dash, span, table};
+use super::several::with_groups;
 
 /// List VMs and what they are doing
 ///
@@ -16,10 +19,13 @@ pub(super) struct Args {
     /// Names of VMs, or patterns such as 'ci-*' [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<Selector>,
+    /// The VMs of a group; for several groups, give it several times
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<GroupName>,
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
-    let vms = ops::ls::ls(host, &args.names)?;
+    let vms = ops::ls::ls(host, &with_groups(&args.names, &args.group))?;
     out.answer(&vms, |w| {
         table(
             w,

@@ -12,6 +12,7 @@ mod doctor;
 mod enable;
 mod error;
 mod events;
+mod group;
 mod hmp;
 mod internal;
 mod interrupt;
@@ -28,6 +29,7 @@ mod reset;
 mod resume;
 mod rm;
 mod save;
+mod set;
 mod several;
 mod show;
 mod start;
@@ -72,6 +74,9 @@ enum Command {
     Ls(ls::Args),
     Status(status::Args),
     Show(show::Args),
+    Set(set::Args),
+    #[command(subcommand)]
+    Group(group::Command),
     Qmp(qmp::Args),
     #[command(subcommand)]
     Device(device::Command),
@@ -132,6 +137,8 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Ls(args) => ls::run(out, &host()?, args),
         Command::Status(args) => status::run(out, &host()?, args),
         Command::Show(args) => show::run(out, &host()?, args),
+        Command::Set(args) => set::run(out, &host()?, args),
+        Command::Group(command) => group::run(out, &host()?, command),
         Command::Qmp(args) => qmp::run(out, &host()?, args),
         Command::Wait(args) => wait::run(out, &host()?, args),
         Command::Jobs(args) => jobs::run(out, &host()?, args),

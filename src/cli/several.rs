@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::TimeSpan;
 use crate::ops::{self, Effect, Error, Host, Selector};
-use crate::vm::VmName;
+use crate::vm::{GroupName, VmName};
 
 use super::error;
 use super::output::Output;
@@ -19,11 +19,14 @@ use super::output::Output;
 #[derive(clap::Args)]
 pub(super) struct Several {
     /// Names of VMs, or patterns such as 'ci-*'
-    #[arg(required_unless_present = "all", value_name = "NAME")]
+    #[arg(required_unless_present_any = ["all", "group"], value_name = "NAME")]
     names: Vec<Selector>,
     /// All VMs
-    #[arg(long, conflicts_with = "names")]
+    #[arg(long, conflicts_with_all = ["names", "group"])]
     pub all: bool,
+    /// The VMs of a group; for several groups, give it several times
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<GroupName>,
 }
 
 impl Several {
@@ -32,7 +35,7 @@ impl Several {
         if self.all {
             vec![Selector::All]
         } else {
-            self.names.clone()
+            with_groups(&self.names, &self.group)
         }
     }
 }
@@ -101,6 +104,12 @@ pub(super) fn each<T: Send>(
         }
     });
     tally.finish()
+}
+
+/// Names, and the VMs of groups.
+pub(super) fn with_groups(names: &[Selector], groups: &[GroupName]) -> Vec<Selector> {
+    let groups = groups.iter().cloned().map(Selector::Group);
+    names.iter().cloned().chain(groups).collect()
 }
 
 /// How it went for each.

@@ -2,7 +2,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use crate::ops::status::{Drive, Status};
+use crate::ops::status::{Drive, Failure, Status};
 use crate::ops::{self, Host};
 use crate::systemd::ActiveState;
 use crate::systemd::boot::boot_unit;
@@ -82,7 +82,9 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
         }
     }
     if unit.restarts > 0 {
-        line("restarts", &unit.restarts)?;
+        let why = status.failure.as_ref().map(restart_words);
+        let why = why.unwrap_or_default();
+        line("restarts", &format_args!("{}{why}", unit.restarts))?;
     }
     if let Some(pid) = unit.main_pid {
         line("PID", &pid)?;
@@ -112,9 +114,19 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
             &format_args!("{:<6} {}{gone}", socket.name, socket.path.display()),
         )?;
     }
+    let whose = match unit.active_state {
+        ActiveState::Failed => "",
+        _ => " of the run that failed",
+    };
     for (title, lines) in [
-        ("Last lines of the journal:", &status.last_lines),
-        ("Last lines of the console:", &status.last_console_lines),
+        (
+            format!("Last lines of the journal{whose}:"),
+            &status.last_lines,
+        ),
+        (
+            format!("Last lines of the console{whose}:"),
+            &status.last_console_lines,
+        ),
     ] {
         if !lines.is_empty() {
             writeln!(w, "\n{title}")?;
@@ -124,6 +136,24 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Why systemd started the VM again, or does so no more.
+fn restart_words(failure: &Failure) -> String {
+    if failure.gave_up {
+        return ": more starts than StartLimitBurst allows, so systemd gave up".to_owned();
+    }
+    let at = failure
+        .at
+        .map(|at| format!(" at {}", moment(at)))
+        .unwrap_or_default();
+    let how = [&failure.process, &failure.reason];
+    let how: Vec<&str> = how.into_iter().flatten().map(String::as_str).collect();
+    let how = match how.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", how.join(", ")),
+    };
+    format!(", after a failure{at}: {}{how}", failure.result)
 }
 
 fn drive_words(drive: &Drive) -> String {

@@ -53,6 +53,7 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
                 Outcome::Saved => "saved and stopped",
                 Outcome::PowerCut => "stopped: its power was cut",
                 Outcome::StartCanceled => "stopped: it was only starting",
+                Outcome::RestartCanceled => "stopped: it was waiting to be started again",
             };
             let stopped = Stopped {
                 name: name.as_str(),

@@ -28,6 +28,17 @@ pub struct Mistake {
     pub message: String,
 }
 
+/// What someone else finds wrong with a definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key that is to blame, a dotted path.
+    pub key: String,
+    /// Whether it is the key's name that is wrong, and not its value.
+    pub in_name: bool,
+    /// What is wrong.
+    pub message: String,
+}
+
 /// A place in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {

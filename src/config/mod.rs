@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::vm::VmName;
+use crate::vm::{GroupName, VmName};
 
 mod board;
 mod check;
@@ -28,6 +28,7 @@ mod size;
 mod source;
 mod text;
 mod time_span;
+mod unit;
 mod words;
 
 pub use board::Board;
@@ -36,13 +37,14 @@ pub use device::{Device, Property};
 pub use device_name::{DeviceName, InvalidDeviceName};
 pub use disk::{Disk, Format, Interface};
 pub use document::{Document, resolve};
-pub use error::{Error, Mistake, Position};
+pub use error::{Error, Fault, Mistake, Position};
 pub use forward::{Forward, InvalidForward, Protocol};
 pub use mac::{InvalidMac, Mac};
 pub use net::{Net, NetKind};
 pub use path::{is_device_node, path_text};
 pub use size::{InvalidSize, Size};
 pub use time_span::{InvalidTimeSpan, TimeSpan};
+pub use unit::UnitValue;
 
 use path::Env;
 use source::Source;
@@ -60,6 +62,9 @@ pub struct VmConfig {
     /// A line for people.
     #[serde(default)]
     pub description: Option<String>,
+    /// The VMs that it shares a budget with, and is started and stopped with.
+    #[serde(default)]
+    pub group: Option<GroupName>,
     /// QEMU's machine type.
     #[serde(default = "default_machine")]
     pub machine: String,
@@ -120,6 +125,9 @@ pub struct VmConfig {
     /// How the VM is stopped.
     #[serde(default)]
     pub stop: Stop,
+    /// Properties of the unit by their names in unit files, in the order of the file.
+    #[serde(default)]
+    pub unit: IndexMap<String, UnitValue>,
     /// Which QEMU, and what is passed to it as it is.
     #[serde(default)]
     pub qemu: Qemu,
@@ -255,10 +263,27 @@ impl VmConfig {
 
     /// As [`VmConfig::parse`], with the user's defaults for what it does not say.
     pub fn parse_with(text: &str, file: &Path, defaults: &Defaults) -> Result<Self, Error> {
-        Self::parse_in(text, file, defaults, &path::process_env)
+        Self::parse_checked(text, file, defaults, |_| Vec::new())
     }
 
-    fn parse_in(text: &str, file: &Path, defaults: &Defaults, env: Env<'_>) -> Result<Self, Error> {
+    /// As [`VmConfig::parse_with`]; what `judge` finds wrong with the definition is told
+    /// where it is written, with all other mistakes.
+    pub fn parse_checked(
+        text: &str,
+        file: &Path,
+        defaults: &Defaults,
+        judge: impl FnOnce(&Self) -> Vec<Fault>,
+    ) -> Result<Self, Error> {
+        Self::parse_in(text, file, defaults, &path::process_env, judge)
+    }
+
+    fn parse_in(
+        text: &str,
+        file: &Path,
+        defaults: &Defaults,
+        env: Env<'_>,
+        judge: impl FnOnce(&Self) -> Vec<Fault>,
+    ) -> Result<Self, Error> {
         let mut source = Source::parse(text, file)?;
         let mut mistakes = Vec::new();
         if !source.says("name") {
@@ -285,6 +310,12 @@ impl VmConfig {
         config.complete(&source);
         for (key, message) in check::faults(&config).0 {
             mistakes.push(source.mistake(&key, message));
+        }
+        for fault in judge(&config) {
+            mistakes.push(match fault.in_name {
+                true => source.mistake_in_name(&fault.key, fault.message),
+                false => source.mistake(&fault.key, fault.message),
+            });
         }
         source.check(mistakes)?;
         Ok(config)

@@ -89,6 +89,20 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// A mistake in the last word of `key` itself.
+    pub(super) fn mistake_in_name(&self, key: &str, message: String) -> Mistake {
+        let (outer, last) = key.rsplit_once('.').unwrap_or(("", key));
+        let mut table = Some(self.tree.get_ref());
+        for word in outer.split('.').filter(|word| !word.is_empty()) {
+            table = table.and_then(|table| table.get(word)?.get_ref().as_table());
+        }
+        let name = table.and_then(|table| table.get_key_value(last));
+        Mistake {
+            at: name.map(|(name, _)| Position::new(self.text, name.span())),
+            message,
+        }
+    }
+
     pub(super) fn check(&self, mistakes: Vec<Mistake>) -> Result<(), Error> {
         if mistakes.is_empty() {
             Ok(())

@@ -5,7 +5,13 @@ fn env(name: &str) -> Option<std::ffi::OsString> {
 }
 
 fn parse(text: &str) -> Result<VmConfig, Error> {
-    VmConfig::parse_in(text, Path::new("/vms/web.toml"), &Defaults::default(), &env)
+    VmConfig::parse_in(
+        text,
+        Path::new("/vms/web.toml"),
+        &Defaults::default(),
+        &env,
+        |_| Vec::new(),
+    )
 }
 
 fn mistakes(text: &str) -> String {
@@ -284,6 +290,7 @@ fn a_definition_is_shown_as_json() {
 {
   "name": "web",
   "description": null,
+  "group": null,
   "machine": "q35",
   "accel": "auto",
   "memory": 1073741824,
@@ -326,6 +333,7 @@ fn a_definition_is_shown_as_json() {
     "timeout": 60,
     "action": "powerdown"
   },
+  "unit": {},
   "qemu": {
     "binary": "qemu-system-x86_64",
     "args": []
@@ -434,6 +442,58 @@ mod properties {
             let _ = parse(&text).map_err(|error| error.to_string());
         }
     }
+}
+
+#[test]
+fn properties_of_the_unit_are_texts_or_lists_of_texts() {
+    let config =
+        parse("unit = { Nice = 5, MemoryHigh = \"3G\", After = [\"a\"], SendSIGHUP = true }");
+    let text = |text: &str| UnitValue::Text(text.to_owned());
+    let unit: Vec<_> = config.unwrap().unit.into_iter().collect();
+    assert_eq!(
+        unit,
+        [
+            ("Nice".to_owned(), text("5")),
+            ("MemoryHigh".to_owned(), text("3G")),
+            ("After".to_owned(), UnitValue::List(vec!["a".to_owned()])),
+            ("SendSIGHUP".to_owned(), text("true")),
+        ]
+    );
+    insta::assert_snapshot!(mistakes("[unit]\nNice = 1.5\nAfter = [1]\nIOWeight = \"1\\n2\"\n"), @r#"
+    /vms/web.toml:2:8: invalid type: floating point `1.5`, expected a text as in a unit file, a whole number, `true`, `false` or a list of texts
+      2 | Nice = 1.5
+        |        ^^^
+    /vms/web.toml:3:10: invalid type: integer `1`, expected a text in quotes
+      3 | After = [1]
+        |          ^
+    /vms/web.toml:4:12: holds a control character, which no line of a unit file can
+      4 | IOWeight = "1\n2"
+        |            ^^^^^^
+    "#);
+}
+
+#[test]
+fn what_another_finds_wrong_is_shown_where_it_is_written() {
+    let fault = |key: &str, in_name| Fault {
+        key: key.to_owned(),
+        in_name,
+        message: format!("{key} is wrong"),
+    };
+    let text = "memory = \"1M\"\nunit.A = 1\n[qemu]\nbinary = \"\"";
+    let judge = |_: &VmConfig| vec![fault("unit.A", true), fault("memory", false)];
+    let file = Path::new("web.toml");
+    let error = VmConfig::parse_checked(text, file, &Defaults::default(), judge).unwrap_err();
+    insta::assert_snapshot!(error, @r#"
+    web.toml:1:10: memory is wrong
+      1 | memory = "1M"
+        |          ^^^^
+    web.toml:2:6: unit.A is wrong
+      2 | unit.A = 1
+        |      ^
+    web.toml:4:10: a path cannot be empty
+      4 | binary = ""
+        |          ^^
+    "#);
 }
 
 mod man_page {

@@ -9,7 +9,7 @@ use crate::image;
 use crate::store::{MadeDisk, Row};
 use crate::vm::VmName;
 
-use super::{Error, Host};
+use super::{Error, Host, policy};
 
 /// A VM that was added.
 #[derive(Debug, Serialize)]
@@ -43,7 +43,7 @@ pub fn read(file: &Path) -> Result<Source, Error> {
 /// Whatever fails, nothing is left behind.
 pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
     let defaults = host.defaults()?;
-    let config = VmConfig::parse_with(&source.text, &source.file, &defaults)?;
+    let config = VmConfig::parse_checked(&source.text, &source.file, &defaults, policy::faults)?;
     let definition = config::resolve(&source.text, &source.file)?;
     let mut store = host.store()?;
     let row = row(&config, definition, uuid()?, &source.file)?;
@@ -84,6 +84,7 @@ pub(super) fn row(
         uuid,
         memory: says.says("memory").then(|| config.memory.bytes()),
         cpus: says.says("cpus").then_some(config.cpus),
+        group: config.group.clone(),
         name: config.name.clone(),
         definition,
     })

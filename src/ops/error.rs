@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::qmp::RunState;
-use crate::vm::VmName;
+use crate::vm::{GroupName, VmName};
 use crate::{config, image, lock, paths, qemu, qmp, store, systemd};
 
 /// Why an operation did not do what was asked.
@@ -20,12 +20,21 @@ pub enum Error {
     /// No definition's name matches.
     #[error("no VM's name matches `{0}`")]
     NoMatch(String),
+    /// No definition names that group.
+    #[error("no VM is in a group `{0}`")]
+    NoGroup(GroupName),
     /// A definition has that name already.
     #[error("there is a VM `{0}` already")]
     AlreadyExists(VmName),
     /// The VM does not run.
     #[error("VM `{0}` is not running")]
     NotRunning(VmName),
+    /// What is to be changed at once does not run.
+    #[error("VM `{0}` is not running: there is nothing to change at once")]
+    NothingToChange(VmName),
+    /// A limit would have the guest killed; says by what arithmetic.
+    #[error("{0}")]
+    TooLittleMemory(String),
     /// The VM runs, and must not for this.
     #[error("VM `{0}` is running")]
     Running(VmName),
@@ -254,6 +263,9 @@ pub enum Error {
     /// The database.
     #[error(transparent)]
     Store(store::Error),
+    /// A property that a unit cannot have.
+    #[error(transparent)]
+    Property(#[from] systemd::property::Error),
     /// The service manager.
     #[error(transparent)]
     Systemd(#[from] systemd::Error),

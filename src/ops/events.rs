@@ -92,6 +92,7 @@ pub fn vms(host: &Host, selectors: &[Selector]) -> Result<Vec<VmName>, Error> {
             Selector::All => {}
             // Says which name is near.
             Selector::Name(name) => drop(host.vm(name)?),
+            Selector::Group(group) => return Err(Error::NoGroup(group.clone())),
             Selector::Pattern(_) => return Err(Error::NoMatch(selector.to_string())),
         }
     }

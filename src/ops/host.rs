@@ -11,7 +11,7 @@ use crate::systemd::journal::{self, Entries, Query};
 use crate::systemd::{Scope, UnitStatus, status, unit_name};
 use crate::vm::VmName;
 
-use super::Error;
+use super::{Error, policy};
 
 /// Where an operation happens. Making one opens nothing.
 #[derive(Clone, Debug)]
@@ -69,6 +69,18 @@ impl Host {
             &row.definition,
             &origin,
             &self.defaults()?,
+        )?)
+    }
+
+    /// The same, with what is wrong about its unit told too.
+    pub(super) fn checked_config(&self, row: &Row) -> Result<VmConfig, Error> {
+        let origin = self.paths.vm(&row.name).definition();
+        let defaults = self.defaults()?;
+        Ok(VmConfig::parse_checked(
+            &row.definition,
+            &origin,
+            &defaults,
+            policy::faults,
         )?)
     }
 

@@ -10,7 +10,7 @@ use crate::config::VmConfig;
 use crate::qmp::{self, RunState, Status};
 use crate::saved;
 use crate::systemd::{self, ActiveState, ListedUnit, unit_name};
-use crate::vm::VmName;
+use crate::vm::{GroupName, VmName};
 
 use super::{Error, Host, Selector};
 
@@ -19,6 +19,8 @@ use super::{Error, Host, Selector};
 pub enum State {
     /// Its unit is being started.
     Starting,
+    /// It ended, and systemd will start it again in a moment.
+    Restarting,
     /// Its unit is being stopped.
     Stopping,
     /// Its unit is up; QEMU's own word, or `running` when its monitor is busy.
@@ -36,6 +38,7 @@ impl State {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Starting => "starting",
+            Self::Restarting => "restarting",
             Self::Stopping => "stopping",
             Self::Up(state) => state.as_str(),
             Self::Failed => "failed",
@@ -44,8 +47,15 @@ impl State {
         }
     }
 
-    pub(super) fn new(active: ActiveState, run_state: Option<RunState>, saved: bool) -> Self {
+    pub(super) fn new(
+        active: ActiveState,
+        sub: &str,
+        run_state: Option<RunState>,
+        saved: bool,
+    ) -> Self {
         match active {
+            // Also `auto-restart-queued`.
+            ActiveState::Activating if sub.starts_with("auto-restart") => Self::Restarting,
             ActiveState::Activating => Self::Starting,
             ActiveState::Deactivating => Self::Stopping,
             ActiveState::Active | ActiveState::Reloading => {
@@ -75,6 +85,8 @@ pub struct Listed {
     pub memory: Option<u64>,
     /// vCPUs; unknown for a unit without a definition.
     pub cpus: Option<u32>,
+    /// Its group, if it has one.
+    pub group: Option<GroupName>,
     /// Seconds since QEMU was launched, while it runs.
     pub uptime: Option<u64>,
     /// Whether it starts at boot.
@@ -106,15 +118,20 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
     let silent = VmConfig::parse_with("name = \"x\"", Path::new(""), &defaults)?;
     let (memory, cpus) = (silent.memory.bytes(), silent.cpus);
     let mut vms = BTreeMap::new();
+    let mut groups = HashMap::new();
     for vm in stored {
+        groups.extend(vm.group.map(|group| (vm.name.clone(), group)));
         let unit = unit_name(&vm.name);
-        let active = units
+        let (active, sub) = units
             .remove(&unit)
-            .map_or(ActiveState::Inactive, |unit| unit.active);
+            .map_or((ActiveState::Inactive, String::new()), |unit| {
+                (unit.active, unit.sub)
+            });
         vms.insert(
             vm.name,
             (
                 active,
+                sub,
                 unit,
                 vm.memory.or(Some(memory)),
                 vm.cpus.or(Some(cpus)),
@@ -124,11 +141,12 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
     // What runs without a definition runs all the same.
     for unit in units.into_values().filter(|unit| unit.active.is_up()) {
         if let Some(name) = vm_of(&unit.unit) {
-            vms.insert(name, (unit.active, unit.unit, None, None));
+            vms.insert(name, (unit.active, unit.sub, unit.unit, None, None));
         }
     }
     vms.retain(|name, _| {
-        selectors.is_empty() || selectors.iter().any(|selector| selector.matches(name))
+        let group = groups.get(name);
+        selectors.is_empty() || selectors.iter().any(|selector| selector.means(name, group))
     });
     let mut run_states = run_states(
         host,
@@ -138,9 +156,15 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
     let saved = saved::all(&host.paths.saved_states());
     Ok(vms
         .into_iter()
-        .map(|(name, (active, unit, memory, cpus))| Listed {
-            state: State::new(active, run_states.remove(&name), saved.contains(&name)),
+        .map(|(name, (active, sub, unit, memory, cpus))| Listed {
+            state: State::new(
+                active,
+                &sub,
+                run_states.remove(&name),
+                saved.contains(&name),
+            ),
             uptime: active.is_up().then(|| uptime(host, &name)).flatten(),
+            group: groups.remove(&name),
             enabled: enabled.contains(&name),
             name,
             memory,

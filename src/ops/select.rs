@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::vm::{InvalidVmName, VmName};
+use crate::vm::{GroupName, InvalidVmName, VmName};
 
 use super::{Error, Host};
 
@@ -16,6 +16,8 @@ pub enum Selector {
     Name(VmName),
     /// Every VM whose name matches.
     Pattern(glob::Pattern),
+    /// Every VM whose definition names this group.
+    Group(GroupName),
 }
 
 /// A text that is neither a VM's name nor a pattern.
@@ -49,17 +51,24 @@ impl fmt::Display for Selector {
             Self::All => f.write_str("*"),
             Self::Name(name) => name.fmt(f),
             Self::Pattern(pattern) => pattern.fmt(f),
+            Self::Group(group) => group.fmt(f),
         }
     }
 }
 
 impl Selector {
-    /// Whether it means this VM.
+    /// Whether it means a VM of this name; a group does not tell by names.
     pub fn matches(&self, name: &VmName) -> bool {
+        self.means(name, None)
+    }
+
+    /// Whether it means this VM, which is in that group.
+    pub fn means(&self, name: &VmName, group: Option<&GroupName>) -> bool {
         match self {
             Self::All => true,
             Self::Name(wanted) => wanted == name,
             Self::Pattern(pattern) => pattern.matches(name.as_str()),
+            Self::Group(wanted) => group == Some(wanted),
         }
     }
 }
@@ -68,7 +77,7 @@ impl Selector {
 ///
 /// # Errors
 /// [`Error::NoSuchVm`] for a name that no VM has, [`Error::NoMatch`] for a
-/// pattern that none has.
+/// pattern that none has, [`Error::NoGroup`] for a group that none is in.
 pub fn select(host: &Host, selectors: &[Selector]) -> Result<Vec<VmName>, Error> {
     let mut chosen: Vec<VmName> = Vec::new();
     let mut add = |name: VmName| {
@@ -79,18 +88,22 @@ pub fn select(host: &Host, selectors: &[Selector]) -> Result<Vec<VmName>, Error>
     for selector in selectors {
         match selector {
             Selector::Name(name) => add(host.vm(name)?.name),
-            Selector::All | Selector::Pattern(_) => {
+            Selector::All | Selector::Pattern(_) | Selector::Group(_) => {
                 let all = match host.existing_store()? {
                     Some(store) => store.list()?,
                     None => Vec::new(),
                 };
                 let mut matching = all
                     .into_iter()
+                    .filter(|vm| selector.means(&vm.name, vm.group.as_ref()))
                     .map(|vm| vm.name)
-                    .filter(|name| selector.matches(name))
                     .peekable();
-                if matching.peek().is_none() && !matches!(selector, Selector::All) {
-                    return Err(Error::NoMatch(selector.to_string()));
+                if matching.peek().is_none() {
+                    match selector {
+                        Selector::All => {}
+                        Selector::Group(group) => return Err(Error::NoGroup(group.clone())),
+                        _ => return Err(Error::NoMatch(selector.to_string())),
+                    }
                 }
                 matching.for_each(&mut add);
             }

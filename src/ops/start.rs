@@ -1,5 +1,6 @@
 //! Starting VMs.
 
+use std::collections::HashSet;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::config::StopAction;
 use crate::paths::create_private_dir;
+use crate::systemd::property::Setting;
 use crate::systemd::{self, Started, Transient, UnitStatus, journal};
-use crate::vm::VmName;
+use crate::vm::{GroupName, VmName};
 
 use super::order::{self, Plan, Vm};
-use super::{Error, Host, prepare, save};
+use super::{Error, Host, group, past, policy, prepare, save};
 
 /// How a start ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,18 +52,34 @@ pub fn start(
     let discards = |name: &VmName| discard_saved && names.contains(name);
     let find = |name: &VmName| find(host, name, discards(name));
     let check = |vm: &Vm| check(host, vm, discards(&vm.0.name));
-    let Plan { vms, failed } = order::plan(names, find, check);
+    let Plan { mut vms, failed } = order::plan(names, find, check);
     for (name, error) in failed {
         done(&name, Err(error));
     }
+    let mut applied: HashSet<GroupName> = HashSet::new();
+    vms.retain(|(row, config, _)| match &config.group {
+        Some(group) if !applied.contains(group) => match group::apply(host, group) {
+            Ok(()) => applied.insert(group.clone()),
+            Err(error) => {
+                done(&row.name, Err(error));
+                false
+            }
+        },
+        _ => true,
+    });
     let output_logs: Vec<Option<PathBuf>> = vms
         .iter()
         .map(|(row, ..)| host.output_log(&row.name))
         .collect();
+    let settings: Vec<Vec<Setting>> = vms
+        .iter()
+        .map(|(_, config, _)| policy::settings(config))
+        .collect::<Result<_, _>>()?;
     let units: Vec<Transient<'_>> = vms
         .iter()
         .zip(&output_logs)
-        .map(|((row, config, _), output)| Transient {
+        .zip(settings)
+        .map(|(((row, config, _), output), settings)| Transient {
             name: &row.name,
             description: match &config.description {
                 Some(text) => format!("VM {}: {text}", row.name),
@@ -78,6 +96,8 @@ pub fn start(
             after: config.before().cloned().collect(),
             requires: config.requires.clone(),
             start_delay: config.start_delay.duration(),
+            group: config.group.as_ref(),
+            settings,
             output: output.as_deref(),
         })
         .collect();
@@ -114,7 +134,7 @@ fn find(host: &Host, name: &VmName, discard_saved: bool) -> Result<Vm, Error> {
         true => (row, None),
         false => save::as_saved(host, row)?,
     };
-    let config = host.config(&row)?;
+    let config = host.checked_config(&row)?;
     Ok((row, config, saved.is_some()))
 }
 
@@ -182,14 +202,25 @@ fn died(host: &Host, name: &VmName, unit: &UnitStatus) -> Error {
 
 /// What the main process of a run wrote, without QEMU's events.
 fn last_words(host: &Host, name: &VmName, unit: &UnitStatus) -> Vec<String> {
+    // With a restart policy, systemd may have begun its next try before it was told not to.
+    let is_another_run = unit.result == "success";
     let query = journal::Query {
-        invocation_id: unit.invocation_id.as_deref(),
+        invocation_id: unit.invocation_id.as_deref().filter(|_| !is_another_run),
         ..Default::default()
     };
-    host.output(name, &query)
+    let entries = host.output(name, &query).into_iter().flatten();
+    let mut entries: Vec<journal::Entry> = entries.collect();
+    let mut pid = unit.exec_main_pid;
+    if is_another_run {
+        let run = past::failed_run(&entries, None);
+        entries.retain(|entry| entry.invocation_id == run);
+        // The main process is the first of them.
+        let first = entries.iter().find(|entry| entry.identifier != "systemd");
+        pid = first.and_then(|entry| entry.pid);
+    }
+    entries
         .into_iter()
-        .flatten()
-        .filter(|entry| entry.pid.is_none() || entry.pid == unit.exec_main_pid)
+        .filter(|entry| entry.pid.is_none() || entry.pid == pid)
         .filter(|entry| !entry.is_monitor_traffic())
         .map(|entry| entry.message)
         .collect()

@@ -7,15 +7,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::config::{Display, VmConfig};
-use crate::console;
 use crate::paths::RuntimeDir;
 use crate::process;
 use crate::qmp::{Monitor, lock_path};
 use crate::saved::Saved;
-use crate::systemd::{ActiveState, UnitStatus, boot, journal, rfc3339};
+use crate::systemd::{ActiveState, UnitStatus, boot, rfc3339};
 use crate::vm::VmName;
 
 use super::ls::State;
+use super::past;
+pub use super::past::{Ending, Failure};
 use super::{Error, Host};
 
 /// All that is known of a VM at this moment.
@@ -48,9 +49,11 @@ pub struct Status {
     pub ended: Option<Ending>,
     /// The state that the next start goes on from.
     pub saved: Option<KeptState>,
-    /// The last lines of QEMU and systemd, when the last run failed.
+    /// How the last run failed that did, if this is it or came after it by a restart.
+    pub failure: Option<Failure>,
+    /// The last lines of QEMU and systemd in that run.
     pub last_lines: Vec<String>,
-    /// The last lines of the guest's console, when the last run failed.
+    /// The last lines of the guest's console in that run.
     pub last_console_lines: Vec<String>,
 }
 
@@ -82,16 +85,6 @@ pub struct Drive {
     pub read_only: bool,
 }
 
-/// The end of a run, by its SHUTDOWN event.
-#[derive(Debug, Serialize)]
-pub struct Ending {
-    /// QEMU's reason: `guest-shutdown`, `host-qmp-quit`, `host-signal`, `guest-panic` …
-    pub reason: String,
-    /// When.
-    #[serde(serialize_with = "rfc3339")]
-    pub at: Option<SystemTime>,
-}
-
 /// A state that the next start is to go on from.
 #[derive(Debug, Serialize)]
 pub struct KeptState {
@@ -103,9 +96,6 @@ pub struct KeptState {
     /// Disks that changed since, so that it cannot be used.
     pub changed_disks: Vec<PathBuf>,
 }
-
-/// How many lines of a failed run are shown.
-const LAST_LINES: usize = 10;
 
 /// How long QEMU may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -158,13 +148,18 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
         false => kept_state(host, name)?,
     };
     let usage = unit.main_pid.and_then(process::usage);
-    let failed = unit.active_state == ActiveState::Failed;
+    let past = past::look(host, name, &unit)?;
     let definition_changed = up
         && row.as_ref().is_some_and(|row| {
             std::fs::read_to_string(runtime.definition()).is_ok_and(|used| used != row.definition)
         });
     Ok(Status {
-        state: State::new(unit.active_state, run_state, saved.is_some()),
+        state: State::new(
+            unit.active_state,
+            &unit.sub_state,
+            run_state,
+            saved.is_some(),
+        ),
         saved,
         enabled: boot::enabled(&host.scope)?.contains(name),
         definition_changed,
@@ -183,17 +178,10 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
         },
         drives,
         monitor_error,
-        ended: if up { None } else { ending(host, name, &unit)? },
-        last_lines: if failed {
-            last_lines(host, name, &unit)?
-        } else {
-            Vec::new()
-        },
-        last_console_lines: match failed {
-            true => console::last_lines(&host.paths.vm(name).console_log(), LAST_LINES)
-                .unwrap_or_default(),
-            false => Vec::new(),
-        },
+        ended: past.ended,
+        failure: past.failure,
+        last_lines: past.last_lines,
+        last_console_lines: past.last_console_lines,
         unit,
         name: name.clone(),
     })
@@ -282,50 +270,6 @@ fn defined_drives(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Drive> {
             }
         })
         .collect()
-}
-
-/// The last SHUTDOWN event of the last run, among the last entries of the unit.
-pub(super) fn ending(
-    host: &Host,
-    name: &VmName,
-    unit: &UnitStatus,
-) -> Result<Option<Ending>, Error> {
-    let query = journal::Query {
-        lines: Some(50),
-        ..Default::default()
-    };
-    let entries: Vec<journal::Entry> = host.output(name, &query)?.collect();
-    // Of a unit that is no longer loaded, systemd does not know which run was the last.
-    let last = entries.last().and_then(|entry| entry.invocation_id.clone());
-    let run = unit.invocation_id.clone().or(last);
-    Ok(entries
-        .into_iter()
-        .filter(|entry| entry.invocation_id == run)
-        .filter(|entry| entry.is_monitor_traffic())
-        .filter_map(|entry| {
-            Some((
-                entry.time,
-                serde_json::from_str::<Value>(&entry.message).ok()?,
-            ))
-        })
-        .rfind(|(_, message)| message["event"] == "SHUTDOWN")
-        .and_then(|(at, message)| {
-            let reason = message["data"]["reason"].as_str()?.to_owned();
-            Some(Ending { reason, at })
-        }))
-}
-
-fn last_lines(host: &Host, name: &VmName, unit: &UnitStatus) -> Result<Vec<String>, Error> {
-    let query = journal::Query {
-        invocation_id: unit.invocation_id.as_deref(),
-        ..Default::default()
-    };
-    let lines: Vec<String> = host
-        .output(name, &query)?
-        .filter(|entry| !entry.is_monitor_traffic())
-        .map(|entry| format!("{}: {}", entry.identifier, entry.message))
-        .collect();
-    Ok(lines[lines.len().saturating_sub(LAST_LINES)..].to_vec())
 }
 
 /// An error and its causes on one line.

@@ -40,6 +40,8 @@ pub enum Outcome {
     PowerCut,
     /// It was starting, and the start was called off.
     StartCanceled,
+    /// It had ended, and is not started again.
+    RestartCanceled,
 }
 
 /// How asking a guest to power down ended.
@@ -76,7 +78,10 @@ pub fn stop(
     let Some(process) = process else {
         // Between two processes: before the launcher, or waiting for a restart.
         systemd::stop(&host.scope, &unit.unit, || {})?;
-        return Ok(Outcome::StartCanceled);
+        return Ok(match unit.restarts > 0 || unit.result != "success" {
+            true => Outcome::RestartCanceled,
+            false => Outcome::StartCanceled,
+        });
     };
     let limit = match force {
         Force::Now => return cut_power(host, name, &sockets, &process),

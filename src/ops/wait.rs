@@ -19,8 +19,8 @@ use crate::qmp::{
 use crate::systemd::UnitStatus;
 use crate::vm::VmName;
 
+use super::past::{Ending, ending};
 use super::qmp::why_gone;
-use super::status::{Ending, ending};
 use super::{Error, Host};
 
 /// What is waited for.

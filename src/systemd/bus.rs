@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::Poll;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_core::Stream;
 use zbus::message::Type;
@@ -114,6 +114,12 @@ pub(super) fn get_call(path: &str, interface: &str, property: &str) -> Result<Me
 /// Messages that may wait to be read. Only a bound: a full queue stops the reader, nothing is lost.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(256).expect("is not zero");
 
+/// How long a manager that was seen may take to execute itself anew.
+const REEXECUTION: Duration = Duration::from_secs(10);
+
+/// How long one that was not seen yet may be away for that; it takes some 30 ms.
+const ABSENCE: Duration = Duration::from_millis(500);
+
 /// One connection, its replies and its JobRemoved signals, read in order by one task.
 pub(super) struct Bus {
     scope: Scope,
@@ -122,6 +128,8 @@ pub(super) struct Bus {
     /// Jobs that ended and that no one has asked for yet: the result by job.
     ended: HashMap<OwnedObjectPath, String>,
     replies: HashMap<NonZeroU32, Message>,
+    /// Calls that have no reply yet, to be made again if the manager drops them.
+    open: HashMap<NonZeroU32, Message>,
     /// Paths of units that changed since someone last waited for it.
     changed: HashSet<String>,
 }
@@ -139,6 +147,7 @@ impl Bus {
             connection,
             ended: HashMap::new(),
             replies: HashMap::new(),
+            open: HashMap::new(),
             changed: HashSet::new(),
         })
     }
@@ -185,33 +194,51 @@ impl Bus {
     /// Sends calls in one go; their replies are read with [`Bus::reply`].
     pub async fn send(&mut self, calls: &[Message]) -> Result<Vec<NonZeroU32>, Error> {
         self.connection.send_all(calls).await.map_err(Error::Bus)?;
-        Ok(calls
-            .iter()
-            .map(|call| call.primary_header().serial_num())
-            .collect())
+        let serials = calls.iter().map(|call| call.primary_header().serial_num());
+        self.open.extend(serials.clone().zip(calls.iter().cloned()));
+        Ok(serials.collect())
     }
 
     /// Reads until the reply to `serial` is there.
+    ///
+    /// A manager that executes itself anew (`daemon-reexec`) leaves the bus for a moment,
+    /// and drops what it has not answered: that is asked again. None of our calls does
+    /// harm when it is made twice; a start says that the unit exists.
     pub async fn reply(&mut self, serial: NonZeroU32) -> Result<zbus::Result<Message>, Error> {
+        let mut deadline = None;
         loop {
-            if let Some(message) = self.replies.remove(&serial) {
-                if message.message_type() != Type::Error {
-                    return Ok(Ok(message));
-                }
-                return match zbus::Error::from(message) {
-                    // The bus answers for a manager that is not there.
-                    zbus::Error::FDO(error)
-                        if matches!(
-                            *error,
-                            fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_)
-                        ) =>
-                    {
-                        Err(self.scope.missing(zbus::Error::FDO(error)))
-                    }
-                    error => Ok(Err(error)),
-                };
+            let Some(message) = self.replies.remove(&serial) else {
+                self.read().await?;
+                continue;
+            };
+            let call = self.open.remove(&serial);
+            if message.message_type() != Type::Error {
+                return Ok(Ok(message));
             }
-            self.read().await?;
+            let error = zbus::Error::from(message);
+            let fdo = match &error {
+                zbus::Error::FDO(error) => &**error,
+                _ => return Ok(Err(error)),
+            };
+            // The bus answers for a manager that is not there.
+            let is_missing = matches!(
+                fdo,
+                fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_)
+            );
+            let is_dropped = matches!(fdo, fdo::Error::NoReply(_));
+            if !is_missing && !is_dropped {
+                return Ok(Err(error));
+            }
+            let limit = if is_dropped { REEXECUTION } else { ABSENCE };
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+            match call {
+                Some(call) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                    self.send(&[call]).await?;
+                }
+                _ if is_missing => return Err(self.scope.missing(error)),
+                _ => return Ok(Err(error)),
+            }
         }
     }
 

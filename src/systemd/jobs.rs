@@ -4,6 +4,8 @@ use zbus::OwnedObjectPath;
 
 use super::bus::{Bus, Scope, manager_call};
 use super::error::Error;
+use super::property::Setting;
+use super::unit::Property;
 
 /// Stops a unit and waits until it is down. A unit that is not loaded is down already.
 ///
@@ -37,6 +39,29 @@ pub fn stop(scope: &Scope, unit: &str, asked: impl FnOnce()) -> Result<(), Error
             }),
         }
     })
+}
+
+/// Changes properties of a unit, until it ends or the host does; all of them or none.
+///
+/// The unit need not be loaded.
+pub fn set_properties(scope: &Scope, unit: &str, settings: &[Setting]) -> Result<(), Error> {
+    zbus::block_on(async {
+        let mut bus = Bus::connect(scope).await?;
+        set(&mut bus, unit, settings).await
+    })
+}
+
+async fn set(bus: &mut Bus, unit: &str, settings: &[Setting]) -> Result<(), Error> {
+    let properties: Vec<Property<'_>> = settings.iter().flat_map(Setting::properties).collect();
+    let call = manager_call("SetUnitProperties", &(unit, true, properties))?;
+    match bus.call(call).await? {
+        Ok(_) => Ok(()),
+        Err(source) => Err(Error::Refused {
+            action: "change",
+            unit: unit.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// Sends a signal to the unit's main process. A unit that is not loaded has none.

@@ -10,16 +10,17 @@ mod jobs;
 pub mod journal;
 pub mod logind;
 pub mod manager;
+pub mod property;
 mod start;
 mod status;
 mod unit;
 
 pub use bus::Scope;
 pub use error::Error;
-pub use jobs::{kill, reset_failed, stop};
+pub use jobs::{kill, reset_failed, set_properties, stop};
 pub use start::{Started, start};
 pub(crate) use status::rfc3339;
 pub use status::{
     ActiveState, Dependents, ListedUnit, UnitStatus, dependents, list, list_and_enabled, status,
 };
-pub use unit::{STOP_MARGIN, TRIM_TIMER, Transient, UnitName, unit_name};
+pub use unit::{STOP_MARGIN, TRIM_TIMER, Transient, UnitName, slice_name, unit_name};

@@ -223,7 +223,7 @@ async fn due_time(bus: &mut Bus, unit: &Transient<'_>) -> Result<SystemTime, Err
 async fn judge(bus: &mut Bus, unit: UnitName, result: String) -> Result<Started, Error> {
     match result.as_str() {
         "done" => Ok(Started::Now),
-        "failed" | "timeout" => unit_status(bus, &unit)
+        "failed" | "timeout" => failed(bus, &unit)
             .await
             .map(|status| Started::Failed(Box::new(status))),
         _ => Err(Error::Job {
@@ -232,6 +232,25 @@ async fn judge(bus: &mut Bus, unit: UnitName, result: String) -> Result<Started,
             result,
         }),
     }
+}
+
+/// A unit whose start has failed, as it was left.
+///
+/// One that has a restart policy waits for its next try. There is none: the first
+/// start failed before the eyes of who asked for it, and says why.
+async fn failed(bus: &mut Bus, unit: &str) -> Result<UnitStatus, Error> {
+    let status = unit_status(bus, unit).await?;
+    if status.active_state.is_up() {
+        let reply = bus
+            .call(manager_call("StopUnit", &(unit, "replace"))?)
+            .await?;
+        // Otherwise it has just failed for good.
+        if let Ok(reply) = reply {
+            let job: OwnedObjectPath = reply.body().deserialize().map_err(Error::Bus)?;
+            bus.job_result(&job).await?;
+        }
+    }
+    Ok(status)
 }
 
 /// The call that starts the timer for the console logs, which all VMs share.
@@ -257,7 +276,7 @@ fn timer_started(reply: zbus::Result<zbus::Message>) -> Result<(), Error> {
 }
 
 fn start_call(unit: &Transient<'_>) -> Result<zbus::Message, Error> {
-    let aux: &[(&str, Vec<Property>)] = &[];
+    let aux: &[(&str, Vec<Property<'_>>)] = &[];
     // `fail`: with the fixed name, this is what makes two starts at once safe.
     manager_call(
         "StartTransientUnit",

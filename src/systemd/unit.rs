@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use zbus::Variant;
 
-use crate::vm::VmName;
+use crate::vm::{GroupName, VmName};
+
+use super::property::Setting;
 
 /// The name of a unit, as systemd writes it.
 pub type UnitName = String;
@@ -18,6 +20,11 @@ pub type UnitName = String;
 /// The name of the unit that runs a VM: `maqet-NAME.service`.
 pub fn unit_name(name: &VmName) -> UnitName {
     format!("maqet-{name}.service")
+}
+
+/// The slice that the units of a group are in, below `maqet.slice`: `maqet-GROUP.slice`.
+pub fn slice_name(group: &GroupName) -> UnitName {
+    format!("maqet-{group}.slice")
 }
 
 /// Runs `maqet internal trim` now and then while VMs run. Not `maqet-…`: those are VMs.
@@ -60,11 +67,15 @@ pub struct Transient<'a> {
     pub requires: Vec<VmName>,
     /// How long after the start of the last of those it starts.
     pub start_delay: Duration,
+    /// The group whose slice it is in.
+    pub group: Option<&'a GroupName>,
+    /// What its definition says of it.
+    pub settings: Vec<Setting>,
     /// Where QEMU's output goes instead of the journal, when the user cannot read that.
     pub output: Option<&'a Path>,
 }
 
-pub(super) type Property = (&'static str, Variant<'static>);
+pub(super) type Property<'a> = (&'a str, Variant<'static>);
 
 /// One Exec line: path, arguments, whether a failure is ignored.
 type Exec = (String, Vec<String>, bool);
@@ -76,16 +87,21 @@ impl Transient<'_> {
     }
 
     /// The `properties` argument of StartTransientUnit.
-    pub(super) fn properties(&self) -> Vec<Property> {
+    pub(super) fn properties(&self) -> Vec<Property<'_>> {
         let stop_seconds = self.stop_timeout.as_secs().to_string();
         let mut power_down = vec!["power-down", "--timeout", &stop_seconds];
         if self.save {
             power_down.push("--save");
         }
-        let mut properties: Vec<Property> = vec![
+        let mut properties: Vec<Property<'_>> = vec![
             ("Description", one_line(&self.description).into()),
             ("Documentation", vec!["man:maqet(1)"].into()),
-            ("Slice", "maqet.slice".into()),
+            (
+                "Slice",
+                self.group
+                    .map_or("maqet.slice".to_owned(), slice_name)
+                    .into(),
+            ),
             // `notify` and not `exec`: the launcher speaks for the moment when the
             // monitor sockets exist, and READY comes before ExecStartPost runs.
             ("Type", "notify".into()),
@@ -137,6 +153,8 @@ impl Transient<'_> {
         if !environment.is_empty() {
             properties.push(("Environment", environment.into()));
         }
+        // Last: of a property that is not a list, the last one holds.
+        properties.extend(self.settings.iter().flat_map(Setting::properties));
         properties
     }
 
@@ -160,7 +178,7 @@ fn exec(maqet: &Path, args: &[&str], ignore_failure: bool) -> Variant<'static> {
 }
 
 /// The timer's properties.
-pub(super) fn trim_timer() -> Vec<Property> {
+pub(super) fn trim_timer() -> Vec<Property<'static>> {
     let monotonic: Vec<(String, u64)> = ["OnActiveSec", "OnUnitActiveSec"]
         .map(|base| (base.to_owned(), TRIM_INTERVAL.as_micros() as u64))
         .to_vec();
@@ -174,8 +192,8 @@ pub(super) fn trim_timer() -> Vec<Property> {
 }
 
 /// What the timer runs.
-pub(super) fn trim_service(maqet: &Path) -> (&'static str, Vec<Property>) {
-    let properties: Vec<Property> = vec![
+pub(super) fn trim_service(maqet: &Path) -> (&'static str, Vec<Property<'static>>) {
+    let properties: Vec<Property<'static>> = vec![
         ("Description", "Keep the console logs of VMs bounded".into()),
         ("Slice", "maqet.slice".into()),
         ("Type", "oneshot".into()),

@@ -30,7 +30,7 @@ fn an_entry_has_all_its_keys_known_or_null() {
     assert_eq!(
         keys,
         [
-            "cpus", "enabled", "memory", "name", "state", "unit", "uptime"
+            "cpus", "enabled", "group", "memory", "name", "state", "unit", "uptime"
         ]
     );
     assert_eq!(listed["memory"], 64 << 20);

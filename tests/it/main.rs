@@ -24,6 +24,8 @@ mod doctor;
 mod enable;
 /// What QEMU told, kept and followed.
 mod events;
+/// Slices, and the limits that VMs share.
+mod group;
 /// QEMU's monitor for people.
 mod hmp;
 /// One job: told what to do, waited for, failed.
@@ -42,12 +44,16 @@ mod order;
 mod pause;
 /// The power button, pressed once.
 mod powerdown;
+/// The table of properties, against systemd itself.
+mod properties;
 /// QMP from any process.
 mod qmp;
 /// Several at once, and commands that are killed halfway.
 mod races;
 /// The reset button.
 mod reset;
+/// What brings a VM back, and what does not.
+mod restart;
 /// Going on, waking up.
 mod resume;
 /// What is deleted, and what never is.
@@ -56,6 +62,8 @@ mod rm;
 mod save;
 /// All that a real QEMU can be asked.
 mod schema;
+/// Limits changed at once and for good, or not at all.
+mod set;
 /// QMP on a terminal.
 mod shell;
 /// Up, or not up with QEMU's own words.

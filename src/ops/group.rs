@@ -1,0 +1,131 @@
+//! Groups of VMs: a slice each, with a budget that its VMs share.
+//!
+//! A slice has no definition, so its limits are kept in the database. They are
+//! applied when they are set, and again when a VM of the group is started, as
+//! systemd forgets them when the host goes down.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::config::UnitValue;
+use crate::store::Limit;
+use crate::systemd::property::{self, Setting};
+use crate::systemd::{self, slice_name, unit_name};
+use crate::vm::{GroupName, VmName};
+
+use super::set::Change;
+use super::{Error, Host, policy};
+
+/// A group.
+#[derive(Clone, Debug, Serialize)]
+pub struct Group {
+    /// Its name.
+    pub name: GroupName,
+    /// Its slice.
+    pub slice: String,
+    /// The VMs whose definitions name it.
+    pub vms: Vec<VmName>,
+    /// Those of them that run.
+    pub running: Vec<VmName>,
+    /// Its limits: properties of its slice, with values as in unit files.
+    pub limits: BTreeMap<String, String>,
+}
+
+/// All groups that VMs are in or that have limits, by name.
+pub fn ls(host: &Host) -> Result<Vec<Group>, Error> {
+    let Some(store) = host.existing_store()? else {
+        return Ok(Vec::new());
+    };
+    let mut members: BTreeMap<GroupName, Vec<VmName>> = BTreeMap::new();
+    for vm in store.list()? {
+        if let Some(group) = vm.group {
+            members.entry(group).or_default().push(vm.name);
+        }
+    }
+    for group in store.budgeted()? {
+        members.entry(group).or_default();
+    }
+    if members.is_empty() {
+        return Ok(Vec::new());
+    }
+    let up: BTreeSet<String> = systemd::list(&host.scope, "maqet-*.service")?
+        .into_iter()
+        .filter(|unit| unit.active.is_up())
+        .map(|unit| unit.unit)
+        .collect();
+    members
+        .into_iter()
+        .map(|(name, vms)| {
+            let runs = |vm: &&VmName| up.contains(&unit_name(vm));
+            Ok(Group {
+                slice: slice_name(&name),
+                running: vms.iter().filter(runs).cloned().collect(),
+                limits: store.budget(&name)?.into_iter().collect(),
+                vms,
+                name,
+            })
+        })
+        .collect()
+}
+
+/// One group.
+pub fn show(host: &Host, name: &GroupName) -> Result<Group, Error> {
+    ls(host)?
+        .into_iter()
+        .find(|group| group.name == *name)
+        .ok_or_else(|| Error::NoGroup(name.clone()))
+}
+
+/// Sets limits of a group, of its running VMs at once; all of them or none.
+///
+/// An empty value is no limit. The group need not have VMs yet.
+pub fn set(host: &Host, name: &GroupName, changes: &[Change]) -> Result<(), Error> {
+    let limits: Vec<Limit> = changes
+        .iter()
+        .map(|change| (change.property.clone(), change.value.clone()))
+        .collect();
+    let settings = settings(&limits)?;
+    let mut store = host.store()?;
+    for vm in store.list()? {
+        if vm.group.as_ref() == Some(name) {
+            check_memory(host, &vm.name, &limits)?;
+        }
+    }
+    store.set_budget(name, &limits, || {
+        systemd::set_properties(&host.scope, &slice_name(name), &settings).map_err(Error::from)
+    })
+}
+
+/// Refuses a limit for all that does not even do for one.
+fn check_memory(host: &Host, name: &VmName, limits: &[Limit]) -> Result<(), Error> {
+    let config = host.config(&host.vm(name)?)?;
+    for (property, value) in limits {
+        let value = UnitValue::Text(value.clone());
+        if let Some(message) = policy::too_little_memory(&config, property, &value) {
+            return Err(Error::TooLittleMemory(format!("VM `{name}`: {message}")));
+        }
+    }
+    Ok(())
+}
+
+/// Gives the slice of a group the limits that are kept for it, if there are any.
+pub(super) fn apply(host: &Host, name: &GroupName) -> Result<(), Error> {
+    let limits = host.store()?.budget(name)?;
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let settings = settings(&limits)?;
+    Ok(systemd::set_properties(
+        &host.scope,
+        &slice_name(name),
+        &settings,
+    )?)
+}
+
+fn settings(limits: &[Limit]) -> Result<Vec<Setting>, property::Error> {
+    limits
+        .iter()
+        .map(|(property, value)| property::parse_for_slice(property, value))
+        .collect()
+}

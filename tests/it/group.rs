@@ -1,0 +1,140 @@
+use crate::sandbox::{Sandbox, signal, systemctl, wait_until};
+
+/// A group that no other test uses.
+fn group(sandbox: &Sandbox) -> String {
+    sandbox.name("g").replace('-', "_")
+}
+
+fn limit(group: &str, property: &str) -> String {
+    let slice = format!("maqet-{group}.slice");
+    let ran = systemctl(&["show", "--value", "--property", property, &slice]).ok();
+    ran.stdout.trim().to_owned()
+}
+
+#[test]
+fn a_group_is_a_slice_and_can_be_named_as_one() {
+    let sandbox = Sandbox::new();
+    let group = group(&sandbox);
+    sandbox.add("a", &["--qemu-arg=-S", "--group", &group]);
+    sandbox.add("b", &["--qemu-arg=-S", "--group", &group]);
+    sandbox.add_prelaunch("c");
+    sandbox.maqet(&["start", "--group", &group]).ok();
+    assert_eq!(
+        sandbox.property("a", "Slice"),
+        format!("maqet-{group}.slice")
+    );
+    assert_eq!(limit(&group, "ActiveState"), "active");
+    assert_eq!(sandbox.state("c"), "stopped");
+
+    let listed = sandbox.maqet(&["ls", "--json", "--group", &group]).json();
+    let names: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|vm| vm["name"].clone())
+        .collect();
+    assert_eq!(names, [sandbox.name("a"), sandbox.name("b")]);
+    let shown = sandbox.maqet(&["group", "show", "--json", &group]).json();
+    assert_eq!(shown["vms"], shown["running"]);
+    assert_eq!(shown["slice"], format!("maqet-{group}.slice"));
+
+    sandbox
+        .maqet(&["stop", "--force", "--group", &group, "@c"])
+        .fails(3);
+    assert_eq!(sandbox.state("a"), "stopped");
+    sandbox
+        .maqet(&["start", "--group", "nobody_here"])
+        .fails(4)
+        .saying("no VM is in a group `nobody_here`");
+    sandbox
+        .maqet(&["start", "--group", "a-b"])
+        .fails(2)
+        .saying("would nest its slice");
+}
+
+#[test]
+fn a_budget_holds_at_once_and_at_every_start() {
+    let sandbox = Sandbox::new();
+    let group = group(&sandbox);
+    // Before there is anyone to use it.
+    sandbox
+        .maqet(&["group", "set", &group, "MemoryMax=16G", "CPUQuota=400%"])
+        .ok();
+    sandbox.add("a", &["--qemu-arg=-S", "--group", &group]);
+    sandbox.maqet(&["start", "@a"]).ok();
+    assert_eq!(limit(&group, "MemoryMax"), "17179869184");
+    assert_eq!(limit(&group, "CPUQuotaPerSecUSec"), "4s");
+
+    sandbox
+        .maqet(&["group", "set", &group, "MemoryMax=8G"])
+        .ok();
+    assert_eq!(limit(&group, "MemoryMax"), "8589934592");
+    systemctl(&["daemon-reload"]).ok();
+    assert_eq!(limit(&group, "MemoryMax"), "8589934592");
+
+    // The last VM ends, and the slice with it; as after a reboot, nothing is known of it.
+    sandbox.maqet(&["stop", "--force", "@a"]).ok();
+    let slice = format!("maqet-{group}.slice");
+    systemctl(&["stop", &slice]).ok();
+    systemctl(&["revert", &slice]).ok();
+    assert_eq!(limit(&group, "MemoryMax"), "infinity");
+    sandbox.maqet(&["start", "@a"]).ok();
+    assert_eq!(limit(&group, "MemoryMax"), "8589934592");
+
+    sandbox.maqet(&["group", "set", &group, "MemoryMax="]).ok();
+    assert_eq!(limit(&group, "MemoryMax"), "infinity");
+    let shown = sandbox.maqet(&["group", "show", "--json", &group]).json();
+    assert_eq!(shown["limits"], serde_json::json!({"CPUQuota": "400%"}));
+    systemctl(&["revert", &slice]).ok();
+}
+
+#[test]
+fn a_budget_that_cannot_be_is_refused_and_the_old_one_stays() {
+    let sandbox = Sandbox::new();
+    let group = group(&sandbox);
+    sandbox.add("a", &["--qemu-arg=-S", "--group", &group]);
+    sandbox
+        .maqet(&["group", "set", &group, "TasksMax=500"])
+        .ok();
+    for (wrong, words) in [
+        ("MemoryMax=100M", "are 580 MiB"),
+        ("MemroyMax=8G", "did you mean `MemoryMax`?"),
+        ("Restart=always", "systemd.resource-control(5)"),
+        ("CPUQuota=0%", "out of range"),
+    ] {
+        sandbox
+            .maqet(&["group", "set", &group, "TasksMax=9", wrong])
+            .fails(1)
+            .saying(words);
+    }
+    assert_eq!(limit(&group, "TasksMax"), "500");
+    let listed = sandbox.maqet(&["group", "ls"]).ok().stdout;
+    assert!(listed.contains("TasksMax=500"), "{listed}");
+    systemctl(&["revert", &format!("maqet-{group}.slice")]).ok();
+}
+
+#[test]
+fn a_restarted_vm_stays_in_its_group() {
+    let sandbox = Sandbox::new();
+    let group = group(&sandbox);
+    sandbox.add(
+        "a",
+        &[
+            "--qemu-arg=-S",
+            "--group",
+            &group,
+            "--unit=Restart=on-failure",
+        ],
+    );
+    sandbox.maqet(&["start", "@a"]).ok();
+    signal(sandbox.pid("a"), libc::SIGKILL);
+    wait_until("it is back", || {
+        sandbox.property("a", "NRestarts") == "1"
+            && sandbox.property("a", "ActiveState") == "active"
+    });
+    let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", sandbox.pid("a"))).unwrap();
+    assert!(
+        cgroup.contains(&format!("/maqet.slice/maqet-{group}.slice/maqet-")),
+        "{cgroup}"
+    );
+}

@@ -1,0 +1,161 @@
+use std::fs;
+
+use crate::sandbox::Sandbox;
+
+#[test]
+fn the_definition_s_properties_are_the_unit_s() {
+    let sandbox = Sandbox::new();
+    sandbox.add(
+        "web",
+        &[
+            "--qemu-arg=-S",
+            "--unit=MemoryMax=2G",
+            "--unit=CPUQuota=150%",
+            "--unit=Environment=A='b c'",
+            "--unit=Environment=D=e",
+            "--unit=RestartSec=1min 30s",
+        ],
+    );
+    sandbox.maqet(&["start", "@web"]).ok();
+    assert_eq!(sandbox.property("web", "MemoryMax"), "2147483648");
+    assert_eq!(sandbox.property("web", "CPUQuotaPerSecUSec"), "1.500000s");
+    assert_eq!(sandbox.property("web", "RestartUSec"), "1min 30s");
+    let environment = fs::read(format!("/proc/{}/environ", sandbox.pid("web"))).unwrap();
+    let variables: Vec<&[u8]> = environment.split(|b| *b == 0).collect();
+    for wanted in ["A='b c'", "D=e"] {
+        assert!(variables.contains(&wanted.as_bytes()), "{wanted}");
+    }
+    assert!(
+        variables
+            .iter()
+            .any(|variable| variable.starts_with(b"PATH="))
+    );
+}
+
+#[test]
+fn what_systemd_refuses_is_told_in_its_words_and_nothing_starts() {
+    let sandbox = Sandbox::new();
+    sandbox.add("web", &["--qemu-arg=-S", "--unit=Restart=sometimes"]);
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("Invalid Restart setting: sometimes");
+    assert_eq!(sandbox.state("web"), "stopped");
+    assert!(sandbox.qemus("web").is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_a_property_is_found_when_the_vm_is_added() {
+    let sandbox = Sandbox::new();
+    let text =
+        "memory = \"4G\"\n[unit]\nMemoryMax = \"3G\"\nMemoryHihg = \"1G\"\nKillMode = \"none\"\n";
+    fs::write(sandbox.path("web.toml"), text).unwrap();
+    let ran = sandbox.maqet(&["add", "web.toml"]).fails(1);
+    ran.saying("web.toml:3:13: a MemoryMax of 3072 MiB is too little")
+        .saying("web.toml:4:1: unknown property `MemoryHihg`, did you mean `MemoryHigh`?")
+        .saying("web.toml:5:1: `KillMode` cannot be set");
+    sandbox.maqet(&["show", "web"]).fails(4).saying("no VM");
+}
+
+#[test]
+fn a_running_vm_is_changed_at_once_and_its_definition_only_if_asked() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let before = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    sandbox
+        .maqet(&["set", "@web", "MemoryHigh=3G", "CPUQuota=150%"])
+        .ok()
+        .saying("MemoryHigh, CPUQuota changed");
+    assert_eq!(sandbox.property("web", "MemoryHigh"), "3221225472");
+    assert_eq!(sandbox.property("web", "CPUQuotaPerSecUSec"), "1.500000s");
+    assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
+
+    sandbox
+        .maqet(&["set", "@web", "MemoryHigh=2G", "RestartSec=9", "--persist"])
+        .ok()
+        .saying("MemoryHigh changed; RestartSec from its next start on");
+    assert_eq!(sandbox.property("web", "MemoryHigh"), "2147483648");
+    let after = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    assert!(
+        after.contains("MemoryHigh = \"2G\"\nRestartSec = \"9\""),
+        "{after}"
+    );
+    sandbox
+        .maqet(&["set", "@web", "MemoryHigh=", "RestartSec=", "--persist"])
+        .ok();
+    assert_eq!(sandbox.property("web", "MemoryHigh"), "infinity");
+    let after = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    assert!(!after.contains("MemoryHigh"), "{after}");
+}
+
+#[test]
+fn one_wrong_word_among_several_changes_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let before = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    for (wrong, words) in [
+        ("MemoryHihg=1G", "did you mean `MemoryHigh`?"),
+        ("CPUWeight=a", "it is a weight"),
+        ("MemoryMax=100M", "are 580 MiB"),
+        // Only systemd knows this.
+        ("CPUQuota=0%", "CPUQuotaPerSecUSec= value out of range"),
+    ] {
+        for persist in [&[][..], &["--persist"]] {
+            let args = [&["set", "@web", "TasksMax=99", wrong], persist].concat();
+            sandbox.maqet(&args).fails(1).saying(words);
+        }
+    }
+    sandbox
+        .maqet(&["set", "@web", "TasksMax=99", "Restart=on-failure"])
+        .fails(1)
+        .saying("Cannot set property Restart")
+        .saying("`--persist`");
+    sandbox
+        .maqet(&["set", "@web", "memory=4G"])
+        .fails(2)
+        .saying("is not PROPERTY=VALUE");
+    assert_ne!(sandbox.property("web", "TasksMax"), "99");
+    assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
+}
+
+#[test]
+fn a_stopped_vm_has_only_a_definition_to_change() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox
+        .maqet(&["set", "@web", "CPUWeight=200"])
+        .fails(3)
+        .saying("`--persist`");
+    sandbox
+        .maqet(&["set", "@web", "CPUWeight=200", "--persist"])
+        .ok()
+        .saying("CPUWeight from its next start on");
+    sandbox.maqet(&["start", "@web"]).ok();
+    assert_eq!(sandbox.property("web", "CPUWeight"), "200");
+    sandbox.maqet(&["set", "@nobody", "CPUWeight=1"]).fails(4);
+}
+
+#[test]
+fn a_definition_changed_by_two_at_once_has_both_changes() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    let changes: Vec<_> = [
+        "CPUWeight=1",
+        "IOWeight=2",
+        "TasksMax=333",
+        "Nice=4",
+        "MemoryLow=5",
+    ]
+    .iter()
+    .map(|change| sandbox.spawn(&["set", "@web", change, "--persist"]))
+    .collect();
+    for change in changes {
+        crate::sandbox::Ran::of(change).ok();
+    }
+    let text = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    for key in ["CPUWeight", "IOWeight", "TasksMax", "Nice", "MemoryLow"] {
+        assert!(text.contains(key), "{key} is lost:\n{text}");
+    }
+}
