@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -118,6 +118,12 @@ impl Changes {
         Ok(Self(inotify))
     }
 
+    /// Takes note of what has changed, for poll(2) to wait for the next change.
+    pub fn take(&self) {
+        // Not blocking: nothing may have.
+        let _ = rustix::io::read(&self.0, &mut [0; 4096]);
+    }
+
     /// Waits for a change since the last call, or for the reader of `output` to go.
     pub fn wait(&mut self, output: BorrowedFd<'_>) -> io::Result<Change> {
         loop {
@@ -140,6 +146,12 @@ impl Changes {
                 other => return Ok(other.map(|_| Change::Grown)?),
             }
         }
+    }
+}
+
+impl AsFd for Changes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

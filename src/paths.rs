@@ -215,6 +215,11 @@ impl RuntimeDir {
         self.0.join("saving")
     }
 
+    /// Why the guest was not up in time, if it was not: one line.
+    pub fn not_ready(&self) -> PathBuf {
+        self.0.join("not-ready")
+    }
+
     /// The definition that this run uses; as old as the run.
     pub fn definition(&self) -> PathBuf {
         self.0.join("definition.toml")

@@ -1,6 +1,6 @@
 //! Waiting for a process that is not a child.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -46,6 +46,12 @@ impl From<Process> for OwnedFd {
     /// The pidfd, to poll along with others.
     fn from(process: Process) -> Self {
         process.0
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -50,7 +50,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "internal",
         &[
-            "ops", "console", "lock", "paths", "process", "qemu", "qmp", "store", "systemd", "vm",
+            "ops", "config", "console", "lock", "paths", "process", "qemu", "qmp", "store",
+            "systemd", "vm",
         ],
     ),
     (

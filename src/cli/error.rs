@@ -52,6 +52,11 @@ pub(super) fn print(error: &anyhow::Error) {
             eprintln!("  (nothing was printed; systemd says `{result}`)");
         }
     }
+    if let Some(Error::NotReady { console, .. }) = ops {
+        for line in console {
+            eprintln!("  {line}");
+        }
+    }
     let mut said = error.to_string();
     for cause in error.chain().skip(1) {
         // Some libraries repeat their cause in their own words.
@@ -83,6 +88,9 @@ fn hint(error: &Error) -> Option<String> {
             format!("`maqet show {name}` shows it; `maqet rm {name}` forgets it")
         }
         Error::NotRunning(name) => format!("start it with `maqet start {name}`"),
+        Error::NotReady { name, .. } => format!(
+            "`maqet logs --console {name}` shows its console, `maqet stop {name}` stops it"
+        ),
         Error::HasSavedState(name) => format!(
             "go on with it with `maqet start {name}`, or give it up with `--discard-saved`"
         ),

@@ -32,7 +32,7 @@ pub(super) enum Command {
 pub(super) fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Launch { name } => match internal::launch::launch(&name)? {},
-        Command::Ready => internal::ready::ready()?,
+        Command::Ready => internal::ready::ready(&|words| out.note(words))?,
         Command::PowerDown { timeout, save } => {
             internal::power_down::power_down(Duration::from_secs(timeout), save, &|words| {
                 out.note(words);

@@ -71,6 +71,9 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
             .unwrap_or_default();
         line("ended", &format_args!("{}{at}", ended.reason))?;
     }
+    if let Some(reason) = &status.not_ready {
+        line("not ready", reason)?;
+    }
     if let Some(saved) = &status.saved {
         let at = saved.at.map(moment).unwrap_or_default();
         line("saved", &format_args!("{} at {at}", bytes(saved.bytes)))?;

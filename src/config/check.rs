@@ -2,7 +2,9 @@
 
 use super::device::{is_own_id, is_property};
 use super::path::is_device_node;
-use super::{Board, DeviceName, Forward, Interface, Size, TimeSpan, VmConfig};
+use super::{
+    Board, DeviceName, Forward, Interface, Protocol, ReadyLevel, Size, TimeSpan, VmConfig,
+};
 
 /// The faults of a definition, each with the key that is to blame.
 #[derive(Default)]
@@ -59,7 +61,28 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
     check_disks(config, &mut faults);
     check_nets(config, &mut faults);
     check_devices(config, &mut faults);
+    check_ready(config, &mut faults);
     faults
+}
+
+/// A level that could never be seen.
+fn check_ready(config: &VmConfig, faults: &mut Faults) {
+    let forwards = config.nets.values().flat_map(|net| &net.forward);
+    let message = match config.ready.level {
+        ReadyLevel::Agent if !config.agent => "there is no guest agent: `agent` is off".to_owned(),
+        ReadyLevel::Console(_) if !config.serial => {
+            "there is no serial console: `serial` is off".to_owned()
+        }
+        ReadyLevel::Tcp(port)
+            if !forwards
+                .into_iter()
+                .any(|it| it.protocol == Protocol::Tcp && it.guest_port == port) =>
+        {
+            format!("no forward leads to port {port} of the guest")
+        }
+        _ => return,
+    };
+    faults.add("ready.level", message);
 }
 
 fn check_disks(config: &VmConfig, faults: &mut Faults) {

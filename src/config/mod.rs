@@ -24,6 +24,7 @@ mod forward;
 mod mac;
 mod net;
 mod path;
+mod ready;
 mod size;
 mod source;
 mod text;
@@ -42,6 +43,7 @@ pub use forward::{Forward, InvalidForward, Protocol};
 pub use mac::{InvalidMac, Mac};
 pub use net::{Net, NetKind};
 pub use path::{is_device_node, path_text};
+pub use ready::{InvalidReadyLevel, Ready, ReadyLevel};
 pub use size::{InvalidSize, Size};
 pub use time_span::{InvalidTimeSpan, TimeSpan};
 pub use unit::UnitValue;
@@ -122,6 +124,9 @@ pub struct VmConfig {
     /// How long after the start of the last of those it starts.
     #[serde(default)]
     pub start_delay: TimeSpan,
+    /// When it counts as up.
+    #[serde(default)]
+    pub ready: Ready,
     /// How the VM is stopped.
     #[serde(default)]
     pub stop: Stop,

@@ -329,6 +329,13 @@ fn a_definition_is_shown_as_json() {
     }
   },
   "device": {},
+  "after": [],
+  "requires": [],
+  "start_delay": 0,
+  "ready": {
+    "level": "monitor",
+    "timeout": 120
+  },
   "stop": {
     "timeout": 60,
     "action": "powerdown"

@@ -16,7 +16,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::lock::VmLock;
@@ -38,6 +38,12 @@ pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
     let lock = VmLock::try_take(&vm_dir.lock())?;
     let (row, saved) = save::as_saved(&host, host.vm(name)?)?;
     let config = host.config(&row)?;
+    for required in &config.requires {
+        // systemd only knows that it runs.
+        if let Ok(reason) = fs::read_to_string(host.paths.sockets(required).not_ready()) {
+            bail!("it requires VM `{required}`, which is not ready: {reason}");
+        }
+    }
 
     let mut inherited: Vec<OwnedFd> = vec![lock.into_file().into()];
     let mut listen = |path: PathBuf| -> anyhow::Result<Listen> {
@@ -106,7 +112,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// The runtime directory outlives a restart, and what it says of the last run does not.
 fn forget_last_run(runtime: &RuntimeDir) -> io::Result<()> {
-    for file in [runtime.saving(), runtime.saved()] {
+    for file in [runtime.saving(), runtime.saved(), runtime.not_ready()] {
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

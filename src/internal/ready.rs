@@ -1,36 +1,78 @@
-//! ExecStartPost: waits until QEMU has taken its arguments.
+//! ExecStartPost: waits until QEMU has taken its arguments, and the guest is as far
+//! as the definition wants it to be.
 //!
 //! A greeting would not do: QEMU greets before it has looked at its devices. The
 //! answer to the first command comes from its main loop, after all of that.
+//!
+//! A guest that is not up in time is left running, with a word of it for whoever
+//! waits: what it is about is to be seen on its console. Failing would cut its power.
 
+use std::env;
+use std::fs;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
+use crate::config::ReadyLevel;
+use crate::ops::ready::{NotReady, Signs, hmp, wait};
 use crate::ops::{Host, save};
-use crate::qmp::{Client, RunState};
+use crate::process::Process;
+use crate::qmp::{Client, DEFAULT_TIMEOUT, RunState};
 
 use super::launch::runtime_dir;
 
 /// Less than the unit's TimeoutStartSec, so that this message is the one that is seen.
 const LIMIT: Duration = Duration::from_secs(25);
 
-/// Waits for QEMU's first answer, and for a saved state to be loaded if there is one.
-pub fn ready() -> anyhow::Result<()> {
+/// Waits for QEMU's first answer, for a saved state to be loaded if there is one, and
+/// for the guest to be up.
+///
+/// `tell` is for what the journal should know.
+pub fn ready(tell: &dyn Fn(String)) -> anyhow::Result<()> {
     let runtime = runtime_dir()?;
-    let socket = runtime.ctl();
     // When QEMU ends, so do its listening sockets, and this connection with them.
-    let mut monitor = Client::connect(&socket, LIMIT).context("QEMU ended while starting")?;
+    let mut monitor =
+        Client::connect(&runtime.ctl(), LIMIT).context("QEMU ended while starting")?;
     monitor.set_timeout(LIMIT);
     let status = monitor
         .status()
         .context("QEMU did not get to its main loop")?;
+    let name = runtime.vm()?;
+    let host = Host::from_env()?;
     // Also the state of one that the user's own arguments have wait for something else.
     if status.run_state == RunState::Inmigrate {
-        let files = Host::from_env()?.paths.saved(&runtime.vm()?);
+        let files = host.paths.saved(&name);
         if files.state().exists() {
-            save::load(&mut monitor, &files).context("the saved state cannot be loaded")?;
+            // It was up when it was saved, or it was not.
+            return save::load(&mut monitor, &files).context("the saved state cannot be loaded");
         }
     }
-    Ok(())
+    let definition =
+        fs::read_to_string(runtime.definition()).context("cannot read the definition")?;
+    let config = host.read_config(&name, &definition)?;
+    if config.ready.level == ReadyLevel::Monitor {
+        return Ok(());
+    }
+    let pid = env::var("MAINPID").ok().and_then(|pid| pid.parse().ok());
+    let Some(process) = pid.and_then(Process::open) else {
+        bail!("QEMU ended while starting");
+    };
+    // Whoever stops the VM meanwhile needs it.
+    drop(monitor);
+    let mut signs = Signs {
+        runtime: &runtime,
+        console_log: &host.paths.vm(&name).console_log(),
+        process: &process,
+        hmp: &mut |line| hmp(&mut Client::connect(&runtime.ctl(), DEFAULT_TIMEOUT)?, line),
+    };
+    let limit = config.ready.timeout.duration();
+    match wait(&mut signs, &config, &config.ready.level, limit) {
+        Ok(()) => Ok(()),
+        Err(NotReady::Ended) => bail!("QEMU ended before the guest was up"),
+        Err(reason) => {
+            tell(format!("the guest is not up: {reason}"));
+            fs::write(runtime.not_ready(), reason.to_string())
+                .context("cannot leave word of a guest that is not up")
+        }
+    }
 }

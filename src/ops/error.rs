@@ -81,6 +81,16 @@ pub enum Error {
     /// The VM has a saved state, which must not be lost by the way.
     #[error("VM `{0}` has a saved state")]
     HasSavedState(VmName),
+    /// The VM runs, and its guest is not up.
+    #[error("VM `{name}` runs, but is not ready: {reason}")]
+    NotReady {
+        /// The VM.
+        name: VmName,
+        /// What was waited for in vain.
+        reason: String,
+        /// The last lines of its console.
+        console: Vec<String>,
+    },
     /// The VM's unit ended before it was up.
     #[error("VM `{name}` stopped while starting")]
     Died {

@@ -64,12 +64,13 @@ impl Host {
 
     /// The definition of a stored VM.
     pub fn config(&self, row: &Row) -> Result<VmConfig, Error> {
-        let origin = self.paths.vm(&row.name).definition();
-        Ok(VmConfig::parse_with(
-            &row.definition,
-            &origin,
-            &self.defaults()?,
-        )?)
+        self.read_config(&row.name, &row.definition)
+    }
+
+    /// A definition that is kept for a VM.
+    pub(crate) fn read_config(&self, name: &VmName, text: &str) -> Result<VmConfig, Error> {
+        let origin = self.paths.vm(name).definition();
+        Ok(VmConfig::parse_with(text, &origin, &self.defaults()?)?)
     }
 
     /// The same, with what is wrong about its unit told too.

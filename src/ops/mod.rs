@@ -30,6 +30,7 @@ mod policy;
 pub mod powerdown;
 pub mod prepare;
 pub mod qmp;
+pub mod ready;
 pub mod reset;
 pub mod resume;
 pub mod rm;

@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::config::StopAction;
+use crate::config::{ReadyLevel, StopAction, VmConfig};
+use crate::console;
 use crate::paths::create_private_dir;
 use crate::systemd::property::Setting;
 use crate::systemd::{self, Started, Transient, UnitStatus, journal};
@@ -92,7 +93,7 @@ pub fn start(
                 StopAction::Kill => Duration::ZERO,
             },
             save: config.stop.action == StopAction::Save,
-            load_time: load_time(host, &row.name),
+            start_time: load_time(host, &row.name) + ready_time(config),
             after: config.before().cloned().collect(),
             requires: config.requires.clone(),
             start_delay: config.start_delay.duration(),
@@ -107,11 +108,14 @@ pub fn start(
     systemd::start(&host.scope, &units, &mut |index, started| {
         let name = units[index].name;
         let outcome = match started {
-            Ok(Started::Now) => Ok(Outcome::Started {
-                why_not_kvm: prepare::why_not_kvm(host, vms[index].1.accel)
-                    .map(|reason| reason.to_string()),
-                resumed: vms[index].2,
-            }),
+            Ok(Started::Now) => not_ready(host, name).map_or(
+                Ok(Outcome::Started {
+                    why_not_kvm: prepare::why_not_kvm(host, vms[index].1.accel)
+                        .map(|reason| reason.to_string()),
+                    resumed: vms[index].2,
+                }),
+                Err,
+            ),
             // No one asked for it, and nothing was done.
             Ok(Started::Already) if !names.contains(name) => return,
             Ok(Started::Already) => Ok(Outcome::AlreadyRunning),
@@ -163,6 +167,28 @@ fn load_time(host: &Host, name: &VmName) -> Duration {
     let state = std::fs::metadata(host.paths.saved(name).state());
     Duration::from_secs(state.map_or(0, |state| state.len() / LOAD_RATE))
 }
+
+/// How long the guest may take to be up, when that is waited for.
+fn ready_time(config: &VmConfig) -> Duration {
+    match config.ready.level {
+        ReadyLevel::Monitor => Duration::ZERO,
+        _ => config.ready.timeout.duration(),
+    }
+}
+
+/// What the unit left word of, if its guest was not up in time.
+fn not_ready(host: &Host, name: &VmName) -> Option<Error> {
+    let reason = std::fs::read_to_string(host.paths.sockets(name).not_ready()).ok()?;
+    let log = host.paths.vm(name).console_log();
+    Some(Error::NotReady {
+        name: name.clone(),
+        reason,
+        console: console::last_lines(&log, CONSOLE_LINES).unwrap_or_default(),
+    })
+}
+
+/// How much of the console is shown of a guest that is not up.
+const CONSOLE_LINES: usize = 10;
 
 /// The manager has an environment of its own; the launcher is to find the same files as we do.
 fn environment(host: &Host) -> Vec<(String, OsString)> {

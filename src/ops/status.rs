@@ -47,6 +47,8 @@ pub struct Status {
     pub monitor_error: Option<String>,
     /// How the last run ended, by QEMU's own SHUTDOWN event.
     pub ended: Option<Ending>,
+    /// Why its guest was not up in time, if it runs and was not.
+    pub not_ready: Option<String>,
     /// The state that the next start goes on from.
     pub saved: Option<KeptState>,
     /// How the last run failed that did, if this is it or came after it by a restart.
@@ -160,6 +162,7 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             run_state,
             saved.is_some(),
         ),
+        not_ready: std::fs::read_to_string(runtime.not_ready()).ok(),
         saved,
         enabled: boot::enabled(&host.scope)?.contains(name),
         definition_changed,

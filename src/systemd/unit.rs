@@ -59,8 +59,9 @@ pub struct Transient<'a> {
     pub stop_timeout: Duration,
     /// Whether stopping saves its state instead of asking it.
     pub save: bool,
-    /// What a start may take on top of the usual, to load a saved state.
-    pub load_time: Duration,
+    /// What a start may take on top of the usual: to load a saved state, or for the
+    /// guest to be up.
+    pub start_time: Duration,
     /// Those that it starts after, and stops before.
     pub after: Vec<VmName>,
     /// Those of them that it does not start without. systemd stops it when one of them is stopped.
@@ -114,7 +115,7 @@ impl Transient<'_> {
             // Ignored when it fails, so that a removed maqet costs no more than the grace.
             ("ExecStop", self.exec(&power_down, true)),
             ("KillMode", "mixed".into()),
-            ("TimeoutStartUSec", micros(START_TIMEOUT + self.load_time)),
+            ("TimeoutStartUSec", micros(START_TIMEOUT + self.start_time)),
             ("TimeoutStopUSec", micros(self.stop_timeout + STOP_MARGIN)),
             (
                 "RuntimeDirectory",

@@ -50,6 +50,8 @@ mod properties;
 mod qmp;
 /// Several at once, and commands that are killed halfway.
 mod races;
+/// As far as the definition wants the guest to be.
+mod ready;
 /// The reset button.
 mod reset;
 /// What brings a VM back, and what does not.

@@ -1,0 +1,186 @@
+use std::time::{Duration, Instant};
+
+use crate::sandbox::{Ran, Sandbox, guests, signal, wait_until};
+
+/// Adds a probe guest whose definition goes on with `more`.
+fn add_probe(sandbox: &Sandbox, short: &str, words: &str, more: &str) {
+    let guest = guests().join("probe");
+    let text = format!(
+        "memory = \"128M\"\naccel = \"tcg\"\nkernel = \"{0}/kernel\"\ninitrd = \"{0}/initrd\"\n\
+         append = \"console=ttyS0 quiet {words}\"\n{more}\n",
+        guest.display()
+    );
+    let file = format!("{short}.toml");
+    std::fs::write(sandbox.path(&file), text).unwrap();
+    let name = sandbox.name(short);
+    sandbox.maqet(&["add", &file, "--name", &name]).ok();
+}
+
+#[test]
+fn a_start_waits_until_the_console_says_that_the_guest_is_up() {
+    let sandbox = Sandbox::new();
+    let level = r"ready.level = 'console:/(?m)^probe: read[a-z]\r?$/'";
+    add_probe(&sandbox, "web", "", level);
+    let start = sandbox.spawn(&["start", "@web"]);
+    wait_until("it is starting", || sandbox.state("web") == "starting");
+    let ran = Ran::of(start).ok();
+    assert!(ran.stderr.contains("started"), "{}", ran.stderr);
+    let console = std::fs::read(sandbox.vm_dir("web").join("console.log")).unwrap();
+    assert!(String::from_utf8_lossy(&console).contains("probe: ready"));
+    assert_eq!(sandbox.state("web"), "running");
+    // It can be waited for again, and is true at once.
+    sandbox
+        .maqet(&["wait", "@web", "--ready"])
+        .ok()
+        .saying("is ready");
+}
+
+#[test]
+fn a_guest_that_is_not_up_in_time_runs_on_and_the_reason_is_said() {
+    let sandbox = Sandbox::new();
+    let ready = "[ready]\nlevel = \"console:/never/\"\ntimeout = \"5s\"";
+    add_probe(&sandbox, "web", "", ready);
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("runs, but is not ready: the console did not say /never/ within 5 s")
+        .saying("maqet logs --console");
+    assert_eq!(sandbox.state("web"), "running");
+    let logs = sandbox.maqet(&["logs", "@web"]).ok().stdout;
+    assert!(logs.contains("the guest is not up"), "{logs}");
+    let status = sandbox.maqet(&["status", "@web", "--json"]).json();
+    let reason = status["not_ready"].as_str().unwrap();
+    assert!(reason.contains("/never/"), "{status}");
+    sandbox
+        .maqet(&["wait", "@web", "--ready", "--timeout", "1s"])
+        .fails(7)
+        .saying("console:/never/");
+    sandbox.maqet(&["stop", "@web"]).ok();
+}
+
+#[test]
+fn a_vm_that_requires_one_that_is_not_ready_does_not_start() {
+    let sandbox = Sandbox::new();
+    let ready = "[ready]\nlevel = \"console:/never/\"\ntimeout = \"3s\"";
+    add_probe(&sandbox, "db", "", ready);
+    add_probe(
+        &sandbox,
+        "app",
+        "",
+        &format!("requires = [\"{}\"]", sandbox.name("db")),
+    );
+    let ran = sandbox.maqet(&["start", "@app"]).fails(1);
+    assert!(ran.stderr.contains("is not ready"), "{}", ran.stderr);
+    assert_eq!(sandbox.state("db"), "running");
+    assert!(sandbox.qemus("app").is_empty());
+}
+
+#[test]
+fn a_qemu_that_ends_meanwhile_ends_the_wait() {
+    let sandbox = Sandbox::new();
+    let ready = "[ready]\nlevel = \"console:/never/\"\ntimeout = \"2m\"";
+    add_probe(&sandbox, "web", "", ready);
+    let start = sandbox.spawn(&["start", "@web"]);
+    wait_until("QEMU is there", || sandbox.qemus("web").len() == 1);
+    sandbox.wait_for_console("web", "probe: ready");
+    let waiting = sandbox.spawn(&["wait", "@web", "--ready"]);
+    std::thread::sleep(Duration::from_millis(200));
+    let killed = Instant::now();
+    signal(sandbox.qemus("web")[0], libc::SIGKILL);
+    Ran::of(start).fails(1);
+    Ran::of(waiting).fails(8);
+    assert!(killed.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_vm_that_is_still_starting_can_be_stopped() {
+    let sandbox = Sandbox::new();
+    let ready = "[ready]\nlevel = \"console:/never/\"\ntimeout = \"2m\"";
+    add_probe(&sandbox, "web", "", ready);
+    let start = sandbox.spawn(&["start", "@web"]);
+    sandbox.wait_for_console("web", "probe: ready");
+    sandbox.maqet(&["stop", "@web"]).ok();
+    assert_ne!(Ran::of(start).status, 0);
+    assert_eq!(sandbox.qemus("web").len(), 0);
+    sandbox.wait_for_console("web", "probe: powering off");
+}
+
+#[test]
+fn a_level_that_could_never_be_seen_is_a_mistake() {
+    let sandbox = Sandbox::new();
+    for (text, words) in [
+        ("ready.level = \"ssh\"\n", "`ssh` is no level"),
+        ("ready.level = \"tcp:22\"\n", "no forward leads to port 22"),
+        (
+            "agent = false\nready.level = \"agent\"\n",
+            "there is no guest agent",
+        ),
+        (
+            "ready.level = \"console:/(/\"\n",
+            "is not a regular expression",
+        ),
+    ] {
+        std::fs::write(sandbox.path("web.toml"), text).unwrap();
+        sandbox.maqet(&["add", "web.toml"]).fails(1).saying(words);
+    }
+}
+
+/// A port of the host that nobody listens on.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn agent_and_tcp_are_reached_when_the_guest_is_up() {
+    let sandbox = Sandbox::new();
+    let guest = guests().join("debian");
+    let image = std::process::Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+        .args([guest.join("root.qcow2"), sandbox.path("root.qcow2")])
+        .status();
+    assert!(image.unwrap().success());
+    let (ssh, closed) = (free_port(), free_port());
+    let text = format!(
+        "memory = \"512M\"\naccel = \"tcg\"\nkernel = \"{0}/kernel\"\ninitrd = \"{0}/initrd\"\n\
+         append = \"root=/dev/vda rw quiet console=ttyS0\"\n\
+         ready = {{ level = \"agent\", timeout = \"10m\" }}\n\
+         [disk.root]\nfile = \"root.qcow2\"\n\
+         [net.lan]\nforward = [\"{ssh}:22\", \"{closed}:81\"]\n",
+        guest.display()
+    );
+    std::fs::write(sandbox.path("web.toml"), text).unwrap();
+    let name = sandbox.name("web");
+    sandbox.maqet(&["add", "web.toml", "--name", &name]).ok();
+    let start = sandbox.spawn(&["start", "@web"]);
+    wait_until("QEMU is there", || {
+        sandbox.runtime("web").join("definition.toml").exists()
+    });
+    // QEMU accepts connections all the time; the guest does not.
+    sandbox
+        .maqet(&["wait", "@web", "--ready", "tcp:22", "--timeout", "1s"])
+        .fails(7);
+    sandbox
+        .maqet(&["wait", "@web", "--ready", "tcp:22", "--timeout", "10m"])
+        .ok();
+    sandbox
+        .maqet(&["wait", "@web", "--ready", "tcp:81", "--timeout", "3s"])
+        .fails(7);
+    sandbox
+        .maqet(&["wait", "@web", "--ready", "tcp:82"])
+        .fails(1)
+        .saying("no forward leads to port 82");
+    let output = start.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    sandbox.maqet(&["wait", "@web", "--ready", "agent"]).ok();
+    sandbox
+        .maqet(&[
+            "wait",
+            "@web",
+            "--ready",
+            "console:/login: ?$/",
+            "--timeout",
+            "5m",
+        ])
+        .ok();
+}
