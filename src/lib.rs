@@ -14,6 +14,7 @@
 //! | [`image`] | disk images, while no QEMU has them open |
 //! | [`saved`] | the saved state of a VM that is to go on where it was |
 //! | [`console`] | the bounded log of a guest's serial port |
+//! | [`keyboard`] | keys by name, and the keys that give a text |
 //! | [`lock`] | the lock that QEMU holds on its VM's disks |
 //! | [`paths`] | where all of that lies |
 //! | [`cli`] | the `maqet` command |
@@ -29,6 +30,7 @@ pub mod config;
 pub mod console;
 pub mod image;
 mod internal;
+pub mod keyboard;
 pub mod lock;
 mod nearest;
 pub mod ops;

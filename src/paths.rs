@@ -175,6 +175,11 @@ impl RuntimeDir {
         self.0.join("qmp.sock")
     }
 
+    /// Where QEMU puts the picture of a screen that it was asked for.
+    pub fn screenshot(&self) -> PathBuf {
+        self.0.join("screenshot")
+    }
+
     /// The monitor that maqet leaves to the user's own tools.
     pub fn user(&self) -> PathBuf {
         self.0.join("user.sock")

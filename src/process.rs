@@ -1,6 +1,6 @@
-//! Waiting for a process that is not a child.
+//! Processes: waiting for one that is not a child, what one has used, and not being interrupted.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,20 +24,25 @@ impl Process {
 
     /// Waits until the process has ended, at most for `limit`. Whether it has.
     pub fn wait(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec {
-                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
-            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)) {
-                Ok(0) => return false,
-                Ok(_) => return true,
-                // Interrupted by a signal: the deadline stays.
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => unreachable!("poll on a pidfd: {error}"),
-            }
+        wait_readable(&self.0, limit)
+    }
+}
+
+/// Waits until a descriptor can be read, at most for `limit`. Whether it can.
+fn wait_readable(fd: &OwnedFd, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            // Interrupted by a signal: the deadline stays.
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => unreachable!("poll on one descriptor: {error}"),
         }
     }
 }
@@ -52,6 +57,53 @@ impl From<Process> for OwnedFd {
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// While this lives, signals that would end the process have to wait.
+///
+/// Of this thread only: in a program with several, another one may take them.
+#[derive(Debug)]
+pub struct Undisturbed {
+    before: libc::sigset_t,
+    signals: OwnedFd,
+}
+
+impl Undisturbed {
+    /// Puts off SIGINT, SIGTERM and SIGHUP.
+    pub fn begin() -> Self {
+        // SAFETY: sets of signals are plain data, which sigemptyset(3) makes valid and
+        // the other calls only read or fill; the descriptor is new and nobody else's.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                libc::sigaddset(&mut set, signal);
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before);
+            let signals = libc::signalfd(-1, &set, libc::SFD_CLOEXEC);
+            assert!(
+                signals >= 0,
+                "signalfd: {}",
+                std::io::Error::last_os_error()
+            );
+            let signals = OwnedFd::from_raw_fd(signals);
+            Self { before, signals }
+        }
+    }
+
+    /// Waits for `limit`, or until a signal has come that is put off.
+    pub fn wait(&self, limit: Duration) {
+        // The signal is not read, so that it comes when this is over.
+        wait_readable(&self.signals, limit);
+    }
+}
+
+impl Drop for Undisturbed {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one that pthread_sigmask(3) filled.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
     }
 }
 

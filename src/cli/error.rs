@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::ops::{Error, device};
 use crate::qmp::RunState;
-use crate::{qmp, store, systemd};
+use crate::{keyboard, qmp, store, systemd};
 
 /// 1: it failed.
 pub(super) const FAILED: u8 = 1;
@@ -114,6 +114,19 @@ fn hint(error: &Error) -> Option<String> {
             }
             _ => format!("`maqet resume {name}` lets it run"),
         },
+        Error::Keys(keyboard::Error::NoKey { nearest: None, .. }) => {
+            "`maqet keys NAME --list` lists the keys there are".to_owned()
+        }
+        Error::Keys(keyboard::Error::NoCharacter { .. }) => {
+            "`--layout` names the layout that the guest has, such as `de`".to_owned()
+        }
+        Error::NoLayout(_) => {
+            "layouts are those of /usr/share/X11/xkb/symbols (Debian: xkb-data)".to_owned()
+        }
+        Error::NoScreen(_) => {
+            "its definition needs a video device, such as `vga = \"std\"`".to_owned()
+        }
+        Error::FileExists(file) if file.is_file() => "`--force` replaces it".to_owned(),
         Error::StillUp { name, .. } => format!(
             "wait longer with `--timeout`, or cut its power with `maqet stop --force {name}`"
         ),
@@ -227,7 +240,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(Error::NotRunning(_) | Error::NothingToChange(_)) => NOT_RUNNING,
         Some(Error::NoSuchVm { .. } | Error::NoMatch(_) | Error::NoGroup(_)) => NO_SUCH_VM,
-        Some(Error::Words(_) | Error::Command(_)) => USAGE,
+        Some(Error::Words(_) | Error::Command(_) | Error::Keys(_) | Error::NoLayout(_)) => USAGE,
         Some(Error::Device(
             device::Error::What(_)
             | device::Error::Settings { .. }

@@ -18,6 +18,7 @@ mod internal;
 mod interrupt;
 mod job;
 mod jobs;
+mod keys;
 mod logs;
 mod ls;
 mod nmi;
@@ -29,12 +30,14 @@ mod reset;
 mod resume;
 mod rm;
 mod save;
+mod screenshot;
 mod set;
 mod several;
 mod show;
 mod start;
 mod status;
 mod stop;
+mod r#type;
 mod wait;
 
 use std::process::ExitCode;
@@ -71,6 +74,9 @@ enum Command {
     Nmi(nmi::Args),
     Powerdown(powerdown::Args),
     Save(save::Args),
+    Keys(keys::Args),
+    Type(r#type::Args),
+    Screenshot(screenshot::Args),
     Ls(ls::Args),
     Status(status::Args),
     Show(show::Args),
@@ -134,6 +140,9 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Nmi(args) => nmi::run(out, &host()?, args),
         Command::Powerdown(args) => powerdown::run(out, &host()?, args),
         Command::Save(args) => save::run(out, &host()?, args),
+        Command::Keys(args) => keys::run(out, &host()?, args),
+        Command::Type(args) => r#type::run(out, &host()?, args),
+        Command::Screenshot(args) => screenshot::run(out, &host()?, args),
         Command::Ls(args) => ls::run(out, &host()?, args),
         Command::Status(args) => status::run(out, &host()?, args),
         Command::Show(args) => show::run(out, &host()?, args),

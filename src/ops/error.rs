@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::qmp::RunState;
 use crate::vm::{GroupName, VmName};
-use crate::{config, image, lock, paths, qemu, qmp, store, systemd};
+use crate::{config, image, keyboard, lock, paths, qemu, qmp, store, systemd};
 
 /// Why an operation did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,31 @@ pub enum Error {
         /// Why that rules it out.
         why: &'static str,
     },
+    /// Words that are no keys, or text that no keys give.
+    #[error(transparent)]
+    Keys(#[from] keyboard::Error),
+    /// A keyboard layout that this host knows nothing of.
+    #[error(transparent)]
+    NoLayout(#[from] keyboard::NoLayout),
+    /// The guest stopped reading its keyboard.
+    #[error("the guest of VM `{name}` does not read its keyboard: it took {taken} of {all} keys")]
+    KeysNotTaken {
+        /// The VM.
+        name: VmName,
+        /// How many keys, or chords, it has taken for certain.
+        taken: usize,
+        /// How many there were.
+        all: usize,
+    },
+    /// The VM has no video device.
+    #[error("VM `{0}` has no screen")]
+    NoScreen(VmName),
+    /// What QEMU wrote is no whole picture.
+    #[error("QEMU did not write a whole picture of the screen of VM `{0}`")]
+    BrokenPicture(VmName),
+    /// A file is in the way.
+    #[error("`{}` is there already", .0.display())]
+    FileExists(PathBuf),
     /// QEMU ended at a reset, as it was told to with `-no-reboot`.
     #[error("VM `{0}` ended instead of being reset: its QEMU was told to (`-no-reboot`)")]
     EndedByReset(VmName),

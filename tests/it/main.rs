@@ -32,6 +32,8 @@ mod hmp;
 mod job;
 /// Jobs, listed.
 mod jobs;
+/// Keys by name, pressed and released.
+mod keys;
 /// The journal and the console, kept and bounded.
 mod logs;
 /// States, patterns, JSON.
@@ -64,6 +66,8 @@ mod rm;
 mod save;
 /// All that a real QEMU can be asked.
 mod schema;
+/// What is on the screen.
+mod screenshot;
 /// Limits changed at once and for good, or not at all.
 mod set;
 /// QMP on a terminal.
@@ -74,5 +78,7 @@ mod start;
 mod status;
 /// Powering down, and not powering down.
 mod stop;
+/// Text, with no character lost.
+mod r#type;
 /// What comes, what does not, and what no longer can.
 mod wait;

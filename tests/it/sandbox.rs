@@ -150,26 +150,22 @@ impl Sandbox {
 
     /// Adds the probe guest, which does what its kernel command line tells it.
     pub fn add_probe(&self, short: &str, words: &str) {
+        self.add_probe_with(short, words, &[]);
+    }
+
+    /// The same with further options.
+    pub fn add_probe_with(&self, short: &str, words: &str, options: &[&str]) {
         let guests = guests();
         let kernel = guests.join("probe/kernel");
         let initrd = guests.join("probe/initrd");
         let name = self.name(short);
-        self.maqet(&[
-            "add",
-            "--name",
-            &name,
-            "--memory",
-            "128M",
-            "--accel",
-            "tcg",
-            "--kernel",
-            kernel.to_str().unwrap(),
-            "--initrd",
-            initrd.to_str().unwrap(),
-            "--append",
-            &format!("console=ttyS0 quiet {words}"),
-        ])
-        .ok();
+        let append = format!("console=ttyS0 quiet {words}");
+        let mut args = vec!["add", "--name", &name, "--memory", "128M", "--accel", "tcg"];
+        args.extend(["--kernel", kernel.to_str().unwrap()]);
+        args.extend(["--initrd", initrd.to_str().unwrap()]);
+        args.extend(["--append", &append]);
+        args.extend(options);
+        self.maqet(&args).ok();
     }
 
     /// Waits until the guest has printed `text` on its console.

@@ -9,7 +9,8 @@
  *                             answer to the ACPI power button (poweroff)
  *   probe.button-delay=SECONDS  from the button to the answer (0)
  *   probe.print=N             print N numbered lines of 80 characters, then be ready
- *   probe.echo=1              print the code of each key that is pressed
+ *   probe.keys=echo           print each key event that is read: "probe: key CODE VALUE",
+ *                             where 1 is down and 0 is up
  *   probe.write=1             each 10 ms, write a higher number to /dev/vda and fsync
  *
  * `print` prints such lines for ever, but still hears the button; `hang` hears
@@ -108,21 +109,42 @@ static void open_inputs(void)
 	closedir(directory);
 }
 
+/* Key events that were read and not printed yet. The console is slow, and the
+ * kernel keeps no more than 64 for those who do not read them meanwhile. */
+static struct {
+	unsigned short code, value;
+} heard[1 << 16];
+static int heard_count;
+
+static void print_heard(void)
+{
+	for (int i = 0; i < heard_count; i++)
+		printf("probe: key %d %d\n", heard[i].code, heard[i].value);
+	heard_count = 0;
+}
+
 /* Waits up to `seconds` for keys; says whether one was the power button. */
 static int read_keys(double seconds, int echo)
 {
 	struct input_event event;
 	int button = 0;
 
-	poll(inputs, MAX_INPUTS, seconds > 0 ? (int)(seconds * 1000) + 1 : 0);
+	if (heard_count && seconds > 0.1)
+		seconds = 0.1;
+	if (!poll(inputs, MAX_INPUTS, seconds > 0 ? (int)(seconds * 1000) + 1 : 0))
+		print_heard();
 	for (int i = 0; i < MAX_INPUTS; i++) {
 		ssize_t n = -1;
 		while (inputs[i].fd >= 0 && (n = read(inputs[i].fd, &event, sizeof event)) == sizeof event) {
-			if (event.type != EV_KEY || event.value != 1)
+			if (event.type == EV_SYN && event.code == SYN_DROPPED)
+				printf("probe: keys lost\n");
+			if (event.type != EV_KEY || event.value > 1)
 				continue;
-			if (echo)
-				printf("probe: key %d\n", event.code);
-			button |= event.code == KEY_POWER;
+			if (echo && heard_count < (int)(sizeof heard / sizeof *heard)) {
+				heard[heard_count].code = event.code;
+				heard[heard_count++].value = event.value;
+			}
+			button |= event.code == KEY_POWER && event.value;
 		}
 		if (inputs[i].revents & (POLLERR | POLLHUP)) { /* unplugged */
 			close(inputs[i].fd);
@@ -200,7 +222,7 @@ int main(void)
 
 	const char *what = option("act", "idle");
 	int printing = !strcmp(what, "print");
-	int echo = atoi(option("echo", "0"));
+	int echo = !strcmp(option("keys", ""), "echo");
 	int ignore_button = !strcmp(option("button", "poweroff"), "ignore");
 	double button_delay = atof(option("button-delay", "0"));
 	long lines = atol(option("print", "0"));
