@@ -58,7 +58,8 @@ fn each_property_is_taken_by_systemd_and_reads_back_as_it_was_meant() {
                 Ok(()) => {
                     let read = bus.read(&unit, &name).await;
                     let wanted = sample.reads.map_or(sent.to_string(), str::to_owned);
-                    if !read.as_deref().is_some_and(|read| is_same(read, &wanted)) {
+                    let is_wanted = |read: &str| wanted.split(" | ").any(|one| is_same(read, one));
+                    if !read.as_deref().is_some_and(is_wanted) {
                         wrong.push(format!("{line}: {name} is {read:?}, not {wanted}"));
                     }
                 }

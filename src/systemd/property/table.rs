@@ -175,11 +175,11 @@ const OTHERS: &[(Kind, &str)] = &[
     ),
     (
         Kind::BoolOrWord,
-        "PrivateTmp PrivateUsers ProtectControlGroups ProtectHostname PrivatePIDs@257",
+        "PrivateTmp PrivateUsers ProtectControlGroups ProtectHostname",
     ),
     (
         Kind::Text,
-        "ProtectSystem ProtectHome ProtectProc ProcSubset",
+        "ProtectSystem ProtectHome ProtectProc ProcSubset PrivatePIDs@257",
     ),
     (
         Kind::Words,
