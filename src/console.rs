@@ -5,6 +5,9 @@
 //! tail. The file's length counts all that was ever printed in a run; its blocks
 //! are bounded.
 
+pub mod copy;
+pub mod shipped;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -91,6 +94,20 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
         .iter()
         .map(|line| plain(line))
         .collect())
+}
+
+/// The lines from where a log is open to its end; one that is not complete stays unread,
+/// unless it is to be `all`.
+pub fn read_lines(log: &mut File, all: bool) -> io::Result<Vec<String>> {
+    let mut bytes = Vec::new();
+    log.read_to_end(&mut bytes)?;
+    if !all {
+        let complete = bytes.iter().rposition(|byte| *byte == b'\n');
+        let rest = bytes.split_off(complete.map_or(0, |end| end + 1));
+        log.seek_relative(-(rest.len() as i64))?;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().map(plain).collect())
 }
 
 /// Tells when a log has grown, or another run has begun a new one.

@@ -13,7 +13,7 @@
 //! | [`store`] | `maqet.db`: definitions, and which disks maqet made |
 //! | [`image`] | disk images, while no QEMU has them open |
 //! | [`saved`] | the saved state of a VM that is to go on where it was |
-//! | [`console`] | the bounded log of a guest's serial port |
+//! | [`console`] | the bounded log of a guest's serial port, and its copy in the journal |
 //! | [`keyboard`] | keys by name, and the keys that give a text |
 //! | [`lock`] | the lock that QEMU holds on its VM's disks |
 //! | [`paths`] | where all of that lies |

@@ -97,6 +97,11 @@ impl Paths {
 pub struct VmDir(PathBuf);
 
 impl VmDir {
+    /// The directory at `path`, where a link of its VM leads.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.0
@@ -115,6 +120,11 @@ impl VmDir {
     /// The same for the run before that.
     pub fn previous_console_log(&self) -> PathBuf {
         self.0.join("console.log.1")
+    }
+
+    /// How far the console log has been copied to the journal.
+    pub fn console_shipped(&self) -> PathBuf {
+        self.0.join("console.shipped")
     }
 
     /// QEMU's output, where the user cannot read the journal.

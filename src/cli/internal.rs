@@ -25,7 +25,9 @@ pub(super) enum Command {
         #[arg(long)]
         save: bool,
     },
-    /// Keep the console logs of running VMs bounded
+    /// Copy the rest of the console to the journal, after QEMU has ended
+    Ended,
+    /// Copy the consoles of running VMs to the journal, and keep their logs bounded
     Trim,
 }
 
@@ -38,6 +40,7 @@ pub(super) fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
                 out.note(words);
             })?;
         }
+        Command::Ended => internal::ship::ended()?,
         Command::Trim => internal::trim::trim()?,
     }
     Ok(ExitCode::SUCCESS)

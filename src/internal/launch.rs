@@ -19,15 +19,17 @@ use std::process::Command;
 use anyhow::{Context, anyhow, bail};
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::console::shipped::Shipped;
 use crate::lock::VmLock;
 use crate::ops::{Host, prepare, save};
 use crate::paths::{RuntimeDir, VmDir};
 use crate::qemu::argv::{Listen, Sockets};
 use crate::qmp::{self, RunState};
 use crate::store::Row;
+use crate::systemd::journal;
 use crate::vm::VmName;
 
-use super::notify;
+use super::{notify, ship};
 
 /// Becomes the QEMU of VM `name`; returns only when it cannot.
 pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
@@ -65,7 +67,7 @@ pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
     let argv = prepare::command_line(&host, &row, &config, sockets, saved.as_ref())?;
 
     forget_last_run(&runtime).context("cannot clear the runtime directory")?;
-    keep_console_logs(&vm_dir, &runtime).context("cannot make the console log")?;
+    keep_console_logs(&host, name, &runtime).context("cannot make the console log")?;
     keep_definition(&row, &vm_dir, &runtime).context("cannot keep the definition")?;
     let begins = begins(&config.qemu.args).filter(|_| saved.is_none());
     qmp::log::begin(&runtime.events_log(), begins.as_ref())
@@ -124,11 +126,21 @@ fn forget_last_run(runtime: &RuntimeDir) -> io::Result<()> {
 /// Keeps the last run's console log as the previous one, and begins a new one.
 ///
 /// A link beside the sockets leads `internal trim` to the logs of running VMs.
-fn keep_console_logs(vm_dir: &VmDir, runtime: &RuntimeDir) -> io::Result<()> {
+fn keep_console_logs(host: &Host, vm: &VmName, runtime: &RuntimeDir) -> io::Result<()> {
+    let vm_dir = host.paths.vm(vm);
+    let mut shipped = Shipped::lock(&vm_dir.console_shipped())?;
+    // The host went down with the last run. What the journal does not take, it does not have.
+    if journal::readable() {
+        let _ = ship::rest(host, vm, &vm_dir, &mut shipped);
+    }
     match fs::rename(vm_dir.console_log(), vm_dir.previous_console_log()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    let run = env::var("INVOCATION_ID").unwrap_or_default();
+    let mark = ship::begin(run, shipped.mark.as_ref());
+    // First, so that whoever sees the new log can see whose it is.
+    shipped.keep(mark)?;
     OpenOptions::new()
         .create(true)
         .append(true)

@@ -4,4 +4,5 @@ pub mod launch;
 mod notify;
 pub mod power_down;
 pub mod ready;
+pub mod ship;
 pub mod trim;

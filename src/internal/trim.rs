@@ -1,4 +1,5 @@
-//! `maqet.trim.timer`: keeps the console logs of running VMs bounded.
+//! `maqet.trim.timer`: copies the consoles of running VMs to the journal, and keeps their
+//! logs bounded.
 //!
 //! A guest that prints without end would fill the disk, and no process of maqet
 //! is there to watch. systemd is: `maqet start` asks it for one timer, for all
@@ -14,28 +15,34 @@ use crate::ops::Host;
 use crate::paths::RuntimeDir;
 use crate::systemd;
 
-/// Trims the console log of every running VM, and stops its own timer when there is none.
+use super::ship;
+
+/// Copies and trims the console log of every running VM, and stops its own timer when there is none.
 pub fn trim() -> anyhow::Result<()> {
     let host = Host::from_env()?;
     let dirs = match fs::read_dir(host.paths.cache()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         other => Some(other.context("cannot read the runtime directory")?),
     };
-    let mut trimmed = Ok(());
+    let mut vms = Vec::new();
     for dir in dirs.into_iter().flatten() {
         let dir = dir.context("cannot read the runtime directory")?;
-        // One log that cannot be trimmed is no reason to let the others grow.
         if dir.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let runtime = RuntimeDir::at(dir.path());
-            trimmed = trimmed
-                .and(console::trim(&runtime.console_log()))
-                .and(console::trim(&runtime.events_log()));
+            vms.push(RuntimeDir::at(dir.path()));
         }
+    }
+    let copied = ship::running(&host, &vms);
+    let mut trimmed = Ok(());
+    for runtime in &vms {
+        // One log that cannot be trimmed is no reason to let the others grow.
+        trimmed = trimmed
+            .and(console::trim(&runtime.console_log()))
+            .and(console::trim(&runtime.events_log()));
     }
     trimmed.context("cannot trim a console log")?;
     let units = systemd::list(&host.scope, "maqet-*.service")?;
     if !units.iter().any(|unit| unit.active.is_up()) {
         systemd::stop(&host.scope, systemd::TRIM_TIMER, || {})?;
     }
-    Ok(())
+    copied
 }

@@ -196,6 +196,9 @@ pub enum Error {
         /// Whether the VM has a channel for it.
         channel: bool,
     },
+    /// Times were asked for where there are only files.
+    #[error("you cannot read the journal, and the files that stand in for it have no times")]
+    NoTimes,
     /// The journal or the console log does not go back that far.
     #[error("VM `{name}` has no run {back}: {known} are known")]
     NoRun {

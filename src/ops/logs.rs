@@ -1,10 +1,14 @@
 //! What was printed: by QEMU and systemd in the journal, by the guest on its console.
 
 use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use crate::console;
-use crate::systemd::journal;
+use crate::console::shipped::{self, Mark};
+use crate::paths::VmDir;
+use crate::systemd::{journal, unit_name};
 use crate::vm::VmName;
 
 use super::{Error, Host};
@@ -18,25 +22,46 @@ pub enum Run {
     All,
 }
 
-/// The journal's entries for a VM.
+/// Which lines of a VM are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Of which run.
+    pub run: Run,
+    /// Only those written since then.
+    pub since: Option<SystemTime>,
+    /// Only the last so many.
+    pub lines: Option<usize>,
+    /// Go on with new ones as they come.
+    pub follow: bool,
+}
+
+/// The journal's entries for a VM: what its unit printed, and unless `only_qemu`, what
+/// systemd said of it.
 ///
 /// QEMU's events are in the journal too; they are left out here.
+///
+/// # Errors
+/// [`Error::NoTimes`], where there is only a file.
 pub fn journal(
     host: &Host,
     name: &VmName,
-    run: Run,
-    lines: Option<usize>,
-    follow: bool,
+    wanted: Wanted,
+    only_qemu: bool,
 ) -> Result<impl Iterator<Item = journal::Entry>, Error> {
+    let Wanted { lines, follow, .. } = wanted;
     let unit = host.unit(name)?;
     // A VM whose definition is gone may still have a history; one that never was has none.
     if !unit.active_state.is_up() {
         host.vm(name)?;
     }
-    let invocation = match run {
+    let is_file = host.output_log(name).is_some();
+    if is_file && wanted.since.is_some() {
+        return Err(Error::NoTimes);
+    }
+    let invocation = match wanted.run {
         Run::All => None,
         // A file is begun anew with each run.
-        Run::Back(0) if host.output_log(name).is_some() => None,
+        Run::Back(0) if is_file => None,
         Run::Back(back) => match (back, unit.invocation_id) {
             (0, Some(id)) => Some(id),
             (back, _) => Some(nth_run(host, name, back)?),
@@ -44,17 +69,21 @@ pub fn journal(
     };
     let query = journal::Query {
         invocation_id: invocation.as_deref(),
+        since: wanted.since,
         // Of what follows the last lines cannot be counted after filtering.
         lines: lines.filter(|_| follow),
         follow,
         ..Default::default()
     };
-    let entries = host.output(name, &query)?;
-    Ok(last(
-        entries.filter(|entry| !entry.is_monitor_traffic()),
-        lines,
-        follow,
-    ))
+    let printer = unit_name(name);
+    let printer = printer.trim_end_matches(".service").to_owned();
+    let entries = host.output(name, &query)?.filter(move |entry| {
+        !entry.is_monitor_traffic()
+            && (!only_qemu || entry.identifier == printer)
+            // journalctl is asked in whole seconds.
+            && wanted.since.is_none_or(|since| entry.time >= Some(since))
+    });
+    Ok(last(entries, lines, follow))
 }
 
 /// The invocation of the run that is `back` runs before the last (0, -1, …).
@@ -96,12 +125,47 @@ fn last(
     kept.into_iter().flatten().chain(rest.into_iter().flatten())
 }
 
-/// The console log of a VM, opened at its first byte that is still there.
-pub fn console(host: &Host, name: &VmName, run: Run) -> Result<(PathBuf, File), Error> {
+/// One line that a guest printed.
+#[derive(Clone, Debug)]
+pub struct ConsoleLine {
+    /// When it was copied to the journal: up to half a minute after it was printed, or
+    /// more if much was; unknown before it was.
+    pub time: Option<SystemTime>,
+    /// The run it belongs to, where that is known.
+    pub run: Option<String>,
+    /// The line, without what is for terminals.
+    pub text: String,
+}
+
+/// What a guest printed on its console: some lines, and a log that goes on from there.
+#[derive(Debug, Default)]
+pub struct Console {
+    /// Lines of the past.
+    pub history: Vec<ConsoleLine>,
+    /// The log that follows them, open where that is.
+    pub log: Option<(PathBuf, File)>,
+    /// The run that the log is of.
+    pub run: Option<String>,
+}
+
+/// What the guest of a VM printed on its console.
+///
+/// The logs are of the last two runs; the others are in the journal, as are the times.
+///
+/// # Errors
+/// [`Error::NoRun`], if that is not known; [`Error::NoTimes`], where there are only files.
+pub fn console(host: &Host, name: &VmName, wanted: Wanted) -> Result<Console, Error> {
     let dir = host.paths.vm(name);
-    let path = match run {
-        Run::Back(0) | Run::All => dir.console_log(),
-        Run::Back(-1) => dir.previous_console_log(),
+    let mark = shipped::peek(&dir.console_shipped());
+    let has_journal = journal::readable();
+    if wanted.since.is_some() && !has_journal {
+        return Err(Error::NoTimes);
+    }
+    let id = match wanted.run {
+        Run::All => None,
+        Run::Back(0) => mark.as_ref().map(|mark| mark.run.clone()),
+        Run::Back(back) if has_journal => Some(nth_run(host, name, back)?),
+        Run::Back(-1) => mark.as_ref().and_then(|mark| mark.previous_run.clone()),
         Run::Back(back) => {
             return Err(Error::NoRun {
                 name: name.clone(),
@@ -110,8 +174,23 @@ pub fn console(host: &Host, name: &VmName, run: Run) -> Result<(PathBuf, File), 
             });
         }
     };
+    let is_all = wanted.since.is_some() || (wanted.run == Run::All && has_journal);
+    let path = match wanted.run {
+        _ if is_all => None,
+        Run::Back(0) | Run::All => Some(dir.console_log()),
+        Run::Back(-1) if !has_journal => Some(dir.previous_console_log()),
+        Run::Back(_) => id.as_deref().and_then(|id| log_of(&dir, mark.as_ref(), id)),
+    };
+    let Some(path) = path else {
+        let now = matches!(wanted.run, Run::All | Run::Back(0));
+        return past(host, name, &wanted, id.as_deref().filter(|_| !now), now);
+    };
     match console::open(&path) {
-        Ok(file) => Ok((path, file)),
+        Ok(file) => Ok(Console {
+            history: Vec::new(),
+            log: Some((path, file)),
+            run: id,
+        }),
         Err(error) => {
             host.vm(name)?;
             Err(Error::io(format_args!(
@@ -120,4 +199,108 @@ pub fn console(host: &Host, name: &VmName, run: Run) -> Result<(PathBuf, File), 
             ))(error))
         }
     }
+}
+
+/// The run that the VM's console log is of.
+pub fn run_of_console(host: &Host, name: &VmName) -> Option<String> {
+    shipped::peek(&host.paths.vm(name).console_shipped()).map(|mark| mark.run)
+}
+
+/// The log that is of a run, if one still is.
+fn log_of(dir: &VmDir, mark: Option<&Mark>, run: &str) -> Option<PathBuf> {
+    let mark = mark?;
+    if mark.run == run {
+        Some(dir.console_log())
+    } else if mark.previous_run.as_deref() == Some(run) {
+        Some(dir.previous_console_log())
+    } else {
+        None
+    }
+}
+
+/// How often is looked again, when lines are copied to the journal in this moment.
+const ATTEMPTS: u32 = 5;
+
+/// The journal's lines, and if those until `now` are wanted, what is not yet there.
+fn past(
+    host: &Host,
+    name: &VmName,
+    wanted: &Wanted,
+    run: Option<&str>,
+    now: bool,
+) -> Result<Console, Error> {
+    let dir = host.paths.vm(name);
+    let mut mark = shipped::peek(&dir.console_shipped());
+    let query = journal::Query {
+        invocation_id: run,
+        since: wanted.since,
+        ..Default::default()
+    };
+    let mut history = Vec::new();
+    for _ in 0..ATTEMPTS {
+        history = journal::read_console(&host.scope, name, &query)?
+            .filter(|entry| wanted.since.is_none_or(|since| entry.time >= Some(since)))
+            .map(|entry| ConsoleLine {
+                time: entry.time,
+                run: entry.invocation_id,
+                text: entry.message,
+            })
+            .collect();
+        let after = shipped::peek(&dir.console_shipped());
+        if after == mark {
+            break;
+        }
+        mark = after;
+    }
+    let (true, Some(mark)) = (now, mark) else {
+        // A VM that is not there has a history, or has never been.
+        if history.is_empty() {
+            host.vm(name)?;
+        }
+        return Ok(Console {
+            history,
+            ..Default::default()
+        });
+    };
+    let path = dir.console_log();
+    let failed = || format!("cannot read {}", path.display());
+    let failed = |error| Error::io(failed())(error);
+    let mut log = console::open(&path).map_err(failed)?;
+    let begin = log.stream_position().map_err(failed)?.max(mark.offset);
+    log.seek(SeekFrom::Start(begin)).map_err(failed)?;
+    let rest = console::read_lines(&mut log, !wanted.follow).map_err(failed)?;
+    history.extend(rest.into_iter().map(|text| ConsoleLine {
+        time: None,
+        run: Some(mark.run.clone()),
+        text,
+    }));
+    Ok(Console {
+        history,
+        log: Some((path, log)),
+        run: Some(mark.run),
+    })
+}
+
+/// The last lines of a run's console, from its log or the journal; none if there is nothing.
+pub fn last_console_lines(
+    host: &Host,
+    name: &VmName,
+    run: &str,
+    count: usize,
+) -> Result<Vec<String>, Error> {
+    let dir = host.paths.vm(name);
+    let mark = shipped::peek(&dir.console_shipped());
+    if let Some(log) = log_of(&dir, mark.as_ref(), run) {
+        return Ok(console::last_lines(&log, count).unwrap_or_default());
+    }
+    if !journal::readable() {
+        return Ok(Vec::new());
+    }
+    let query = journal::Query {
+        invocation_id: Some(run),
+        lines: Some(count),
+        ..Default::default()
+    };
+    let entries = journal::read_console(&host.scope, name, &query)?;
+    Ok(entries.map(|entry| entry.message).collect())
 }

@@ -10,6 +10,7 @@ use crate::systemd::journal::{Entry, Query};
 use crate::systemd::{ActiveState, UnitStatus, rfc3339};
 use crate::vm::VmName;
 
+use super::logs::last_console_lines;
 use super::{Error, Host};
 
 /// The end of a run, by its SHUTDOWN event.
@@ -79,12 +80,18 @@ pub(super) fn look(host: &Host, name: &VmName, unit: &UnitStatus) -> Result<Past
     if up || unit.active_state == ActiveState::Failed {
         past.failure = failure(&entries, ended.as_ref());
         past.last_lines = last_lines(&entries);
-        let dir = host.paths.vm(name);
-        let log = match up && !waits {
-            true => dir.previous_console_log(),
-            false => dir.console_log(),
+        past.last_console_lines = match &run {
+            Some(run) => last_console_lines(host, name, run, LAST_LINES)?,
+            // There are only files, which do not say whose they are.
+            None => {
+                let dir = host.paths.vm(name);
+                let log = match up && !waits {
+                    true => dir.previous_console_log(),
+                    false => dir.console_log(),
+                };
+                console::last_lines(&log, LAST_LINES).unwrap_or_default()
+            }
         };
-        past.last_console_lines = console::last_lines(&log, LAST_LINES).unwrap_or_default();
     }
     past.ended = ended.filter(|_| !up);
     Ok(past)

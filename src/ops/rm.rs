@@ -103,6 +103,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     for file in [
         dir.console_log(),
         dir.previous_console_log(),
+        dir.console_shipped(),
         dir.output_log(),
         dir.definition(),
         saved.state(),

@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use crate::vm::VmName;
+
 use super::bus::Scope;
 use super::error::Error;
 
@@ -103,7 +105,8 @@ pub struct Entries {
     several: bool,
 }
 
-/// The entries of a unit, and the manager's about it, oldest first.
+/// The entries of a unit, and the manager's about it, oldest first; not what its guest
+/// printed ([`read_console`]).
 pub fn read(scope: &Scope, unit: &str, query: &Query<'_>) -> Result<Entries, Error> {
     let mut command = journalctl(scope, query);
     let (unit_field, about_field) = match scope {
@@ -112,8 +115,12 @@ pub fn read(scope: &Scope, unit: &str, query: &Query<'_>) -> Result<Entries, Err
     };
     command.args([
         format!("{unit_field}={unit}"),
+        "_TRANSPORT=stdout".to_owned(),
         "+".to_owned(),
         format!("{about_field}={unit}"),
+        // The manager, and its child that is about to become the program.
+        "SYSLOG_IDENTIFIER=systemd".to_owned(),
+        "SYSLOG_IDENTIFIER=(maqet)".to_owned(),
         // journald looks a writer's unit up in /proc: of one that was gone by then it
         // knows no more than the name that came with the stream.
         "+".to_owned(),
@@ -124,6 +131,23 @@ pub fn read(scope: &Scope, unit: &str, query: &Query<'_>) -> Result<Entries, Err
     let mut entries = Entries::of(command)?;
     entries.wanted = query.invocation_id.map(str::to_owned);
     Ok(entries)
+}
+
+/// What the guest of a VM printed on its console, oldest first, as far as it has been
+/// copied to the journal ([`super::console`]).
+pub fn read_console(scope: &Scope, vm: &VmName, query: &Query<'_>) -> Result<Entries, Error> {
+    let mut command = journalctl(scope, query);
+    let invocation = match scope {
+        Scope::User(_) => "USER_INVOCATION_ID",
+        Scope::System => "INVOCATION_ID",
+    };
+    command.args([
+        format!("MAQET_VM={vm}"),
+        "MAQET_STREAM=console".to_owned(),
+        format!("_UID={}", rustix::process::geteuid().as_raw()),
+    ]);
+    command.args(query.invocation_id.map(|id| format!("{invocation}={id}")));
+    Entries::of(command)
 }
 
 /// What these units printed themselves, oldest first; all units that begin with

@@ -5,6 +5,7 @@
 
 pub mod boot;
 mod bus;
+pub mod console;
 mod error;
 mod jobs;
 pub mod journal;

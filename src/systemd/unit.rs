@@ -114,6 +114,8 @@ impl Transient<'_> {
             ("ExecStartPost", self.exec(&["ready"], false)),
             // Ignored when it fails, so that a removed maqet costs no more than the grace.
             ("ExecStop", self.exec(&power_down, true)),
+            // Also after a crash, and before a restart.
+            ("ExecStopPost", self.exec(&["ended"], true)),
             ("KillMode", "mixed".into()),
             ("TimeoutStartUSec", micros(START_TIMEOUT + self.start_time)),
             ("TimeoutStopUSec", micros(self.stop_timeout + STOP_MARGIN)),
