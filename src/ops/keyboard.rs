@@ -18,7 +18,7 @@ use crate::process::Undisturbed;
 use crate::qmp::{Monitor, RunState};
 use crate::vm::VmName;
 
-use super::{Error, Host, monitor};
+use super::Error;
 
 /// From one press or release to the next. A program that reads a Linux event
 /// device has a queue of 64 events, of which a key makes three: it may be away for 40 ms.
@@ -47,9 +47,13 @@ pub(super) struct Keyboard<'a> {
 }
 
 impl<'a> Keyboard<'a> {
-    /// For `all` chords. `limit` is for QEMU's answers, and for the guest to take each.
-    pub fn open(host: &Host, name: &'a VmName, all: usize, limit: Duration) -> Result<Self, Error> {
-        let mut monitor = monitor::open(host, name, limit)?;
+    /// For `all` chords. `limit` is for the guest to take each.
+    pub fn new(
+        name: &'a VmName,
+        mut monitor: Monitor,
+        all: usize,
+        limit: Duration,
+    ) -> Result<Self, Error> {
         let state = monitor.status()?.run_state;
         if state != RunState::Running {
             return Err(Error::WrongState {
@@ -95,6 +99,7 @@ impl<'a> Keyboard<'a> {
         let pace = self.pace * u32::try_from(events.len()).unwrap_or(u32::MAX);
         self.monitor
             .execute("input-send-event", json!({ "events": events }))?;
+        // Not counted from before that: a host that is slow in this has a slow guest, too.
         thread::sleep(pace);
         Ok(())
     }
@@ -109,7 +114,8 @@ impl<'a> Keyboard<'a> {
             match answer.as_str().and_then(status) {
                 Some(status) if status & OUTPUT_FULL != 0 => {}
                 _ => {
-                    // A guest that is slow in taking a key is slow in handing it on, too.
+                    // A guest that is slow in taking a key is slow in handing it on, too;
+                    // so is one whose host is slow in telling.
                     thread::sleep(begin.elapsed().min(SLOW));
                     return Ok(());
                 }

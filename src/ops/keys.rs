@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::keyboard::Chord;
+use crate::qmp::schema::Schema;
 use crate::vm::VmName;
 
 use super::keyboard::Keyboard;
+use super::qmp::schema_of;
 use super::{Error, Host, monitor};
 
 /// Presses chords such as `ctrl-alt-f2`, one after the other; how many.
@@ -24,12 +24,13 @@ pub fn keys(
     hold: Option<Duration>,
     limit: Duration,
 ) -> Result<usize, Error> {
-    let known = names(host, name, limit)?;
+    let mut monitor = monitor::open(host, name, limit)?;
+    let known = key_names(&schema_of(host, &mut monitor)?);
     let chords = chords
         .iter()
         .map(|chord| Chord::parse(chord, &known))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut keyboard = Keyboard::open(host, name, chords.len(), limit)?;
+    let mut keyboard = Keyboard::new(name, monitor, chords.len(), limit)?;
     for chord in &chords {
         match hold {
             Some(time) => keyboard.hold(chord, time)?,
@@ -40,22 +41,15 @@ pub fn keys(
     Ok(chords.len())
 }
 
-/// QEMU's names of all keys: the enumeration `QKeyCode`, which this QEMU's schema
-/// tells without its name.
+/// QEMU's names of all keys.
 pub fn names(host: &Host, name: &VmName, limit: Duration) -> Result<Vec<String>, Error> {
     let mut monitor = monitor::open(host, name, limit)?;
-    let schema: Vec<Type> = monitor.query("query-qmp-schema")?;
-    let keys = schema
-        .into_iter()
-        .find(|kind| kind.values.iter().any(|value| value == "grave_accent"));
-    let mut names = keys.map(|kind| kind.values).unwrap_or_default();
-    names.retain(|name| name != "unmapped");
-    Ok(names)
+    Ok(key_names(&schema_of(host, &mut monitor)?))
 }
 
-/// What `query-qmp-schema` says of an enumeration, and of all others not.
-#[derive(Deserialize)]
-struct Type {
-    #[serde(default)]
-    values: Vec<String>,
+/// The enumeration `QKeyCode`: the schema tells it without its name.
+fn key_names(schema: &Schema) -> Vec<String> {
+    let mut names = schema.enumeration_with("grave_accent").unwrap_or_default();
+    names.retain(|name| name != "unmapped");
+    names
 }

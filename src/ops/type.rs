@@ -6,7 +6,7 @@ use crate::keyboard::Layout;
 use crate::vm::VmName;
 
 use super::keyboard::Keyboard;
-use super::{Error, Host};
+use super::{Error, Host, monitor};
 
 /// Types `text`, as on a keyboard of that layout; how many characters.
 ///
@@ -21,7 +21,8 @@ pub fn type_text(
     limit: Duration,
 ) -> Result<usize, Error> {
     let chords = layout.chords(text)?;
-    let mut keyboard = Keyboard::open(host, name, chords.len(), limit)?;
+    let monitor = monitor::open(host, name, limit)?;
+    let mut keyboard = Keyboard::new(name, monitor, chords.len(), limit)?;
     for chord in &chords {
         keyboard.press(chord)?;
     }

@@ -59,6 +59,19 @@ fn is_there<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D
 }
 
 impl Schema {
+    /// The values of the enumeration that has `value` among them: the schema does
+    /// not tell what enumerations are called.
+    pub fn enumeration_with(&self, value: &str) -> Option<Vec<String>> {
+        let quoted = format!("\"{value}\"");
+        let lines = self.0.lines().filter(|line| line.contains(&quoted));
+        lines
+            .filter_map(|line| serde_json::from_str(line.split_once(' ')?.1).ok())
+            .find_map(|entity| match entity {
+                Entity::Enum { values } if values.iter().any(|one| one == value) => Some(values),
+                _ => None,
+            })
+    }
+
     pub(super) fn object(&self, name: &str) -> Result<Object, Error> {
         match self.entity(name)? {
             Entity::Object(object) => Ok(object),
