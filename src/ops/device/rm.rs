@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::config::Document;
+use crate::nearest::nearest;
 use crate::ops::{Error, Host};
 use crate::qemu::part::{self, Kind};
 use crate::qmp::{self, Event, Follower, Heard, RunState, Start};
@@ -230,17 +231,11 @@ fn close(qemu: &mut Qemu, target: &Target) -> Result<bool, Error> {
 
 fn no_device(name: &VmName, target: &Target, qemu: &Qemu) -> Error {
     let what = target.to_string();
-    let nearest = qemu
-        .devices
-        .keys()
-        .map(|id| {
-            let Ok(known) = id.parse::<Target>();
-            known.to_string()
-        })
-        .map(|known| (strsim::jaro_winkler(&what, &known), known))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, known)| known);
+    let known = qemu.devices.keys().map(|id| {
+        let Ok(known) = id.parse::<Target>();
+        known.to_string()
+    });
+    let nearest = nearest(&what, known).into_iter().next();
     DeviceError::NoDevice {
         name: name.clone(),
         what,
