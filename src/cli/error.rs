@@ -163,6 +163,10 @@ fn hint(error: &Error) -> Option<String> {
         Error::Words(qmp::schema::Error::NoDriver { .. }) => {
             "`maqet qmp NAME qom-list-types implements=device abstract=off` lists the drivers".to_owned()
         }
+        Error::Words(qmp::schema::Error::NoEvent { .. }) => {
+            "write the name of an event, or a pattern such as 'BLOCK_*'".to_owned()
+        }
+        Error::Words(qmp::schema::Error::Value { key, .. }) if key == "state" => return None,
         Error::Words(_) => {
             "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands".to_owned()
         }

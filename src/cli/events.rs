@@ -70,6 +70,7 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
         out.note("you cannot read the journal: only events of this or the last run are known");
     }
     let vms = ops::events::vms(host, &selectors)?;
+    ops::events::check(host, &vms, &args.filter)?;
     let is_one = matches!(selectors[..], [Selector::Name(_)]);
     let (events, position) = ops::events::past(host, &vms, past, is_wanted)?;
     let skip = events.len() - args.lines.unwrap_or(usize::MAX).min(events.len());

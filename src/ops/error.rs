@@ -200,7 +200,7 @@ pub enum Error {
     #[error("you cannot read the journal, and the files that stand in for it have no times")]
     NoTimes,
     /// The journal or the console log does not go back that far.
-    #[error("VM `{name}` has no run {back}: {known} are known")]
+    #[error("VM `{name}` has no run {back}: it has {known} so far")]
     NoRun {
         /// The VM.
         name: VmName,

@@ -16,6 +16,7 @@ use crate::vm::VmName;
 
 use super::logs::Run;
 use super::ls::vm_of;
+use super::qmp::check_names;
 use super::{Error, Host, Selector};
 
 /// One event of one VM.
@@ -98,6 +99,21 @@ pub fn vms(host: &Host, selectors: &[Selector]) -> Result<Vec<VmName>, Error> {
     }
     known.retain(|vm| selectors.iter().any(|selector| selector.matches(vm)));
     Ok(known)
+}
+
+/// Checks names of events, or patterns, by what the QEMU of a running one of `vms` knows.
+///
+/// # Errors
+/// [`Error::Words`] for one that is unknown to it.
+pub fn check(host: &Host, vms: &[VmName], filter: &[glob::Pattern]) -> Result<(), Error> {
+    if filter.is_empty() {
+        return Ok(());
+    }
+    let Some(vm) = running(host)?.into_iter().find(|vm| vms.contains(vm)) else {
+        return Ok(());
+    };
+    let pid = host.unit(&vm)?.main_pid;
+    check_names(host, &vm, pid, None, filter.iter(), std::iter::empty())
 }
 
 fn running(host: &Host) -> Result<Vec<VmName>, Error> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::process::Process;
 use crate::qmp::schema::{self, Further, FurtherType, Schema};
-use crate::qmp::{self, Follower, Monitor, Start, lock_path};
+use crate::qmp::{self, Follower, Monitor, RunState, Start, lock_path};
 use crate::systemd::ActiveState;
 use crate::vm::VmName;
 
@@ -279,10 +279,7 @@ pub(super) fn schema_of(host: &Host, monitor: &mut Monitor) -> Result<Schema, Er
     let file = monitor
         .peer()
         .and_then(|pid| schema_file(&host.paths.cache(), pid));
-    let kept = file
-        .as_ref()
-        .and_then(|file| std::fs::read_to_string(file).ok());
-    if let Some(schema) = kept.and_then(Schema::from_kept) {
+    if let Some(schema) = file.as_deref().and_then(kept_schema) {
         return Ok(schema);
     }
     let schema = Schema::parse(monitor.execute("query-qmp-schema", ())?)?;
@@ -296,6 +293,51 @@ pub(super) fn schema_of(host: &Host, monitor: &mut Monitor) -> Result<Schema, Er
         }
     }
     Ok(schema)
+}
+
+/// Checks the names of events and of states by the schema of the VM's QEMU.
+///
+/// That is asked only where its like has not been: a QEMU that cannot answer now, or a
+/// monitor that someone holds, is no reason not to listen.
+pub(super) fn check_names<'a>(
+    host: &Host,
+    name: &VmName,
+    pid: Option<u32>,
+    limit: Option<Duration>,
+    events: impl Iterator<Item = &'a glob::Pattern>,
+    states: impl Iterator<Item = &'a RunState>,
+) -> Result<(), Error> {
+    let mut events = events.filter(|pattern| pattern.as_str() != "*").peekable();
+    // The words that maqet knows are QEMU's.
+    let mut states = states
+        .filter(|state| matches!(state, RunState::Other(_)))
+        .peekable();
+    if events.peek().is_none() && states.peek().is_none() {
+        return Ok(());
+    }
+    let kept = pid.and_then(|pid| kept_schema(&schema_file(&host.paths.cache(), pid)?));
+    let schema = match kept {
+        Some(schema) => schema,
+        None => {
+            let limit = limit.map_or(NAMES, |limit| limit.min(NAMES));
+            let asked =
+                open(host, name, limit).and_then(|mut monitor| schema_of(host, &mut monitor));
+            let Ok(schema) = asked else {
+                return Ok(());
+            };
+            schema
+        }
+    };
+    events.try_for_each(|pattern| schema.check_event(pattern))?;
+    states.try_for_each(|state| schema.check_state(state.as_str()))?;
+    Ok(())
+}
+
+/// How long a QEMU may take to say which names it knows.
+const NAMES: Duration = Duration::from_secs(1);
+
+fn kept_schema(file: &Path) -> Option<Schema> {
+    Schema::from_kept(std::fs::read_to_string(file).ok()?)
 }
 
 /// Where the schema of the QEMU with that process ID is kept until the next boot.

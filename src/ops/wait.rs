@@ -11,16 +11,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use crate::nearest::nearest;
 use crate::process::Process;
 use crate::qmp::{
-    self, Event, Follower, Heard, Job, JobEnd, JobTrack, Monitor, RunState, Start, job, lock_path,
-    log,
+    self, Event, Follower, Heard, Job, JobEnd, JobTrack, Monitor, RunState, Start, job, log,
 };
 use crate::systemd::UnitStatus;
 use crate::vm::VmName;
 
 use super::past::{Ending, ending};
-use super::qmp::why_gone;
+use super::qmp::check_names;
 use super::{Error, Host};
 
 /// What is waited for.
@@ -135,7 +135,8 @@ const NOTICED: Duration = Duration::from_secs(2);
 /// it, and `None` for ever. If there is a `progress`, it is shown jobs as they go on.
 ///
 /// # Errors
-/// [`Error::NotRunning`]; [`Error::NotInTime`] after the limit; [`Error::Ended`] if the
+/// [`Error::NotRunning`]; [`Error::Words`] for an event or a state that this QEMU does not
+/// know; [`Error::NotInTime`] after the limit; [`Error::Ended`] if the
 /// VM ends and nothing that was waited for can come any more; [`Error::NoSuchJob`].
 pub fn wait(
     host: &Host,
@@ -152,7 +153,12 @@ pub fn wait(
         let result = (!unit.result.is_empty()).then_some(unit.result);
         return Ok(Came::Shutdown(Ended { reason, result }));
     }
-    Listener::of_unit(host, name, unit)?.wait(whats, since, limit, progress)
+    let pid = unit.main_pid;
+    let listener = Listener::of_unit(host, name, unit)?;
+    let events = whats.iter().filter_map(event_of);
+    let states = whats.iter().filter_map(state_of);
+    check_names(host, name, pid, limit, events, states)?;
+    listener.wait(whats, since, limit, progress)
 }
 
 /// Someone who listens to a running VM; what happens from now on is not missed.
@@ -433,32 +439,30 @@ impl<'a> Listener<'a> {
 
 /// The VM's monitor, for a question or two.
 pub(super) fn open(host: &Host, name: &VmName) -> Result<Monitor, Error> {
-    let socket = host.paths.sockets(name).qmp();
-    let opened = Monitor::open(&socket, &lock_path(&socket), ANSWER);
-    let mut monitor = opened.map_err(|error| match error {
-        qmp::Error::Connect { .. } => why_gone(host, name).unwrap_or(error.into()),
-        error => error.into(),
-    })?;
-    monitor.set_timeout(ANSWER);
-    Ok(monitor)
+    super::qmp::open(host, name, ANSWER)
 }
 
 pub(super) fn no_such_job(name: &VmName, id: &str, all: &[Job]) -> Error {
-    let likeness = |job: &&Job| (strsim::jaro_winkler(id, &job.id) * 1000.0) as u32;
-    let nearest = all
-        .iter()
-        .filter(|job| likeness(job) > 700)
-        .max_by_key(likeness);
+    let nearest = nearest(id, all.iter().map(|job| &*job.id))
+        .into_iter()
+        .next();
     Error::NoSuchJob {
         name: name.clone(),
         id: id.to_owned(),
-        nearest: nearest.map(|job| job.id.clone()),
+        nearest: nearest.map(str::to_owned),
     }
 }
 
 fn job_of(what: &What) -> Option<&str> {
     match what {
         What::Job(id) => Some(id),
+        _ => None,
+    }
+}
+
+fn event_of(what: &What) -> Option<&glob::Pattern> {
+    match what {
+        What::Event(name) => Some(name),
         _ => None,
     }
 }

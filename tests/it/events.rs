@@ -32,6 +32,18 @@ fn names(lines: &str) -> Vec<String> {
         .collect()
 }
 
+#[test]
+fn a_misspelt_event_is_told() {
+    let sandbox = running();
+    sandbox
+        .maqet(&["events", "@web", "--filter", "STOP,RESMUE"])
+        .fails(2)
+        .saying("QEMU has no event `RESMUE`, did you mean `RESUME`?");
+    sandbox
+        .maqet(&["events", "@web", "--filter", "resume,BLOCK_*"])
+        .ok();
+}
+
 struct Follower {
     child: Child,
     lines: mpsc::Receiver<String>,

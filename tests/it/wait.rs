@@ -42,6 +42,27 @@ fn an_event_from_now_on_is_waited_for() {
 }
 
 #[test]
+fn what_qemu_cannot_say_is_not_waited_for() {
+    let sandbox = running();
+    for (what, said) in [
+        ("RESTE", "QEMU has no event `RESTE`, did you mean `RESET`?"),
+        ("NO_SUCH_*", "QEMU has no event `NO_SUCH_*`"),
+        ("state=runing", "did you mean `running`?"),
+    ] {
+        // The first time it is asked, then it is known.
+        for _ in 0..2 {
+            let args = ["wait", "@web", "--timeout", "20s", "--for", what];
+            sandbox.maqet(&args).fails(2).saying(said);
+        }
+    }
+    // Whoever holds the monitor keeps nobody from listening.
+    let lock = std::fs::File::create(sandbox.runtime("web").join("qmp.lock")).unwrap();
+    lock.lock().unwrap();
+    let args = ["wait", "@web", "--timeout", "1s", "--for", "BLOCK_*"];
+    sandbox.maqet(&args).fails(7);
+}
+
+#[test]
 fn a_state_that_is_true_already_counts() {
     let sandbox = running();
     let ran = sandbox.maqet(&["wait", "@web", "--for", "state=prelaunch"]);

@@ -39,6 +39,14 @@ pub enum Error {
         /// The nearest ones there are.
         nearest: Vec<String>,
     },
+    /// There is no such event.
+    #[error("QEMU has no event `{event}`{}", or(.nearest))]
+    NoEvent {
+        /// The event, or the pattern that matches none.
+        event: String,
+        /// The nearest ones there are.
+        nearest: Vec<String>,
+    },
     /// There is no such device driver.
     #[error("QEMU has no device `{driver}`{}", or(.nearest))]
     NoDriver {
@@ -140,11 +148,37 @@ impl Schema {
 
     /// The names of all commands, sorted.
     pub fn commands(&self) -> Vec<&str> {
+        self.names(r#""meta-type":"command""#)
+    }
+
+    /// The names of all events, sorted.
+    pub fn events(&self) -> Vec<&str> {
+        self.names(r#""meta-type":"event""#)
+    }
+
+    fn names(&self, kind: &str) -> Vec<&str> {
         self.0
             .lines()
-            .filter(|line| line.contains(r#""meta-type":"command""#))
+            .filter(|line| line.contains(kind))
             .filter_map(|line| Some(line.split_once(' ')?.0))
             .collect()
+    }
+
+    /// Checks that an event matches a pattern.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoEvent`] if there is none.
+    pub fn check_event(&self, pattern: &glob::Pattern) -> Result<(), Error> {
+        let events = self.events();
+        if events.iter().any(|event| pattern.matches(event)) {
+            return Ok(());
+        }
+        let nearest = nearest(pattern.as_str(), events);
+        Err(Error::NoEvent {
+            event: pattern.to_string(),
+            nearest: nearest.into_iter().map(str::to_owned).collect(),
+        })
     }
 
     /// The commands that `command` was probably meant to be; it itself, if there is one.

@@ -27,6 +27,23 @@ pub enum FurtherType {
 const TOLD: usize = 24;
 
 impl Schema {
+    /// Checks that `query-status` can answer with this state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] if it cannot.
+    pub fn check_state(&self, state: &str) -> Result<(), Error> {
+        let (_, answer) = self.command("query-status")?;
+        let status = self.object(&answer)?.members;
+        match status.iter().find(|member| member.name == "status") {
+            Some(status) => {
+                let state = Node::Text(state.to_owned());
+                self.value(&status.kind, state, "state").map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The arguments of `command` that `words` say, typed as QEMU wants them.
     ///
     /// `further` has the types of arguments that the schema leaves open: those of
