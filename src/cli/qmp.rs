@@ -70,7 +70,7 @@ pub(super) struct Args {
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let mut session = Session::new(host, &args.name, args.timeout.duration());
     if let Some(pattern) = &args.list {
-        list(out, &mut session, pattern)?;
+        list(out, &args.name, &mut session, pattern)?;
     } else if !args.describe.is_empty() {
         describe::describe(out, &mut session, &args.describe)?;
     } else if let Some(file) = &args.file {
@@ -91,6 +91,8 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
             return job::result(out, &args.name, id, &end);
         }
         let answer = session.execute(&command)?;
+        // A pager may take its time to read.
+        session.release();
         print(out, &answer)?;
     } else if !io::stdin().is_terminal() {
         return batch::run(out, &mut session, "-".as_ref(), args.keep_going);
@@ -111,9 +113,22 @@ fn print(out: &Output, answer: &Value) -> io::Result<()> {
     })
 }
 
-fn list(out: &Output, session: &mut Session<'_>, pattern: &glob::Pattern) -> anyhow::Result<()> {
-    let mut commands = session.schema()?.commands();
+fn list(
+    out: &Output,
+    name: &VmName,
+    session: &mut Session<'_>,
+    pattern: &glob::Pattern,
+) -> anyhow::Result<()> {
+    let schema = session.schema()?.clone();
+    session.release();
+    let mut commands = schema.commands();
     commands.retain(|command| pattern.matches(command));
+    if commands.is_empty() {
+        let part = format!("*{}*", pattern.as_str().trim_matches('*'));
+        out.note(format_args!(
+            "no command matches `{pattern}`; `maqet qmp {name} --list '{part}'` looks for a part of a name"
+        ));
+    }
     out.answer(&commands, |w| {
         commands
             .iter()

@@ -345,6 +345,58 @@ fn commands_come_through_a_pipe_and_keep_nobody_from_the_monitor() {
 }
 
 #[test]
+fn whoever_is_slow_to_read_an_answer_keeps_nobody_from_the_monitor() {
+    let sandbox = running();
+    for args in [
+        &["query-qmp-schema"][..],
+        &["--describe", "query-block"],
+        &["--list"],
+    ] {
+        // The pipe is full before it is read.
+        let mut slow = sandbox.spawn(&[&["qmp", "@web"], args].concat());
+        let mut first = [0];
+        let mut output = slow.stdout.take().unwrap();
+        std::io::Read::read_exact(&mut output, &mut first).unwrap();
+        sandbox.maqet(&["qmp", "@web", "query-name"]).ok();
+        drop(output);
+        slow.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_qemu_behind_a_script_takes_words() {
+    let sandbox = Sandbox::new();
+    let script = sandbox.path("qemu-wrapped");
+    std::fs::write(&script, "#!/bin/sh\nexec qemu-system-x86_64 \"$@\"\n").unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, executable).unwrap();
+    std::fs::write(
+        sandbox.path("web.toml"),
+        format!(
+            "memory = \"64M\"\naccel = \"tcg\"\n[qemu]\nbinary = {script:?}\nargs = [\"-S\"]\n"
+        ),
+    )
+    .unwrap();
+    sandbox.maqet(&["add", "web.toml", "--name", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let node = ["blockdev-add", "driver=null-co", "node-name=n", "size=1M"];
+    sandbox.maqet(&[&["qmp", "@web"], &node[..]].concat()).ok();
+    sandbox
+        .maqet(&["wait", "@web", "--for", "STPO"])
+        .fails(2)
+        .saying("did you mean `STOP`?");
+}
+
+#[test]
+fn a_pattern_that_matches_no_command_is_told() {
+    let sandbox = running();
+    let ran = sandbox.maqet(&["qmp", "@web", "--list", "resize"]).ok();
+    assert_eq!(ran.stdout, "");
+    ran.saying("no command matches `resize`")
+        .saying("'*resize*'");
+}
+
+#[test]
 fn a_damaged_schema_is_asked_for_anew() {
     let sandbox = running();
     let runtime = std::path::PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").unwrap());

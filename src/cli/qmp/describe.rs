@@ -18,6 +18,8 @@ pub(super) fn describe(
     words: &[String],
 ) -> anyhow::Result<()> {
     let description = find(session.schema()?, words).map_err(Error::from)?;
+    // A pager may take its time to read.
+    session.release();
     out.answer(&description, |w| write(w, &description))?;
     Ok(())
 }
