@@ -16,6 +16,9 @@ use serde_json::Value;
 
 use qmp::{Client, Error, Event};
 
+#[path = "../../src/nearest.rs"]
+#[allow(dead_code)]
+mod nearest;
 #[path = "../../src/qmp/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod qmp;
