@@ -148,6 +148,11 @@ impl SavedState {
         self.0.with_extension("state")
     }
 
+    /// Where it is while it is written; what a power cut leaves is of no use.
+    pub fn unfinished(&self) -> PathBuf {
+        self.0.with_extension("unfinished")
+    }
+
     /// What must be known to load it.
     pub fn facts(&self) -> PathBuf {
         self.0.with_extension("json")

@@ -72,7 +72,7 @@ impl<'a> Unfinished<'a> {
         if let Some(dir) = state.parent() {
             create_private_dir(dir)?;
         }
-        let path = state.with_extension("unfinished");
+        let path = files.unfinished();
         let file = create(&path)?;
         Ok(Self { files, path, file })
     }

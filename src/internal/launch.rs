@@ -67,6 +67,8 @@ pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
     let argv = prepare::command_line(&host, &row, &config, sockets, saved.as_ref())?;
 
     forget_last_run(&runtime).context("cannot clear the runtime directory")?;
+    // Nobody saves a VM that does not run: a power cut has left it.
+    let _ = fs::remove_file(host.paths.saved(name).unfinished());
     keep_console_logs(&host, name, &runtime).context("cannot make the console log")?;
     keep_definition(&row, &vm_dir, &runtime).context("cannot keep the definition")?;
     let begins = begins(&config.qemu.args).filter(|_| saved.is_none());

@@ -108,6 +108,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
         dir.definition(),
         saved.state(),
         saved.facts(),
+        saved.unfinished(),
         // Last: until then no one else may take the name.
         dir.lock(),
     ] {
