@@ -37,7 +37,8 @@ pub struct Saved {
 pub struct DiskStamp {
     /// The image.
     pub path: PathBuf,
-    /// Device, inode, size and time of the last change.
+    /// Inode, size and time of the last change. Not the device: after a reboot of the
+    /// host it may have another number.
     pub stamp: String,
 }
 
@@ -46,8 +47,7 @@ impl DiskStamp {
     pub fn of(path: PathBuf) -> io::Result<Self> {
         let meta = fs::metadata(&path)?;
         let stamp = format!(
-            "{}:{}:{}:{}.{:09}",
-            meta.dev(),
+            "{}:{}:{}.{:09}",
             meta.ino(),
             meta.len(),
             meta.mtime(),
