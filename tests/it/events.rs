@@ -248,8 +248,12 @@ fn what_a_follower_started_ends_with_it() {
     make_events(&sandbox, 1);
     let mut follower = Follower::start(&sandbox, &["@web"]);
     follower.until("RESUME");
-    let processes = follower.processes();
-    assert_eq!(processes.len(), 2);
+    // What is past was read by another one than follows.
+    let mut processes = Vec::new();
+    wait_until("it and its journalctl are there", || {
+        processes = follower.processes();
+        processes.len() == 2
+    });
     signal(follower.child.id(), libc::SIGKILL);
     let is_there = |pid: &u32| fs::exists(format!("/proc/{pid}")).unwrap();
     wait_until("both are gone", || {

@@ -126,7 +126,8 @@ static void print_heard(void)
 /* Waits up to `seconds` for keys; says whether one was the power button. */
 static int read_keys(double seconds, int echo)
 {
-	struct input_event event;
+	/* As many as the kernel keeps: it drops what is not read in time. */
+	static struct input_event events[64];
 	int button = 0;
 
 	if (heard_count && seconds > 0.1)
@@ -135,16 +136,18 @@ static int read_keys(double seconds, int echo)
 		print_heard();
 	for (int i = 0; i < MAX_INPUTS; i++) {
 		ssize_t n = -1;
-		while (inputs[i].fd >= 0 && (n = read(inputs[i].fd, &event, sizeof event)) == sizeof event) {
-			if (event.type == EV_SYN && event.code == SYN_DROPPED)
-				printf("probe: keys lost\n");
-			if (event.type != EV_KEY || event.value > 1)
-				continue;
-			if (echo && heard_count < (int)(sizeof heard / sizeof *heard)) {
-				heard[heard_count].code = event.code;
-				heard[heard_count++].value = event.value;
+		while (inputs[i].fd >= 0 && (n = read(inputs[i].fd, events, sizeof events)) > 0) {
+			for (struct input_event *event = events; n > 0; event++, n -= sizeof *event) {
+				if (event->type == EV_SYN && event->code == SYN_DROPPED)
+					printf("probe: keys lost\n");
+				if (event->type != EV_KEY || event->value > 1)
+					continue;
+				if (echo && heard_count < (int)(sizeof heard / sizeof *heard)) {
+					heard[heard_count].code = event->code;
+					heard[heard_count++].value = event->value;
+				}
+				button |= event->code == KEY_POWER && event->value;
 			}
-			button |= event.code == KEY_POWER && event.value;
 		}
 		if (inputs[i].revents & (POLLERR | POLLHUP)) { /* unplugged */
 			close(inputs[i].fd);
