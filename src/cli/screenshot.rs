@@ -1,3 +1,4 @@
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +15,9 @@ use super::output::Output;
 /// Take a picture of a running VM's screen
 ///
 /// Prints the name of the file, which is a PNG, or a PPM if its name ends so. A
-/// file that is there is left alone unless --force is given.
+/// file that is there is left alone unless --force is given. With --show, the
+/// terminal shows the picture: in full where it can (kitty, iTerm2), in coloured
+/// blocks elsewhere.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Name of the VM
@@ -25,6 +28,9 @@ pub(super) struct Args {
     /// Replace the file if it is there
     #[arg(long, short, requires = "file")]
     force: bool,
+    /// Show the picture on the terminal; it is only written if FILE is given
+    #[arg(long)]
+    show: bool,
     /// Id of the video device whose screen is meant, if there are several
     #[arg(long, value_name = "ID")]
     device: Option<String>,
@@ -47,6 +53,10 @@ struct Taken<'a> {
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
+    if args.show && (out.json || !io::stdout().is_terminal()) {
+        super::usage_error("screenshot", "`--show` needs a terminal to show it on");
+    }
+    let is_only_shown = args.show && args.file.is_none();
     let file = args.file.unwrap_or_else(|| ".".into());
     let is_stdout = file.as_os_str() == "-";
     if is_stdout && (out.json || io::stdout().is_terminal()) {
@@ -66,6 +76,12 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
         head: args.head,
     };
     let picture = screenshot(host, &args.name, &screen, format, args.timeout.duration())?;
+    if args.show {
+        show(&picture.bytes)?;
+    }
+    if is_only_shown {
+        return Ok(ExitCode::SUCCESS);
+    }
     if is_stdout {
         let mut stdout = io::stdout().lock();
         stdout.write_all(&picture.bytes)?;
@@ -88,4 +104,20 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
     };
     out.answer(&taken, |w| writeln!(w, "{}", file.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Draws a picture on the terminal, as large as fits.
+fn show(bytes: &[u8]) -> anyhow::Result<()> {
+    let picture = image::load_from_memory(bytes)?;
+    // To ask a terminal what it can would be to wait for one that does not answer.
+    let says = |name: &str| env::var(name).unwrap_or_default();
+    let knows_kitty =
+        says("TERM").contains("kitty") || ["ghostty", "WezTerm"].contains(&&*says("TERM_PROGRAM"));
+    let config = viuer::Config {
+        absolute_offset: false,
+        use_kitty: knows_kitty,
+        ..viuer::Config::default()
+    };
+    viuer::print(&picture, &config)?;
+    Ok(())
 }

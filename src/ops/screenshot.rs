@@ -1,10 +1,11 @@
 //! What a VM's screen shows.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{Cursor, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use image::ImageFormat;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -65,21 +66,34 @@ pub fn screenshot(
     // the monitor's lock nobody else does; what is there was left by a killed one.
     let file = host.paths.sockets(name).screenshot();
     remove(&file)?;
-    let mut arguments = json!({ "filename": &file, "format": format });
+    let mut arguments = json!({ "filename": &file });
     if let Some(device) = &screen.device {
         arguments["device"] = device.as_str().into();
     }
     if let Some(head) = screen.head {
         arguments["head"] = head.into();
     }
-    let taken = monitor
-        .execute("screendump", arguments)
+    let mut with_format = arguments.clone();
+    with_format["format"] = json!(format);
+    let (taken, is_png) = match monitor.execute("screendump", with_format) {
+        // QEMU 7.0 and older, or one that was built without libpng, knows PPM alone.
+        Err(qmp::Error::Refused { ref desc, .. })
+            if desc.contains("'format'") || desc.contains("PNG") =>
+        {
+            (monitor.execute("screendump", arguments), false)
+        }
+        taken => (taken, format == Format::Png),
+    };
+    let taken = taken
         .map_err(|error| or_no_screen(name, error))
         .and_then(|_: Value| {
             fs::read(&file).map_err(Error::io(format_args!("cannot read {}", file.display())))
         });
     remove(&file)?;
-    let bytes = taken?;
+    let mut bytes = taken?;
+    if format == Format::Png && !is_png {
+        bytes = png_of(&bytes).ok_or_else(|| Error::BrokenPicture(name.clone()))?;
+    }
     let size = match format {
         Format::Png => png_size(&bytes),
         Format::Ppm => ppm_size(&bytes),
@@ -91,6 +105,14 @@ pub fn screenshot(
         width,
         height,
     })
+}
+
+/// A PPM as PNG; none if it is no PPM.
+pub fn png_of(ppm: &[u8]) -> Option<Vec<u8>> {
+    let picture = image::load_from_memory_with_format(ppm, ImageFormat::Pnm).ok()?;
+    let mut png = Cursor::new(Vec::new());
+    picture.write_to(&mut png, ImageFormat::Png).ok()?;
+    Some(png.into_inner())
 }
 
 fn or_no_screen(name: &VmName, error: qmp::Error) -> Error {

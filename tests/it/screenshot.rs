@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::sandbox::{Ran, Sandbox, signal};
+use crate::shell::Terminal;
 
 fn running() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -215,4 +216,32 @@ fn a_vm_that_is_killed_meanwhile_leaves_no_file() {
     assert_eq!(files(&sandbox), [""; 0]);
     sandbox.maqet(&["screenshot", "@web"]).fails(3);
     sandbox.maqet(&["screenshot", "@nobody"]).fails(4);
+}
+
+#[test]
+fn a_ppm_becomes_the_png_that_qemu_would_have_written() {
+    let sandbox = running();
+    sandbox.maqet(&["screenshot", "@web", "shot.png"]).ok();
+    sandbox.maqet(&["screenshot", "@web", "shot.ppm"]).ok();
+    let read = |file: &str| std::fs::read(sandbox.path(file)).unwrap();
+    let converted = maqet::ops::screenshot::png_of(&read("shot.ppm")).unwrap();
+    png_size(&converted);
+    let pixels = |png: &[u8]| image::load_from_memory(png).unwrap().into_rgb8();
+    assert!(pixels(&converted) == pixels(&read("shot.png")));
+    assert_eq!(maqet::ops::screenshot::png_of(b"P6\n2 2\n255\nabc"), None);
+}
+
+#[test]
+fn a_terminal_shows_the_picture_and_nothing_is_written() {
+    let sandbox = running();
+    let name = sandbox.name("web");
+    let terminal = Terminal::run(&sandbox, &["screenshot", "--show", &name]);
+    // Half a block is a pixel, and its background another.
+    terminal.shows("\u{2584}");
+    terminal.ends();
+    assert_eq!(files(&sandbox), [""; 0]);
+    sandbox
+        .maqet(&["screenshot", "@web", "--show"])
+        .fails(2)
+        .saying("needs a terminal");
 }

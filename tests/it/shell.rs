@@ -11,34 +11,42 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::sandbox::{PATIENCE, Ran, Sandbox};
 
-/// `maqet qmp web` on a terminal.
-struct Terminal {
+/// A command on a terminal.
+pub struct Terminal {
     keys: File,
     screen: Arc<Mutex<String>>,
     shell: Option<Child>,
 }
 
 impl Terminal {
+    /// `maqet qmp web`, with its prompt.
     fn open(sandbox: &Sandbox) -> Self {
+        let name = sandbox.name("web");
+        let terminal = Self::run(sandbox, &["qmp", &name]);
+        terminal.shows(&format!("{name}> "));
+        terminal
+    }
+
+    /// Any command.
+    pub fn run(sandbox: &Sandbox, args: &[&str]) -> Self {
         let (mut keys, mut terminal) = (-1, -1);
         let nothing = std::ptr::null_mut();
-        // SAFETY: openpty(3) writes the two numbers, and takes the other pointers for absent.
-        let opened = unsafe {
-            libc::openpty(
-                &mut keys,
-                &mut terminal,
-                nothing,
-                nothing.cast(),
-                nothing.cast(),
-            )
+        let size = libc::winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
         };
+        // SAFETY: openpty(3) writes the two numbers and reads the size; the other pointers
+        // it takes for absent.
+        let opened =
+            unsafe { libc::openpty(&mut keys, &mut terminal, nothing, nothing.cast(), &size) };
         assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
         // SAFETY: they are open, and nobody else's.
         let [keys, terminal] = [keys, terminal].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
         fcntl_setfd(&keys, FdFlags::CLOEXEC).unwrap();
-        let name = sandbox.name("web");
         let shell = sandbox
-            .command(&["qmp", &name])
+            .command(args)
             .env("TERM", "xterm")
             .stdin(terminal.try_clone().unwrap())
             .stdout(terminal.try_clone().unwrap())
@@ -55,13 +63,11 @@ impl Terminal {
                 text.lock().unwrap().push_str(&said);
             }
         });
-        let terminal = Self {
+        Self {
             keys: keys.into(),
             screen,
             shell: Some(shell),
-        };
-        terminal.shows(&format!("{name}> "));
-        terminal
+        }
     }
 
     fn types(&mut self, keys: &str) {
@@ -71,7 +77,7 @@ impl Terminal {
 
     /// It must come to show this since the last keys.
     #[track_caller]
-    fn shows(&self, text: &str) {
+    pub fn shows(&self, text: &str) {
         self.waits(text, |screen| screen.contains(text));
     }
 
@@ -100,7 +106,7 @@ impl Terminal {
     }
 
     #[track_caller]
-    fn ends(mut self) {
+    pub fn ends(mut self) {
         Ran::of(self.shell.take().unwrap()).ok();
     }
 }
