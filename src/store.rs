@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use indexmap::IndexMap;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 
 use crate::paths::create_private_dir;
@@ -38,6 +39,9 @@ const MIGRATIONS: &[&str] = &[
         value    TEXT NOT NULL,
         PRIMARY KEY (team, property)
     ) STRICT;",
+    // `labels` (an object of JSON, NULL for none) and `protected` repeat the definition.
+    "ALTER TABLE vm ADD COLUMN labels TEXT;
+    ALTER TABLE vm ADD COLUMN protected INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// How long to wait for another process that writes.
@@ -104,7 +108,14 @@ pub struct Row {
     pub cpus: Option<u32>,
     /// The group, if the definition says.
     pub group: Option<GroupName>,
+    /// Its labels.
+    pub labels: Labels,
+    /// Whether it is not to be removed.
+    pub protected: bool,
 }
+
+/// What users tell VMs from others by: texts by name, in the order of the definition.
+pub type Labels = IndexMap<String, String>;
 
 /// A disk that maqet made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +137,8 @@ pub struct Summary {
     pub cpus: Option<u32>,
     /// The group, if the definition says.
     pub group: Option<GroupName>,
+    /// Its labels.
+    pub labels: Labels,
 }
 
 /// A limit of a group: a property of its slice, and its value as in a unit file.
@@ -223,8 +236,9 @@ impl Store {
             .map_or(0, |since| since.as_secs());
         let added = tx
             .execute(
-                "INSERT INTO vm (name, uuid, definition, memory, cpus, team, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO NOTHING",
+                "INSERT INTO vm
+                    (name, uuid, definition, memory, cpus, team, labels, protected, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (name) DO NOTHING",
                 params![
                     row.name.as_str(),
                     row.uuid,
@@ -232,6 +246,8 @@ impl Store {
                     row.memory.map(|bytes| bytes as i64),
                     row.cpus,
                     row.group.as_ref().map(GroupName::as_str),
+                    labels_text(&row.labels),
+                    row.protected,
                     created_at as i64
                 ],
             )
@@ -250,7 +266,10 @@ impl Store {
     pub fn get(&self, name: &VmName) -> Result<Option<Row>, Error> {
         Ok(self
             .db
-            .prepare_cached("SELECT uuid, definition, memory, cpus, team FROM vm WHERE name = ?1")?
+            .prepare_cached(
+                "SELECT uuid, definition, memory, cpus, team, labels, protected
+                 FROM vm WHERE name = ?1",
+            )?
             .query_row([name.as_str()], |row| {
                 Ok(Row {
                     name: name.clone(),
@@ -259,6 +278,8 @@ impl Store {
                     memory: row.get::<_, Option<i64>>(2)?.map(|bytes| bytes as u64),
                     cpus: row.get(3)?,
                     group: group(row.get(4)?),
+                    labels: labels(row.get(5)?),
+                    protected: row.get(6)?,
                 })
             })
             .optional()?)
@@ -268,18 +289,19 @@ impl Store {
     pub fn list(&self) -> Result<Vec<Summary>, Error> {
         let mut statement = self
             .db
-            .prepare("SELECT name, memory, cpus, team FROM vm ORDER BY name")?;
+            .prepare("SELECT name, memory, cpus, team, labels FROM vm ORDER BY name")?;
         let rows = statement.query_map([], |row| {
             Ok((
                 row.get::<_, String>(0)?,
                 row.get::<_, Option<i64>>(1)?,
                 row.get(2)?,
                 row.get(3)?,
+                row.get(4)?,
             ))
         })?;
         let mut all = Vec::new();
         for row in rows {
-            let (name, memory, cpus, team) = row?;
+            let (name, memory, cpus, team, text) = row?;
             // Every name went in as a `VmName`.
             if let Ok(name) = name.parse() {
                 all.push(Summary {
@@ -287,6 +309,7 @@ impl Store {
                     memory: memory.map(|bytes| bytes as u64),
                     cpus,
                     group: group(team),
+                    labels: labels(text),
                 });
             }
         }
@@ -310,11 +333,22 @@ impl Store {
     /// Puts a definition in the place of `old`; whether that was still it.
     ///
     /// The caller has read `old` and made `new` of it: what someone else wrote
-    /// meanwhile is not overwritten. Memory and CPUs stay as they are recorded.
-    pub fn replace(&mut self, name: &VmName, old: &str, new: &str) -> Result<bool, Error> {
+    /// meanwhile is not overwritten. Name and UUID stay.
+    pub fn replace(&mut self, old: &str, new: &Row) -> Result<bool, Error> {
         Ok(self.db.execute(
-            "UPDATE vm SET definition = ?3 WHERE name = ?1 AND definition = ?2",
-            [name.as_str(), old, new],
+            "UPDATE vm SET definition = ?3, memory = ?4, cpus = ?5, team = ?6, labels = ?7,
+                protected = ?8
+             WHERE name = ?1 AND definition = ?2",
+            params![
+                new.name.as_str(),
+                old,
+                new.definition,
+                new.memory.map(|bytes| bytes as i64),
+                new.cpus,
+                new.group.as_ref().map(GroupName::as_str),
+                labels_text(&new.labels),
+                new.protected,
+            ],
         )? > 0)
     }
 
@@ -349,7 +383,7 @@ impl Store {
             faults.push(format!("{} has a row of a VM that is not there", table?));
         }
         for columns in [
-            "SELECT name, uuid, definition, memory, cpus, team FROM vm",
+            "SELECT name, uuid, definition, memory, cpus, team, labels, protected FROM vm",
             "SELECT path, identity, vm FROM made_disk",
             "SELECT team, property, value FROM budget",
         ] {
@@ -410,12 +444,12 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a VM. Whether it was there.
+    /// Forgets a VM that is not protected. Whether it was there, and is no more.
     pub fn remove(&mut self, name: &VmName) -> Result<bool, Error> {
-        Ok(self
-            .db
-            .execute("DELETE FROM vm WHERE name = ?1", [name.as_str()])?
-            > 0)
+        Ok(self.db.execute(
+            "DELETE FROM vm WHERE name = ?1 AND NOT protected",
+            [name.as_str()],
+        )? > 0)
     }
 }
 
@@ -431,6 +465,15 @@ fn record_disk(db: &Connection, name: &VmName, disk: &MadeDisk) -> Result<(), Er
 /// What went in as a name comes out as one.
 fn group(text: Option<String>) -> Option<GroupName> {
     text?.parse().ok()
+}
+
+fn labels(text: Option<String>) -> Labels {
+    text.and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
+}
+
+fn labels_text(labels: &Labels) -> Option<String> {
+    (!labels.is_empty()).then(|| serde_json::to_string(labels).expect("texts are JSON"))
 }
 
 /// Copies the database beside itself before its schema changes.
@@ -456,6 +499,8 @@ mod tests {
             memory: Some(1 << 30),
             cpus: None,
             group: None,
+            labels: Labels::from([("env".to_owned(), "c=i, \"x\"".to_owned())]),
+            protected: true,
         }
     }
 
@@ -514,6 +559,12 @@ mod tests {
         let mut store = Store::open(&dir.path().join("maqet.db")).unwrap();
         let web = "web".parse().unwrap();
         insert(&mut store, "web", &[disk()]).unwrap();
+        assert!(!store.remove(&web).unwrap(), "it is protected");
+        let free = Row {
+            protected: false,
+            ..row("web")
+        };
+        assert!(store.replace(&free.definition, &free).unwrap());
         assert_eq!(store.made_disks(&web).unwrap(), [disk()]);
         assert!(store.remove(&web).unwrap());
         assert!(!store.remove(&web).unwrap());
@@ -527,12 +578,19 @@ mod tests {
         insert(&mut store, "web", &[]).unwrap();
         let web = "web".parse().unwrap();
         let old = row("web").definition;
-        assert!(store.replace(&web, &old, "cpus = 2\n").unwrap());
-        assert!(!store.replace(&web, &old, "cpus = 3\n").unwrap());
-        let kept = store.get(&web).unwrap().unwrap();
-        assert_eq!(kept.definition, "cpus = 2\n");
-        let other = "other".parse().unwrap();
-        assert!(!store.replace(&other, "", "cpus = 3\n").unwrap());
+        let new = Row {
+            definition: "cpus = 2\n".to_owned(),
+            memory: None,
+            cpus: Some(2),
+            group: Some("ci".parse().unwrap()),
+            labels: Labels::new(),
+            protected: false,
+            ..row("web")
+        };
+        assert!(store.replace(&old, &new).unwrap());
+        assert!(!store.replace(&old, &row("web")).unwrap());
+        assert_eq!(store.get(&web).unwrap(), Some(new));
+        assert!(!store.replace("", &row("other")).unwrap());
     }
 
     #[test]

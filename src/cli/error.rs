@@ -84,6 +84,14 @@ fn hint(error: &Error) -> Option<String> {
             "`maqet group ls` lists the groups; a VM names its own with `group` in its definition"
                 .to_owned()
         }
+        Error::NoLabel(_) => {
+            "`maqet ls --json` shows the labels there are; a VM has them from `[labels]` in its \
+             definition"
+                .to_owned()
+        }
+        Error::Protected(name) => {
+            format!("its definition says `protect = true`; `maqet unset {name} protect` ends that")
+        }
         Error::AlreadyExists(name) => {
             format!("`maqet show {name}` shows it; `maqet rm {name}` forgets it")
         }
@@ -243,7 +251,9 @@ fn newer_systemd(error: &dyn std::error::Error) -> Option<String> {
 pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(Error::NotRunning(_) | Error::NothingToChange(_)) => NOT_RUNNING,
-        Some(Error::NoSuchVm { .. } | Error::NoMatch(_) | Error::NoGroup(_)) => NO_SUCH_VM,
+        Some(
+            Error::NoSuchVm { .. } | Error::NoMatch(_) | Error::NoGroup(_) | Error::NoLabel(_),
+        ) => NO_SUCH_VM,
         Some(Error::Words(_) | Error::Command(_) | Error::Keys(_) | Error::NoLayout(_)) => USAGE,
         Some(Error::Device(
             device::Error::What(_)

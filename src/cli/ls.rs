@@ -3,10 +3,8 @@ use std::process::ExitCode;
 use crate::ops::ls::Listed;
 use crate::ops::{self, Host, Selector};
 
-use crate::vm::GroupName;
-
 use super::output::{Output, bytes, or_dash, span, table};
-use super::several::with_groups;
+use super::several::Traits;
 
 /// List VMs and what they are doing
 ///
@@ -19,13 +17,12 @@ pub(super) struct Args {
     /// Names of VMs, or patterns such as 'ci-*' [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<Selector>,
-    /// The VMs of a group; for several groups, give it several times
-    #[arg(long, value_name = "GROUP")]
-    group: Vec<GroupName>,
+    #[command(flatten)]
+    traits: Traits,
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
-    let vms = ops::ls::ls(host, &with_groups(&args.names, &args.group))?;
+    let vms = ops::ls::ls(host, &args.traits.selectors(&args.names))?;
     out.answer(&vms, |w| {
         table(
             w,

@@ -1,21 +1,22 @@
 use std::process::ExitCode;
 
-use crate::ops::{self, Host};
-use crate::vm::VmName;
+use crate::ops::{self, Host, Selector};
 
 use super::output::Output;
-use super::several::Tally;
+use super::several::{Tally, Traits};
 
 /// Forget VMs
 ///
 /// Deletes the definition of a VM that does not run. Disks stay where they are;
 /// with --disks, those that maqet itself made are deleted. A disk that you made
-/// is never deleted.
+/// is never deleted, nor is anything of a VM whose definition says `protect = true`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Names of VMs
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<VmName>,
+    /// Names of VMs, or patterns such as 'ci-*'
+    #[arg(required_unless_present_any = ["group", "label"], value_name = "NAME")]
+    names: Vec<Selector>,
+    #[command(flatten)]
+    traits: Traits,
     /// Delete the disks that maqet made for it, too
     #[arg(long)]
     disks: bool,
@@ -26,7 +27,7 @@ pub(super) struct Args {
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let mut tally = Tally::default();
-    for name in &args.names {
+    for name in &ops::select(host, &args.traits.selectors(&args.names))? {
         tally.count(
             ops::rm::rm(host, name, args.disks, args.discard_saved),
             |removed| {

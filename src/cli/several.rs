@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::TimeSpan;
-use crate::ops::{self, Effect, Error, Host, Selector};
+use crate::ops::{self, Effect, Error, Host, Label, Selector};
 use crate::vm::{GroupName, VmName};
 
 use super::error;
@@ -19,23 +19,50 @@ use super::output::Output;
 #[derive(clap::Args)]
 pub(super) struct Several {
     /// Names of VMs, or patterns such as 'ci-*'
-    #[arg(required_unless_present_any = ["all", "group"], value_name = "NAME")]
+    #[arg(required_unless_present_any = ["all", "group", "label"], value_name = "NAME")]
     names: Vec<Selector>,
     /// All VMs
     #[arg(long, conflicts_with_all = ["names", "group"])]
     pub all: bool,
+    #[command(flatten)]
+    traits: Traits,
+}
+
+/// VMs by what their definitions say of them.
+#[derive(clap::Args)]
+pub(super) struct Traits {
     /// The VMs of a group; for several groups, give it several times
     #[arg(long, value_name = "GROUP")]
     group: Vec<GroupName>,
+    /// Of the VMs named, or of all, those with this label; given several times, with all of them
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    label: Vec<Label>,
+}
+
+impl Traits {
+    /// The VMs of `names` and of the groups, or all if neither is given, that have the labels.
+    pub fn selectors(&self, names: &[Selector]) -> Vec<Selector> {
+        let groups = self.group.iter().cloned().map(Selector::Group);
+        let mut selectors: Vec<_> = names.iter().cloned().chain(groups).collect();
+        if !self.label.is_empty() {
+            if selectors.is_empty() {
+                selectors.push(Selector::All);
+            }
+            for selector in &mut selectors {
+                *selector = Selector::Labelled(Box::new(selector.clone()), self.label.clone());
+            }
+        }
+        selectors
+    }
 }
 
 impl Several {
     /// What was named; everything for `--all`.
     pub fn selectors(&self) -> Vec<Selector> {
         if self.all {
-            vec![Selector::All]
+            self.traits.selectors(&[Selector::All])
         } else {
-            with_groups(&self.names, &self.group)
+            self.traits.selectors(&self.names)
         }
     }
 }
@@ -104,12 +131,6 @@ pub(super) fn each<T: Send>(
         }
     });
     tally.finish()
-}
-
-/// Names, and the VMs of groups.
-pub(super) fn with_groups(names: &[Selector], groups: &[GroupName]) -> Vec<Selector> {
-    let groups = groups.iter().cloned().map(Selector::Group);
-    names.iter().cloned().chain(groups).collect()
 }
 
 /// How it went for each.

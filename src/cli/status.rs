@@ -51,6 +51,16 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
             unit.unit, unit.active_state, unit.sub_state
         ),
     )?;
+    if !status.labels.is_empty() {
+        let labels = status.labels.iter();
+        let labels: Vec<String> = labels
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        line("labels", &labels.join(", "))?;
+    }
+    if status.protected {
+        line("protected", &"`maqet rm` refuses to remove it")?;
+    }
     if status.enabled {
         line(
             "boot",

@@ -5,6 +5,7 @@ use super::path::is_device_node;
 use super::{
     Board, DeviceName, Forward, Interface, Protocol, ReadyLevel, Size, TimeSpan, VmConfig,
 };
+use crate::vm::VmName;
 
 /// The faults of a definition, each with the key that is to blame.
 #[derive(Default)]
@@ -58,11 +59,31 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
         "start-delay",
         "`start-delay` is counted from the start of other VMs: name them in `after` or `requires`",
     );
+    check_labels(config, &mut faults);
     check_disks(config, &mut faults);
     check_nets(config, &mut faults);
     check_devices(config, &mut faults);
     check_ready(config, &mut faults);
     faults
+}
+
+/// What could not be written as `KEY=VALUE` on a command line, or be shown on one line.
+fn check_labels(config: &VmConfig, faults: &mut Faults) {
+    for (key, value) in &config.labels {
+        // The same alphabet as for the name of a VM.
+        if key.parse::<VmName>().is_err() {
+            let message = format!(
+                "`{}` cannot be a label: use 1 to 63 of A-Z a-z 0-9 `-` `_`, starting with a letter or digit",
+                key.escape_debug()
+            );
+            faults.add(format!("labels.{key}"), message);
+        }
+        faults.add_if(
+            value.contains(char::is_control),
+            format!("labels.{key}"),
+            "the value of a label is one line of text",
+        );
+    }
 }
 
 /// A level that could never be seen.

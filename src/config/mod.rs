@@ -67,6 +67,12 @@ pub struct VmConfig {
     /// The VMs that it shares a budget with, and is started and stopped with.
     #[serde(default)]
     pub group: Option<GroupName>,
+    /// What users tell it from others by.
+    #[serde(default)]
+    pub labels: IndexMap<String, String>,
+    /// Whether it cannot be removed.
+    #[serde(default)]
+    pub protect: bool,
     /// QEMU's machine type.
     #[serde(default = "default_machine")]
     pub machine: String,

@@ -291,6 +291,8 @@ fn a_definition_is_shown_as_json() {
   "name": "web",
   "description": null,
   "group": null,
+  "labels": {},
+  "protect": false,
   "machine": "q35",
   "accel": "auto",
   "memory": 1073741824,
@@ -538,4 +540,18 @@ mod man_page {
             parse(example).unwrap_or_else(|error| panic!("{error}"));
         }
     }
+}
+
+#[test]
+fn a_label_is_written_as_it_is_selected() {
+    let config = parse("labels = { env = \"ci\", team = \"a, b=c\" }").unwrap();
+    assert_eq!(config.labels["team"], "a, b=c");
+    insta::assert_snapshot!(mistakes("[labels]\n\"a=b\" = \"c\"\nlines = \"1\\n2\"\n"), @r#"
+/vms/web.toml:2:9: `a=b` cannot be a label: use 1 to 63 of A-Z a-z 0-9 `-` `_`, starting with a letter or digit
+  2 | "a=b" = "c"
+    |         ^^^
+/vms/web.toml:3:9: the value of a label is one line of text
+  3 | lines = "1\n2"
+    |         ^^^^^^
+"#);
 }

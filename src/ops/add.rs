@@ -85,6 +85,8 @@ pub(super) fn row(
         memory: says.says("memory").then(|| config.memory.bytes()),
         cpus: says.says("cpus").then_some(config.cpus),
         group: config.group.clone(),
+        labels: config.labels.clone(),
+        protected: config.protect,
         name: config.name.clone(),
         definition,
     })

@@ -17,8 +17,7 @@ pub(super) struct Edited {
 impl Edited {
     /// Puts the old definition back, unless someone else has changed the new one.
     pub(super) fn undo(self, host: &Host) -> Result<(), Error> {
-        host.store()?
-            .replace(&self.new.name, &self.new.definition, &self.old.definition)?;
+        host.store()?.replace(&self.new.definition, &self.old)?;
         Ok(())
     }
 }
@@ -40,7 +39,7 @@ pub(super) fn edit(
         let text = document.to_string();
         let config = VmConfig::parse_checked(&text, &file, &host.defaults()?, policy::faults)?;
         let new = row(&config, text, old.uuid.clone(), &file)?;
-        if store.replace(name, &old.definition, &new.definition)? {
+        if store.replace(&old.definition, &new)? {
             return Ok(Edited { old, new });
         }
     }

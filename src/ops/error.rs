@@ -23,6 +23,9 @@ pub enum Error {
     /// No definition names that group.
     #[error("no VM is in a group `{0}`")]
     NoGroup(GroupName),
+    /// No definition has those labels; named by what was looked for.
+    #[error("no VM has the label: `{0}`")]
+    NoLabel(String),
     /// A definition has that name already.
     #[error("there is a VM `{0}` already")]
     AlreadyExists(VmName),
@@ -35,6 +38,9 @@ pub enum Error {
     /// A limit would have the guest killed; says by what arithmetic.
     #[error("{0}")]
     TooLittleMemory(String),
+    /// The definition protects the VM.
+    #[error("VM `{0}` is protected, and was not removed")]
+    Protected(VmName),
     /// The VM runs, and must not for this.
     #[error("VM `{0}` is running")]
     Running(VmName),

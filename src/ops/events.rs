@@ -3,13 +3,14 @@
 //! QEMU's event monitor prints to the journal, so that history is there whether or
 //! not anyone listened, and following is a matter of the journal's alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::mpsc;
 use std::thread;
 use std::time::SystemTime;
 
 use crate::qmp::{Event, Follower, Heard, Start, log};
+use crate::store::Summary;
 use crate::systemd::journal::{self, Entries, Entry};
 use crate::systemd::{self, unit_name};
 use crate::vm::VmName;
@@ -73,10 +74,12 @@ pub fn has_history() -> bool {
 /// # Errors
 /// [`Error::NoSuchVm`] for a name, [`Error::NoMatch`] for a pattern that means none.
 pub fn vms(host: &Host, selectors: &[Selector]) -> Result<Vec<VmName>, Error> {
-    let mut known: Vec<VmName> = match host.existing_store()? {
-        Some(store) => store.list()?.into_iter().map(|vm| vm.name).collect(),
-        None => Vec::new(),
-    };
+    let stored: HashMap<VmName, Summary> = host
+        .list()?
+        .into_iter()
+        .map(|vm| (vm.name.clone(), vm))
+        .collect();
+    let mut known: Vec<VmName> = stored.keys().cloned().collect();
     let running = running(host)?;
     known.extend(
         running
@@ -86,18 +89,19 @@ pub fn vms(host: &Host, selectors: &[Selector]) -> Result<Vec<VmName>, Error> {
     );
     known.sort();
     for selector in selectors {
-        if known.iter().any(|vm| selector.matches(vm)) {
+        if known.iter().any(|vm| selector.means(vm, stored.get(vm))) {
             continue;
         }
         match selector {
-            Selector::All => {}
             // Says which name is near.
             Selector::Name(name) => drop(host.vm(name)?),
-            Selector::Group(group) => return Err(Error::NoGroup(group.clone())),
-            Selector::Pattern(_) => return Err(Error::NoMatch(selector.to_string())),
+            other => other.means_none()?,
         }
     }
-    known.retain(|vm| selectors.iter().any(|selector| selector.matches(vm)));
+    known.retain(|vm| {
+        let stored = stored.get(vm);
+        selectors.iter().any(|selector| selector.means(vm, stored))
+    });
     Ok(known)
 }
 
@@ -223,7 +227,7 @@ impl Runs {
 }
 
 /// The events from `position` on, as they come, without end: over restarts, and of
-/// VMs that `selectors` come to mean later.
+/// VMs that names and patterns come to mean later.
 ///
 /// # Errors
 /// When nothing can be followed.
@@ -236,6 +240,7 @@ pub fn follow(
     if !has_history() {
         return follow_logs(host, vms(host, &selectors)?, &position);
     }
+    let now: HashSet<VmName> = vms(host, &selectors)?.into_iter().collect();
     let names = selectors.iter().map(|selector| match selector {
         Selector::Name(name) => Some(name.clone()),
         _ => None,
@@ -250,7 +255,7 @@ pub fn follow(
     let entries: Entries = journal::read_printed(&host.scope, &units, &query)?;
     Ok(Box::new(entries.filter_map(move |entry| {
         let vm = vm_of_identifier(&entry.identifier)?;
-        let is_meant = selectors.iter().any(|selector| selector.matches(&vm));
+        let is_meant = now.contains(&vm) || selectors.iter().any(|selector| selector.matches(&vm));
         is_meant.then(|| VmEvent::of_entry(&vm, &entry)).flatten()
     })))
 }

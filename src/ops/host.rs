@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::{Defaults, VmConfig};
 use crate::nearest::nearest;
 use crate::paths::Paths;
-use crate::store::{Row, Store};
+use crate::store::{Row, Store, Summary};
 use crate::systemd::journal::{self, Entries, Query};
 use crate::systemd::{Scope, UnitStatus, status, unit_name};
 use crate::vm::VmName;
@@ -44,22 +44,25 @@ impl Host {
 
     /// The stored VM of that name.
     pub fn vm(&self, name: &VmName) -> Result<Row, Error> {
-        let store = self.existing_store()?;
-        if let Some(store) = &store
+        if let Some(store) = self.existing_store()?
             && let Some(row) = store.get(name)?
         {
             return Ok(row);
         }
-        let known = match store {
-            Some(store) => store.list()?,
-            None => Vec::new(),
-        };
         Err(Error::NoSuchVm {
-            nearest: nearest(name.as_str(), known.into_iter().map(|vm| vm.name))
+            nearest: nearest(name.as_str(), self.list()?.into_iter().map(|vm| vm.name))
                 .into_iter()
                 .next(),
             name: name.clone(),
         })
+    }
+
+    /// All stored VMs, by name.
+    pub(super) fn list(&self) -> Result<Vec<Summary>, Error> {
+        match self.existing_store()? {
+            Some(store) => Ok(store.list()?),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The definition of a stored VM.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::config::VmConfig;
 use crate::qmp::{self, RunState, Status};
 use crate::saved;
+use crate::store::{Labels, Summary};
 use crate::systemd::{self, ActiveState, ListedUnit, unit_name};
 use crate::vm::{GroupName, VmName};
 
@@ -87,6 +88,8 @@ pub struct Listed {
     pub cpus: Option<u32>,
     /// Its group, if it has one.
     pub group: Option<GroupName>,
+    /// Its labels.
+    pub labels: Labels,
     /// Seconds since QEMU was launched, while it runs.
     pub uptime: Option<u64>,
     /// Whether it starts at boot.
@@ -109,18 +112,17 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
         .into_iter()
         .map(|unit| (unit.unit.clone(), unit))
         .collect();
-    let stored = match host.existing_store()? {
-        Some(store) => store.list()?,
-        None => Vec::new(),
-    };
+    let mut stored: HashMap<VmName, Summary> = host
+        .list()?
+        .into_iter()
+        .map(|vm| (vm.name.clone(), vm))
+        .collect();
     let defaults = host.defaults()?;
     // What a definition means that says nothing.
     let silent = VmConfig::parse_with("name = \"x\"", Path::new(""), &defaults)?;
     let (memory, cpus) = (silent.memory.bytes(), silent.cpus);
     let mut vms = BTreeMap::new();
-    let mut groups = HashMap::new();
-    for vm in stored {
-        groups.extend(vm.group.map(|group| (vm.name.clone(), group)));
+    for vm in stored.values() {
         let unit = unit_name(&vm.name);
         let (active, sub) = units
             .remove(&unit)
@@ -128,7 +130,7 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
                 (unit.active, unit.sub)
             });
         vms.insert(
-            vm.name,
+            vm.name.clone(),
             (
                 active,
                 sub,
@@ -145,8 +147,11 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
         }
     }
     vms.retain(|name, _| {
-        let group = groups.get(name);
-        selectors.is_empty() || selectors.iter().any(|selector| selector.means(name, group))
+        let stored = stored.get(name);
+        selectors.is_empty()
+            || selectors
+                .iter()
+                .any(|selector| selector.means(name, stored))
     });
     let mut run_states = run_states(
         host,
@@ -156,20 +161,27 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
     let saved = saved::all(&host.paths.saved_states());
     Ok(vms
         .into_iter()
-        .map(|(name, (active, sub, unit, memory, cpus))| Listed {
-            state: State::new(
-                active,
-                &sub,
-                run_states.remove(&name),
-                saved.contains(&name),
-            ),
-            uptime: active.is_up().then(|| uptime(host, &name)).flatten(),
-            group: groups.remove(&name),
-            enabled: enabled.contains(&name),
-            name,
-            memory,
-            cpus,
-            unit,
+        .map(|(name, (active, sub, unit, memory, cpus))| {
+            let (group, labels) = stored
+                .remove(&name)
+                .map(|vm| (vm.group, vm.labels))
+                .unwrap_or_default();
+            Listed {
+                state: State::new(
+                    active,
+                    &sub,
+                    run_states.remove(&name),
+                    saved.contains(&name),
+                ),
+                uptime: active.is_up().then(|| uptime(host, &name)).flatten(),
+                group,
+                labels,
+                enabled: enabled.contains(&name),
+                name,
+                memory,
+                cpus,
+                unit,
+            }
         })
         .collect())
 }

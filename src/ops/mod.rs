@@ -51,4 +51,4 @@ pub use effect::Effect;
 pub use error::Error;
 pub use host::Host;
 pub use monitor::connect;
-pub use select::{InvalidSelector, Selector, select};
+pub use select::{InvalidLabel, InvalidSelector, Label, Selector, select};

@@ -50,9 +50,12 @@ fn other_disks(host: &Host, store: &Store, name: &VmName) -> Result<Vec<PathBuf>
 /// state only with `discard_saved`.
 ///
 /// # Errors
-/// [`Error::Running`], [`Error::HasSavedState`], and what went wrong with files.
+/// [`Error::Protected`], [`Error::Running`], [`Error::HasSavedState`], and what went wrong with files.
 pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Result<Removed, Error> {
     let row = host.vm(name)?;
+    if row.protected {
+        return Err(Error::Protected(row.name));
+    }
     if host.unit(name)?.active_state.is_up() {
         return Err(Error::Running(row.name));
     }
@@ -78,7 +81,16 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     let made = store.made_disks(name)?;
     // First what can fail for reasons of its own: a disk that outlives its
     // definition is no loss, a definition whose disk is gone is.
-    store.remove(name)?;
+    if !store.remove(name)? {
+        // Someone was quicker, with the same or with `protect`.
+        return Err(match store.get(name)? {
+            Some(row) => Error::Protected(row.name),
+            None => Error::NoSuchVm {
+                name: name.clone(),
+                nearest: None,
+            },
+        });
+    }
     // A unit that failed would lend its state to the next VM of that name.
     systemd::reset_failed(&host.scope, &unit_name(name))?;
     // Nor is there anything left to start at boot.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -26,6 +27,10 @@ pub struct Status {
     pub name: VmName,
     /// What it is doing.
     pub state: State,
+    /// Its labels.
+    pub labels: IndexMap<String, String>,
+    /// Whether it cannot be removed.
+    pub protected: bool,
     /// What systemd says.
     #[serde(flatten)]
     pub unit: UnitStatus,
@@ -164,6 +169,11 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
         ),
         not_ready: std::fs::read_to_string(runtime.not_ready()).ok(),
         saved,
+        labels: row
+            .as_ref()
+            .map(|row| row.labels.clone())
+            .unwrap_or_default(),
+        protected: row.as_ref().is_some_and(|row| row.protected),
         enabled: boot::enabled(&host.scope)?.contains(name),
         definition_changed,
         accel,

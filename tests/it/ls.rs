@@ -30,7 +30,7 @@ fn an_entry_has_all_its_keys_known_or_null() {
     assert_eq!(
         keys,
         [
-            "cpus", "enabled", "group", "memory", "name", "state", "unit", "uptime"
+            "cpus", "enabled", "group", "labels", "memory", "name", "state", "unit", "uptime"
         ]
     );
     assert_eq!(listed["memory"], 64 << 20);
@@ -96,4 +96,66 @@ fn the_user_s_defaults_hold_for_what_a_definition_does_not_say() {
     )
     .unwrap();
     assert_eq!(sandbox.listed("web")["memory"], 80 << 20);
+}
+
+#[test]
+fn labels_select_vms_all_of_them_at_once() {
+    let sandbox = Sandbox::new();
+    for (name, labels) in [
+        ("a", r#"env = "ci", team = "web""#),
+        ("b", r#"env = "ci""#),
+        ("c", r#"env = "prod, old""#),
+        ("d", ""),
+    ] {
+        let file = sandbox.path(&format!("{}.toml", sandbox.name(name)));
+        let text = format!(
+            "memory = \"64M\"\naccel = \"tcg\"\nqemu.args = [\"-S\"]\nlabels = {{ {labels} }}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        sandbox.maqet(&["add", file.to_str().unwrap()]).ok();
+    }
+    let names = |args: &[&str]| -> Vec<String> {
+        let list = sandbox.maqet(&[&["ls", "--json"], args].concat()).json();
+        let list = list.as_array().unwrap().iter();
+        list.map(|vm| vm["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let named =
+        |short: &[&str]| -> Vec<String> { short.iter().map(|name| sandbox.name(name)).collect() };
+    assert_eq!(names(&["--label", "env=ci"]), named(&["a", "b"]));
+    assert_eq!(names(&["--label", "env"]), named(&["a", "b", "c"]));
+    assert_eq!(names(&["--label", "env=prod, old"]), named(&["c"]));
+    assert_eq!(
+        names(&["--label", "env=ci", "--label", "team"]),
+        named(&["a"])
+    );
+    assert_eq!(names(&["@b", "@c", "--label", "env=ci"]), named(&["b"]));
+    assert!(names(&["--label", "env="]).is_empty());
+    assert_eq!(sandbox.listed("a")["labels"]["team"], "web");
+
+    sandbox.maqet(&["start", "--label", "env=ci"]).ok();
+    assert_eq!(sandbox.state("a"), "prelaunch");
+    assert_eq!(sandbox.state("c"), "stopped");
+    let status = sandbox.maqet(&["status", "@a"]).ok();
+    assert!(
+        status.stdout.contains("labels  env=ci, team=web"),
+        "{}",
+        status.stdout
+    );
+    sandbox
+        .maqet(&["events", "--label", "team=web", "--json"])
+        .ok();
+    sandbox
+        .maqet(&["stop", "--force", "--all", "--label", "team=web"])
+        .ok();
+    assert_eq!(sandbox.state("a"), "stopped");
+    assert_eq!(sandbox.state("b"), "prelaunch");
+    sandbox
+        .maqet(&["start", "--label", "env=none"])
+        .fails(4)
+        .saying("no VM has the label: `env=none`");
+    sandbox
+        .maqet(&["ls", "--label", "=x"])
+        .fails(2)
+        .saying("KEY=VALUE");
 }

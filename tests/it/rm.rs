@@ -99,3 +99,47 @@ fn a_failure_is_forgotten_with_its_vm() {
     sandbox.add_prelaunch("web");
     assert_eq!(sandbox.state("web"), "stopped");
 }
+
+#[test]
+fn a_protected_vm_is_not_removed_whatever_is_asked() {
+    let sandbox = Sandbox::new();
+    for (name, protect) in [("a", "true"), ("b", "false")] {
+        let file = sandbox.path(&format!("{}.toml", sandbox.name(name)));
+        let text = format!("protect = {protect}\ndisk.root.size = \"1M\"\n");
+        fs::write(&file, text).unwrap();
+        sandbox.maqet(&["add", file.to_str().unwrap()]).ok();
+    }
+    let disk = sandbox.vm_dir("a").join("root.qcow2");
+    assert!(disk.exists());
+    sandbox
+        .maqet(&["rm", "@a", "--disks", "--discard-saved"])
+        .fails(1)
+        .saying("is protected")
+        .saying(&format!("maqet unset {} protect", sandbox.name("a")));
+    assert!(disk.exists());
+    let all = sandbox.name("*");
+    sandbox
+        .maqet(&["rm", &all, "--disks"])
+        .fails(1)
+        .saying("is protected")
+        .saying("removed");
+    assert!(disk.exists());
+    assert_eq!(sandbox.state("a"), "stopped");
+    assert_eq!(sandbox.state("b"), "not listed");
+}
+
+#[test]
+fn a_pattern_removes_what_matches() {
+    let sandbox = Sandbox::new();
+    for name in ["ci-1", "ci-2", "web"] {
+        sandbox.add_prelaunch(name);
+    }
+    let pattern = sandbox.name("ci-*");
+    sandbox.maqet(&["rm", &pattern]).ok();
+    assert_eq!(sandbox.state("ci-2"), "not listed");
+    assert_eq!(sandbox.state("web"), "stopped");
+    sandbox
+        .maqet(&["rm", &pattern])
+        .fails(4)
+        .saying("no VM's name matches");
+}

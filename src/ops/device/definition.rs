@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::config::{self, Document, VmConfig};
 use crate::vm::VmName;
 
-use super::super::Host;
+use super::super::{Host, add};
 use super::{Error, Target};
 
 /// How often a definition is read anew because someone else has changed it.
@@ -37,9 +37,9 @@ pub(super) fn keep(host: &Host, name: &VmName, edit: Edit<'_>) -> Result<(), cra
     let file = host.paths.vm(name).definition();
     for _ in 0..TRIES {
         let row = host.vm(name)?;
-        let (document, _) = edited(host, &row.definition, &file, edit)?;
-        let text = document.to_string();
-        if text == row.definition || host.store()?.replace(name, &row.definition, &text)? {
+        let (document, config) = edited(host, &row.definition, &file, edit)?;
+        let new = add::row(&config, document.to_string(), row.uuid.clone(), &file)?;
+        if new == row || host.store()?.replace(&row.definition, &new)? {
             return Ok(());
         }
     }
