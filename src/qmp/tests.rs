@@ -1043,6 +1043,8 @@ fn a_command_out_of_band_overtakes_those_that_qemu_is_stuck_in() {
 fn events_within_a_time_end_with_it_or_with_an_error() {
     let mut vm = Prelaunch::start();
     let mut qmp = vm.connect();
+    // A QEMU that has only just been started may take longer to greet.
+    qmp.status().unwrap();
     assert_eq!(qmp.events_within(SHORT).count(), 0);
     qmp.execute("cont", ()).unwrap();
     let first = qmp.events_within(DEFAULT_TIMEOUT).next().unwrap().unwrap();
