@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use maqet::config::{Format, VmConfig};
+use maqet::config::{self, Format, VmConfig};
 use maqet::qemu::argv::{Accel, Host, Listen, Sockets, argv, paste};
 use serde_json::{Value, json};
 
@@ -35,6 +35,34 @@ fn each_definition_becomes_its_command_line() {
             "{}: see the difference with UPDATE=1",
             file.display()
         );
+    }
+}
+
+/// JSON is YAML, and what any TOML text can be turned into.
+#[test]
+fn each_definition_means_the_same_in_yaml() {
+    for golden in goldens() {
+        let text = fs::read_to_string(golden.join("definition.toml")).unwrap();
+        let tree: Value = toml::from_str(&text).unwrap();
+        for yaml in [
+            serde_json::to_string(&tree).unwrap(),
+            serde_json::to_string_pretty(&tree).unwrap(),
+        ] {
+            let read = |text: &str, file| VmConfig::parse(text, Path::new(file));
+            let config =
+                read(&yaml, "/vms/definition.yaml").unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(
+                config,
+                read(&text, "/vms/definition.toml").unwrap(),
+                "{yaml}"
+            );
+            let stored = config::resolve(&yaml, Path::new("/vms/definition.yaml")).unwrap();
+            assert_eq!(
+                config,
+                read(&stored, "/elsewhere/x.toml").unwrap(),
+                "{stored}"
+            );
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::output::Output;
 /// exist, and keeps it. The VM is not started. Options win over the file.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Definition file (TOML), see maqet.toml(5)
+    /// Definition file (TOML, or YAML in `.yaml` and `.yml`), see maqet.toml(5)
     #[arg(required_unless_present = "name")]
     file: Option<PathBuf>,
     /// Name of the VM [default: what the file says, or the file's own name]
@@ -116,6 +116,7 @@ fn source(args: Args) -> anyhow::Result<Source> {
         },
     };
     let mut document = Document::parse(&text, &file)?;
+    let unchanged = document.to_string();
     let mut set = |key: &str, value: Option<String>| match value {
         Some(value) => document.set(key, value),
         None => Ok(()),
@@ -172,9 +173,14 @@ fn source(args: Args) -> anyhow::Result<Source> {
             args.qemu_arg.iter().collect::<toml_edit::Array>(),
         )?;
     }
+    let changed = document.to_string();
+    if changed == unchanged {
+        // Mistakes are shown in what the user wrote.
+        return Ok(Source { text, file });
+    }
     Ok(Source {
-        text: document.to_string(),
-        file,
+        text: changed,
+        file: document.file().to_owned(),
     })
 }
 

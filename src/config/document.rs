@@ -8,6 +8,7 @@ use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike, Value};
 use super::error::{Error, Mistake};
 use super::path::path_text;
 use super::source::Source;
+use super::yaml::is_yaml;
 use super::{Defaults, VmConfig};
 
 /// The text of a definition, to be changed key by key.
@@ -18,22 +19,19 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads a text; its keys are not looked at yet.
+    /// Reads a text; its keys are not looked at yet. YAML becomes TOML, without its comments.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Error> {
-        Source::parse(text, file)?;
-        let toml = text.parse().map_err(|error: toml_edit::TomlError| {
-            Error::new(
-                file,
-                vec![Mistake {
-                    at: None,
-                    message: error.message().to_owned(),
-                }],
-            )
-        })?;
-        Ok(Self {
-            file: file.to_owned(),
-            toml,
-        })
+        let toml = Source::parse(text, file)?.document()?;
+        let mut file = file.to_owned();
+        if is_yaml(&file) {
+            file.set_extension("toml");
+        }
+        Ok(Self { file, toml })
+    }
+
+    /// The name under which its text is read again: that of a YAML file, with `.toml` at its end.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Whether the text has this key, a dotted path such as `disk.root.file`.

@@ -1,6 +1,7 @@
 //! Definitions: what a VM *is*, never what it is doing.
 //!
-//! A definition is TOML text. [`VmConfig::parse`] reads it and finds every
+//! A definition is TOML text, or YAML in a file that is called so; what is
+//! stored is TOML. [`VmConfig::parse`] reads it and finds every
 //! mistake in it; [`resolve`] makes it independent of where its file lies;
 //! [`Document`] edits it. See maqet.toml(5) for the keys.
 
@@ -31,6 +32,7 @@ mod text;
 mod time_span;
 mod unit;
 mod words;
+mod yaml;
 
 pub use board::Board;
 pub use defaults::Defaults;

@@ -1,4 +1,4 @@
-//! TOML text into values, with every mistake found at once and in its place.
+//! The text of a definition into values, with every mistake found at once and in its place.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,11 +7,13 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
+use toml_edit::DocumentMut;
 
 use super::error::{Error, Mistake, Position};
+use super::yaml;
 use crate::nearest::nearest;
 
-/// A text that is valid TOML.
+/// A text that is valid TOML, or YAML if its file's name says so.
 ///
 /// Keys are dotted paths, as in `disk.root.file`.
 pub(super) struct Source<'a> {
@@ -22,8 +24,15 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub(super) fn parse(text: &'a str, file: &'a Path) -> Result<Self, Error> {
-        let (tree, errors) = DeTable::parse_recoverable(text);
-        let mut mistakes: Vec<_> = errors.iter().map(|error| mistake(text, error)).collect();
+        let (tree, mut mistakes) = if yaml::is_yaml(file) {
+            let root = yaml::parse(text).map_err(|mistake| Error::new(file, vec![mistake]))?;
+            let mut mistakes = Vec::new();
+            (yaml::tree(text, root, &mut mistakes), mistakes)
+        } else {
+            let (tree, errors) = DeTable::parse_recoverable(text);
+            let mistakes = errors.iter().map(|error| mistake(text, error)).collect();
+            (tree, mistakes)
+        };
         let mut nul = Vec::new();
         find_nul(tree.get_ref(), &mut nul);
         mistakes.extend(nul.into_iter().map(|span| Mistake {
@@ -35,6 +44,22 @@ impl<'a> Source<'a> {
         } else {
             Err(Error::new(file, mistakes))
         }
+    }
+
+    /// All of it as TOML text, to be edited.
+    pub(super) fn document(&self) -> Result<DocumentMut, Error> {
+        if yaml::is_yaml(self.file) {
+            return Ok(yaml::document(self.tree.get_ref()));
+        }
+        self.text.parse().map_err(|error: toml_edit::TomlError| {
+            Error::new(
+                self.file,
+                vec![Mistake {
+                    at: None,
+                    message: error.message().to_owned(),
+                }],
+            )
+        })
     }
 
     /// Whether the text has this key.

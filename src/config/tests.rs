@@ -537,7 +537,13 @@ mod man_page {
     fn its_whole_definitions_are_valid() {
         let examples = PAGE.split(".Bd -literal -offset indent\n").skip(1);
         for example in examples.map(|rest| rest.split(".Ed").next().unwrap()) {
-            parse(example).unwrap_or_else(|error| panic!("{error}"));
+            let file = if example.contains(" = ") {
+                "web.toml"
+            } else {
+                "web.yaml"
+            };
+            let config = VmConfig::parse(example, Path::new(file));
+            config.unwrap_or_else(|error| panic!("{error}"));
         }
     }
 }

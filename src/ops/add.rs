@@ -79,7 +79,8 @@ pub(super) fn row(
     uuid: String,
     file: &Path,
 ) -> Result<Row, Error> {
-    let says = Document::parse(&definition, file)?;
+    // It is TOML, whatever it was made from.
+    let says = Document::parse(&definition, &file.with_extension("toml"))?;
     Ok(Row {
         uuid,
         memory: says.says("memory").then(|| config.memory.bytes()),

@@ -34,6 +34,43 @@ fn a_file_is_a_definition_and_options_win_over_it() {
 }
 
 #[test]
+fn a_yaml_file_is_a_definition_that_is_stored_as_toml() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    let text = "# theirs\nmemory: 64M\nappend: on\nkernel: a.raw\ndisk:\n  root: {file: a.raw, size: 1M}\n";
+    fs::write(sandbox.path(&format!("{name}.yaml")), text).unwrap();
+    sandbox
+        .maqet(&["add", "@web.yaml", "--cpus", "2"])
+        .ok()
+        .saying("added");
+    let shown = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    let definition: toml::Table = shown.parse().unwrap();
+    assert_eq!(definition["name"].as_str(), Some(&*name));
+    assert_eq!(definition["append"].as_str(), Some("on"));
+    assert_eq!(definition["cpus"].as_integer(), Some(2));
+    let disk = sandbox.path("a.raw");
+    let root = &definition["disk"]["root"];
+    assert_eq!(root["file"].as_str(), disk.to_str());
+
+    fs::write(sandbox.path("db.yml"), "name: db\nmemory: 64M\n  cpus: 1\n").unwrap();
+    sandbox
+        .maqet(&["add", "db.yml"])
+        .fails(1)
+        .saying("db.yml:3:")
+        .saying("  3 |   cpus: 1");
+    fs::write(
+        sandbox.path("db.yml"),
+        "name: db\ncpus: on\nunit: {}\nvga: 1\n",
+    )
+    .unwrap();
+    sandbox
+        .maqet(&["add", "db.yml"])
+        .fails(1)
+        .saying("db.yml:2:7: ")
+        .saying("db.yml:4:6: ");
+}
+
+#[test]
 fn a_mistake_is_shown_where_it_stands_and_nothing_is_left() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("web.toml"), "memroy = \"1G\"\n").unwrap();
