@@ -13,6 +13,11 @@
  *                             where 1 is down and 0 is up
  *   probe.write=1             each 10 ms, write a higher number to /dev/vda and fsync
  *
+ * Told of a vmm.notify_socket (systemd(1), "system credentials"), it sends there what
+ * systemd does when it is up, message by message, unless there is a
+ *
+ *   probe.notify=never        which sends all but READY=1
+ *
  * `print` prints such lines for ever, but still hears the button; `hang` hears
  * nothing any more. A panic is the end of PID 1, so any way out of main() is one.
  */
@@ -20,6 +25,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/input.h>
+#include <linux/vm_sockets.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +33,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <termios.h>
@@ -206,6 +213,40 @@ static void act(const char *what)
 	}
 }
 
+/* The host's port that is to be notified, from SMBIOS or from fw_cfg; 0 if there is none. */
+static unsigned notify_port(void)
+{
+	static const char key[] = "io.systemd.credential:vmm.notify_socket=";
+	static char table[1 << 16];
+	unsigned port = 0;
+	int fd = open("/sys/firmware/dmi/tables/DMI", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, table, sizeof table - 1);
+	char *value = n > 0 ? memmem(table, n, key, strlen(key)) : NULL;
+
+	close(fd);
+	if (value) {
+		value += strlen(key);
+	} else {
+		read_file("/sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/vmm.notify_socket/raw",
+			  table, sizeof table);
+		value = table;
+	}
+	return sscanf(value, "vsock-stream:2:%u", &port) == 1 ? port : 0;
+}
+
+/* As sd_notify(3) does: a connection for each message, and the host closes it first. */
+static void notify(unsigned port, const char *message)
+{
+	struct sockaddr_vm host = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char nothing;
+
+	if (connect(fd, (struct sockaddr *)&host, sizeof host) || write(fd, message, strlen(message)) < 0 ||
+	    shutdown(fd, SHUT_WR) || recv(fd, &nothing, 1, 0))
+		printf("probe: cannot notify: %m\n");
+	close(fd);
+}
+
 int main(void)
 {
 	mkdir("/dev", 0755);
@@ -248,6 +289,14 @@ int main(void)
 	while (lines_printed < lines)
 		print_line();
 	printf("probe: ready\n");
+	unsigned port = notify_port();
+	if (port) {
+		notify(port, "X_SYSTEMD_HOSTNAME=probe");
+		notify(port, "X_SYSTEMD_UNIT_ACTIVE=basic.target\nSTATUS=almost READY=1");
+		if (strcmp(option("notify", ""), "never"))
+			notify(port, "STATUS=up\nREADY=1\n");
+		printf("probe: notified\n");
+	}
 
 	double act_at = now() + atof(option("delay", "0")), off_at = NEVER, look_at = now() + 1, write_at = now();
 	for (;;) {
