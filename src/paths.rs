@@ -240,9 +240,14 @@ impl RuntimeDir {
         self.0.join("not-ready")
     }
 
-    /// The definition that this run uses; as old as the run.
+    /// The definition that the VM goes by in this run; as old as the run.
     pub fn definition(&self) -> PathBuf {
         self.0.join("definition.toml")
+    }
+
+    /// Locked (flock(2)) by whoever changes that.
+    pub fn definition_lock(&self) -> PathBuf {
+        self.0.join("definition.lock")
     }
 }
 

@@ -108,6 +108,10 @@ fn hint(error: &Error) -> Option<String> {
         Error::NothingToChange(_) => {
             "`--persist` changes its definition, and so its next start".to_owned()
         }
+        Error::NoKey { nearest, .. } if !nearest.is_empty() => {
+            format!("did you mean `{}`?", nearest.join("`, `"))
+        }
+        Error::NoKey { name, .. } => format!("`maqet show {name}` shows what it has"),
         Error::Systemd(systemd::Error::Refused { action: "change", .. }) => {
             "limits can be changed at any time; for all else, change the definition with \
              `--persist`, and restart the VM"

@@ -38,6 +38,7 @@ mod start;
 mod status;
 mod stop;
 mod r#type;
+mod unset;
 mod wait;
 
 use std::process::ExitCode;
@@ -81,6 +82,7 @@ enum Command {
     Status(status::Args),
     Show(show::Args),
     Set(set::Args),
+    Unset(unset::Args),
     #[command(subcommand)]
     Group(group::Command),
     Qmp(qmp::Args),
@@ -147,6 +149,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(out, &host()?, args),
         Command::Show(args) => show::run(out, &host()?, args),
         Command::Set(args) => set::run(out, &host()?, args),
+        Command::Unset(args) => unset::run(out, &host()?, args),
         Command::Group(command) => group::run(out, &host()?, command),
         Command::Qmp(args) => qmp::run(out, &host()?, args),
         Command::Wait(args) => wait::run(out, &host()?, args),

@@ -1,46 +1,86 @@
 use std::process::ExitCode;
 
-use crate::ops::set::{Change, Changed};
+use anyhow::Context;
+
+use crate::ops::change::{Change, Changed, When};
+use crate::ops::set::{Options, Word};
 use crate::ops::{self, Host};
 use crate::vm::VmName;
 
 use super::output::Output;
 
-/// Change the limits of a VM
+/// Change the definition of a VM, or the limits of its unit
 ///
-/// Properties of its unit are given other values, with the names and the syntax
-/// of unit files, such as MemoryHigh=3G or CPUQuota=150%; an empty value is no
-/// limit. A running VM has them at once and until it stops. With --persist its
-/// definition is changed too, which is the way for what systemd does not change
-/// while a unit runs, such as Restart. Either all are changed or none.
+/// Keys of the definition are written as in maqet.toml(5), with dots between
+/// tables and without the quotes of texts: memory=4G, disk.root.cache=none,
+/// 'net.lan.forward=["2222:22"]'. What a key is given is its whole value; += adds
+/// to a list and -= takes out of it. What can be changed while the VM runs is
+/// changed at once, and the rest waits for its next start.
+///
+/// Names with a capital are properties of the unit, with the syntax of unit files,
+/// such as MemoryHigh=3G or CPUQuota=150%; an empty value is no limit. A running VM
+/// has them at once and until it stops. With --persist they are changed in the
+/// definition, as unit.MemoryHigh=3G does, too.
+///
+/// Either all are changed or none.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Name of the VM
     name: VmName,
-    /// Properties of the unit: systemd.resource-control(5), systemd.exec(5), systemd.service(5)
-    #[arg(required = true, value_name = "PROPERTY=VALUE")]
-    changes: Vec<Change>,
-    /// Change the definition too, or alone if the VM does not run
+    /// Keys of maqet.toml(5), or properties of systemd.resource-control(5), systemd.exec(5), systemd.service(5)
+    #[arg(required = true, value_name = "KEY=VALUE")]
+    words: Vec<Word>,
+    /// Have the definition keep the properties of the unit
     #[arg(long)]
     persist: bool,
+    /// Leave a running VM as it is until its next start
+    #[arg(long)]
+    no_live: bool,
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
-    let changed = ops::set::set(host, &args.name, &args.changes, args.persist)?;
-    out.done(&changed, words(&changed))?;
+    let dir = std::env::current_dir().context("cannot tell the current directory")?;
+    let options = Options {
+        dir: &dir,
+        persist: args.persist,
+        live: !args.no_live,
+    };
+    let changed = ops::set::set(host, &args.name, &args.words, options)?;
+    report(out, &changed)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn words(changed: &Changed) -> String {
-    let mut parts = Vec::new();
-    if !changed.now.is_empty() {
-        parts.push(format!("{} changed", changed.now.join(", ")));
+/// Tells what was changed.
+pub(super) fn report(out: &Output, changed: &Changed) -> std::io::Result<()> {
+    for disk in &changed.made {
+        out.note(format_args!("made {}", disk.display()));
     }
-    if !changed.next_start.is_empty() {
-        parts.push(format!(
-            "{} from its next start on",
-            changed.next_start.join(", ")
-        ));
+    for change in &changed.changes {
+        out.note(format_args!("VM `{}`: {}", changed.name, words(change)));
     }
-    format!("VM `{}`: {}", changed.name, parts.join("; "))
+    let nothing = match (changed.changes.is_empty(), changed.persisted) {
+        (false, _) => None,
+        (true, true) => Some("only the text of its definition has changed"),
+        (true, false) => Some("nothing to change"),
+    };
+    if let Some(words) = nothing {
+        out.note(format_args!("VM `{}`: {words}", changed.name));
+    }
+    match out.json {
+        true => out.answer(changed, |_| Ok(())),
+        false => Ok(()),
+    }
+}
+
+fn words(change: &Change) -> String {
+    let when = match change.when {
+        When::Now => "",
+        When::UntilStop => ", until it stops",
+        When::NextStart => ", from its next start on",
+    };
+    let difference = &change.difference;
+    format!(
+        "{}: {} -> {}{when}",
+        difference.key, difference.old_text, difference.new_text
+    )
 }

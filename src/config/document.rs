@@ -36,14 +36,32 @@ impl Document {
 
     /// Whether the text has this key, a dotted path such as `disk.root.file`.
     pub fn says(&self, key: &str) -> bool {
-        let mut item = self.toml.as_item();
-        key.split('.').all(|word| match item.get(word) {
-            Some(inner) => {
-                item = inner;
-                true
+        self.get(key).is_some()
+    }
+
+    /// The keys that the text has, tables and what is in them.
+    pub fn keys(&self) -> Vec<String> {
+        fn collect(table: &dyn TableLike, outer: &str, keys: &mut Vec<String>) {
+            for (word, item) in table.iter() {
+                let key = match outer {
+                    "" => word.to_owned(),
+                    outer => format!("{outer}.{word}"),
+                };
+                if let Some(table) = item.as_table_like() {
+                    collect(table, &key, keys);
+                }
+                keys.push(key);
             }
-            None => false,
-        })
+        }
+        let mut keys = Vec::new();
+        collect(self.toml.as_table(), "", &mut keys);
+        keys
+    }
+
+    /// What the text says of a key.
+    pub(super) fn get(&self, key: &str) -> Option<&Item> {
+        let mut words = key.split('.');
+        words.try_fold(self.toml.as_item(), |item, word| item.get(word))
     }
 
     /// Gives a key a value, whether or not it has one.
@@ -83,13 +101,9 @@ impl Document {
 
     /// Takes a value, or a table with all that is in it, over from another definition.
     pub fn copy(&mut self, from: &Self, key: &str) -> Result<(), Error> {
-        let mut item = from.toml.as_item();
-        for word in key.split('.') {
-            match item.get(word) {
-                Some(inner) => item = inner,
-                None => return Ok(()),
-            }
-        }
+        let Some(item) = from.get(key) else {
+            return Ok(());
+        };
         let (table, last, inline) = self.table_of(key)?;
         let item = match item.clone().into_value() {
             Ok(value) if inline => Item::Value(value),

@@ -62,6 +62,15 @@ impl Error {
         }
     }
 
+    /// The same of a text that has another name for people.
+    #[must_use]
+    pub fn in_file(self, file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            ..self
+        }
+    }
+
     /// The file that was read.
     pub fn file(&self) -> &Path {
         &self.file

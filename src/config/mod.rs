@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::vm::{GroupName, VmName};
 
+mod assignment;
 mod board;
 mod check;
 mod defaults;
 mod device;
 mod device_name;
+mod difference;
 mod disk;
 mod document;
 mod error;
@@ -34,10 +36,12 @@ mod unit;
 mod words;
 mod yaml;
 
+pub use assignment::{Assignment, How, InvalidAssignment, is_key};
 pub use board::Board;
 pub use defaults::Defaults;
 pub use device::{Device, Property};
 pub use device_name::{DeviceName, InvalidDeviceName};
+pub use difference::{Difference, differences};
 pub use disk::{Disk, Format, Interface};
 pub use document::{Document, resolve};
 pub use error::{Error, Fault, Mistake, Position};

@@ -49,7 +49,7 @@ pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
     let row = row(&config, definition, uuid()?, &source.file)?;
     let mut made = Vec::new();
     let added = store.insert(&row, || {
-        make_disks(host, &config, &mut made)?;
+        make_disks(host, &config, None, &mut made)?;
         made.iter().map(|path| made_disk(path)).collect()
     });
     match added {
@@ -93,11 +93,20 @@ pub(super) fn row(
     })
 }
 
-/// Makes the disks that are to be made; tells `made` of each.
-fn make_disks(host: &Host, config: &VmConfig, made: &mut Vec<PathBuf>) -> Result<(), Error> {
+/// Makes the disks that are to be made, and that `old` has not; tells `made` of each.
+pub(super) fn make_disks(
+    host: &Host,
+    config: &VmConfig,
+    old: Option<&VmConfig>,
+    made: &mut Vec<PathBuf>,
+) -> Result<(), Error> {
     let dir = host.paths.vm(&config.name);
     for (name, disk) in &config.disks {
         let path = disk.path(name, dir.path());
+        let before = old.and_then(|old| old.disks.get(name));
+        if before.is_some_and(|disk| disk.path(name, dir.path()) == path) {
+            continue;
+        }
         if path
             .try_exists()
             .map_err(Error::io(format_args!("cannot look at {}", path.display())))?

@@ -257,6 +257,27 @@ pub enum Error {
     /// A job that was waited for was canceled.
     #[error("job `{0}` was canceled")]
     JobCanceled(String),
+    /// The name in a definition is another VM's.
+    #[error("the definition of VM `{name}` names `{other}`, and a name is not changed so")]
+    Renamed {
+        /// The VM.
+        name: VmName,
+        /// The name in the definition.
+        other: VmName,
+    },
+    /// Another process changes the VM, and does not come to an end.
+    #[error("VM `{0}` is being changed by another process")]
+    BeingChanged(VmName),
+    /// Keys that a definition does not have.
+    #[error("the definition of VM `{name}` has no `{}`", .keys.join("`, no `"))]
+    NoKey {
+        /// The VM.
+        name: VmName,
+        /// The keys.
+        keys: Vec<String>,
+        /// Those that were probably meant.
+        nearest: Vec<String>,
+    },
     /// Files could not be read or written.
     #[error("{0}")]
     Io(String, #[source] io::Error),

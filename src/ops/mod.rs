@@ -6,10 +6,10 @@
 
 pub mod add;
 pub mod agent;
+pub mod change;
 pub mod device;
 pub mod disable;
 pub mod doctor;
-mod edit;
 mod effect;
 pub mod enable;
 mod error;
@@ -17,6 +17,7 @@ pub mod events;
 pub mod group;
 pub mod hmp;
 mod host;
+mod in_force;
 pub mod job;
 pub mod jobs;
 mod keyboard;
@@ -45,6 +46,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod r#type;
+pub mod unset;
 pub mod wait;
 
 pub use effect::Effect;

@@ -56,7 +56,8 @@ fn host_memory() -> u64 {
     (info.totalram as u64).saturating_mul(info.mem_unit.into())
 }
 
-fn given(value: &UnitValue) -> Given<'_> {
+/// A value of `[unit]` as the one of a unit file.
+pub(super) fn given(value: &UnitValue) -> Given<'_> {
     match value {
         UnitValue::Text(text) => Given::Text(text),
         UnitValue::List(items) => Given::List(items),

@@ -1,15 +1,15 @@
-//! Changing the limits of a VM: of its unit at once, and of its definition.
+//! Giving keys of a VM's definition, and limits of its unit, other values.
 
+use std::path::Path;
 use std::str::FromStr;
 
-use serde::Serialize;
-
-use crate::config::UnitValue;
-use crate::systemd::property::{self, Given, Setting};
+use crate::config::{Assignment, Document, InvalidAssignment, UnitValue};
+use crate::systemd::property::{self, Given};
 use crate::systemd::{self, unit_name};
 use crate::vm::VmName;
 
-use super::{Error, Host, edit, policy};
+use super::change::{self, Changed, Reach, Request};
+use super::{Error, Host, policy};
 
 /// A property and the value that it is to have, as in a unit file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,94 +41,127 @@ impl FromStr for Change {
     }
 }
 
-/// What was changed.
-#[derive(Clone, Debug, Serialize)]
-pub struct Changed {
-    /// The VM.
-    pub name: VmName,
-    /// The properties that the running VM has now.
-    pub now: Vec<String>,
-    /// Those that it will have when it is started the next time.
-    pub next_start: Vec<String>,
-    /// Whether the definition was changed.
-    pub persisted: bool,
+/// A word of `set`: a property of the unit, which has a capital, or a key of the definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// `MemoryHigh=3G`.
+    Property(Change),
+    /// `memory=4G`.
+    Key(Assignment),
 }
 
-/// Gives properties of a VM's unit other values; all of them or none.
+impl FromStr for Word {
+    type Err = InvalidAssignment;
+
+    fn from_str(word: &str) -> Result<Self, InvalidAssignment> {
+        match word.starts_with(|c: char| c.is_ascii_uppercase()) {
+            true => word
+                .parse()
+                .map(Self::Property)
+                .map_err(|_| InvalidAssignment(word.to_owned())),
+            false => word.parse().map(Self::Key),
+        }
+    }
+}
+
+/// How to set.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// What relative paths are relative to.
+    pub dir: &'a Path,
+    /// Whether the definition is to have the properties of the unit, too.
+    pub persist: bool,
+    /// Whether a running VM is changed, where it can be.
+    pub live: bool,
+}
+
+/// Gives keys and properties other values; all of them or none.
 ///
-/// A running VM has them at once, until it stops; with `persist` the definition
-/// says so too, and what cannot be changed while it runs waits for the next start.
+/// Keys are of the definition, and a running VM has them at once where that can be.
+/// Properties are those of the running VM's unit, until it stops; with `persist`
+/// they are keys in `[unit]` of the definition.
 pub fn set(
     host: &Host,
     name: &VmName,
-    changes: &[Change],
-    persist: bool,
+    words: &[Word],
+    options: Options<'_>,
 ) -> Result<Changed, Error> {
-    let is_up = host.unit(name)?.active_state.is_up();
-    if !persist && !is_up {
+    let mut keys = Vec::new();
+    let mut limits: Vec<(String, String)> = Vec::new();
+    for word in words {
+        match word {
+            Word::Key(assignment) => keys.push(assignment.key.clone()),
+            Word::Property(change) if options.persist => {
+                keys.push(format!("unit.{}", change.property));
+            }
+            Word::Property(Change { property, value }) => {
+                limits.push((property.clone(), value.clone()));
+            }
+        }
+    }
+    if !limits.is_empty() && !host.unit(name)?.active_state.is_up() {
         host.vm(name)?;
         return Err(Error::NothingToChange(name.clone()));
     }
-    let mut live: Vec<Setting> = Vec::new();
-    let (mut now, mut next_start) = (Vec::new(), Vec::new());
-    for Change { property, value } in changes {
-        let is_live = property::is_live(property);
-        // A key that is taken out of the definition has no value that could be wrong.
-        if !(persist && !is_live && value.is_empty()) {
-            let setting = property::parse(property, Given::Text(value))?;
-            if is_up && (is_live || !persist) {
-                live.push(setting);
-            }
-        }
-        let list = if is_up && is_live {
-            &mut now
-        } else {
-            &mut next_start
-        };
-        list.push(property.clone());
-    }
-    check_memory(host, name, changes)?;
-
-    let edited = match persist {
-        true => Some(edit::edit(host, name, |document| {
-            for Change { property, value } in changes {
-                let key = format!("unit.{property}");
-                match value.as_str() {
-                    "" => {
-                        document.remove(&key);
+    check_limits(host, name, &limits)?;
+    let file = options.dir.join(format!("{name}.toml"));
+    let edited = change::change(
+        host,
+        name,
+        Request {
+            edit: &mut |row| {
+                let mut document = Document::parse(&row.definition, &file)?;
+                for word in words {
+                    match word {
+                        Word::Key(assignment) => document.assign(assignment)?,
+                        Word::Property(Change { property, value }) if options.persist => {
+                            change::set_property(&mut document, property, value)?;
+                        }
+                        Word::Property(_) => {}
                     }
-                    value => document.set(&key, value)?,
                 }
-            }
-            Ok(())
-        })?),
-        false => None,
-    };
-    if !live.is_empty()
-        && let Err(error) = systemd::set_properties(&host.scope, &unit_name(name), &live)
-    {
-        if let Some(edited) = edited {
-            edited.undo(host)?;
+                Ok(document.to_string())
+            },
+            file: &file,
+            label: Path::new(name.as_str()),
+            reach: match options.live {
+                true => Reach::Keys(&keys),
+                false => Reach::Nothing,
+            },
+            limits: &limits,
+        },
+    );
+    match edited {
+        // It runs without a definition, and has limits all the same.
+        Err(Error::NoSuchVm { .. }) if keys.is_empty() => {
+            let settings = limits
+                .iter()
+                .map(|(name, value)| property::parse(name, Given::Text(value)))
+                .collect::<Result<Vec<_>, _>>()?;
+            systemd::set_properties(&host.scope, &unit_name(name), &settings)?;
+            Ok(Changed {
+                name: name.clone(),
+                persisted: false,
+                changes: Vec::new(),
+                made: Vec::new(),
+            })
         }
-        return Err(error.into());
+        edited => edited,
     }
-    Ok(Changed {
-        name: name.clone(),
-        now,
-        next_start,
-        persisted: persist,
-    })
 }
 
-/// Refuses a limit that would have the guest killed.
-fn check_memory(host: &Host, name: &VmName, changes: &[Change]) -> Result<(), Error> {
+/// Refuses a limit that would have the guest killed, and what is no limit.
+fn check_limits(host: &Host, name: &VmName, limits: &[(String, String)]) -> Result<(), Error> {
+    for (property, value) in limits {
+        property::parse(property, Given::Text(value))?;
+    }
     let row = match host.vm(name) {
-        // It runs without a definition: nothing tells what it needs.
+        // Nothing tells what it needs.
         Err(Error::NoSuchVm { .. }) => return Ok(()),
         row => row?,
     };
     let config = host.config(&row)?;
-    for Change { property, value } in changes {
+    for (property, value) in limits {
         let value = UnitValue::Text(value.clone());
         if let Some(message) = policy::too_little_memory(&config, property, &value) {
             return Err(Error::TooLittleMemory(message));
@@ -151,6 +184,17 @@ mod tests {
         assert_eq!("MemoryHigh=".parse::<Change>().unwrap().value, "");
         for wrong in ["MemoryHigh", "=3G", "memory=4G", "", "Nice=1\n"] {
             assert!(wrong.parse::<Change>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_capital_tells_a_property_from_a_key() {
+        assert!(matches!("Nice=1".parse(), Ok(Word::Property(_))));
+        for key in ["nice=1", "unit.Nice=1", "after+=db"] {
+            assert!(matches!(key.parse(), Ok(Word::Key(_))), "{key}");
+        }
+        for wrong in ["Nice", "memory", "=1", "Nice=\n"] {
+            assert!(wrong.parse::<Word>().is_err(), "{wrong:?}");
         }
     }
 }

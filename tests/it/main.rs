@@ -68,7 +68,7 @@ mod save;
 mod schema;
 /// What is on the screen.
 mod screenshot;
-/// Limits changed at once and for good, or not at all.
+/// Keys and limits changed, at once where that can be; all or none.
 mod set;
 /// QMP on a terminal.
 mod shell;
@@ -80,5 +80,7 @@ mod status;
 mod stop;
 /// Text, with no character lost.
 mod r#type;
+/// Keys taken out of a definition.
+mod unset;
 /// What comes, what does not, and what no longer can.
 mod wait;

@@ -66,7 +66,8 @@ fn a_running_vm_is_changed_at_once_and_its_definition_only_if_asked() {
     sandbox
         .maqet(&["set", "@web", "MemoryHigh=3G", "CPUQuota=150%"])
         .ok()
-        .saying("MemoryHigh, CPUQuota changed");
+        .saying("unit.MemoryHigh: none -> 3G, until it stops")
+        .saying("unit.CPUQuota: none -> 150%, until it stops");
     assert_eq!(sandbox.property("web", "MemoryHigh"), "3221225472");
     assert_eq!(sandbox.property("web", "CPUQuotaPerSecUSec"), "1.500000s");
     assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
@@ -74,7 +75,8 @@ fn a_running_vm_is_changed_at_once_and_its_definition_only_if_asked() {
     sandbox
         .maqet(&["set", "@web", "MemoryHigh=2G", "RestartSec=9", "--persist"])
         .ok()
-        .saying("MemoryHigh changed; RestartSec from its next start on");
+        .saying("unit.MemoryHigh: none -> 2G\n")
+        .saying("unit.RestartSec: none -> 9, from its next start on");
     assert_eq!(sandbox.property("web", "MemoryHigh"), "2147483648");
     let after = sandbox.maqet(&["show", "@web"]).ok().stdout;
     assert!(
@@ -113,9 +115,9 @@ fn one_wrong_word_among_several_changes_nothing() {
         .saying("Cannot set property Restart")
         .saying("`--persist`");
     sandbox
-        .maqet(&["set", "@web", "memory=4G"])
+        .maqet(&["set", "@web", "memory"])
         .fails(2)
-        .saying("is not PROPERTY=VALUE");
+        .saying("is not KEY=VALUE");
     assert_ne!(sandbox.property("web", "TasksMax"), "99");
     assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
 }
@@ -131,7 +133,7 @@ fn a_stopped_vm_has_only_a_definition_to_change() {
     sandbox
         .maqet(&["set", "@web", "CPUWeight=200", "--persist"])
         .ok()
-        .saying("CPUWeight from its next start on");
+        .saying("unit.CPUWeight: none -> 200, from its next start on");
     sandbox.maqet(&["start", "@web"]).ok();
     assert_eq!(sandbox.property("web", "CPUWeight"), "200");
     sandbox.maqet(&["set", "@nobody", "CPUWeight=1"]).fails(4);
@@ -158,4 +160,139 @@ fn a_definition_changed_by_two_at_once_has_both_changes() {
     for key in ["CPUWeight", "IOWeight", "TasksMax", "Nice", "MemoryLow"] {
         assert!(text.contains(key), "{key} is lost:\n{text}");
     }
+}
+
+#[test]
+fn keys_of_the_definition_are_changed_and_wait_for_the_next_start() {
+    let sandbox = Sandbox::new();
+    let text = "# A web server.\nmemory = \"64M\" # small\naccel = \"tcg\"\nqemu.args = [\"-S\"]\n";
+    let file = format!("{}.toml", sandbox.name("web"));
+    fs::write(sandbox.path(&file), text).unwrap();
+    sandbox.maqet(&["add", &file]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox
+        .maqet(&["set", "@web", "memory=96M", "cpus=2", "disk.data.size=1M"])
+        .ok()
+        .saying("memory: 64M -> 96M, from its next start on")
+        .saying("cpus: 1 -> 2, from its next start on")
+        .saying("disk.data: none -> { size = \"1M\" }, from its next start on")
+        .saying("made ");
+    let shown = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    assert!(
+        shown.starts_with("# A web server.\nmemory = \"96M\" # small\n"),
+        "{shown}"
+    );
+    assert!(sandbox.vm_dir("web").join("data.qcow2").exists());
+    let listed = sandbox.listed("web");
+    assert_eq!(listed["cpus"], 2, "{listed}");
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let memory = sandbox
+        .maqet(&["qmp", "@web", "query-memory-size-summary"])
+        .json();
+    assert_eq!(memory["base-memory"], 96 << 20);
+}
+
+#[test]
+fn a_limit_in_the_definition_is_changed_at_once_unless_told_otherwise() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox
+        .maqet(&[
+            "set",
+            "@web",
+            "unit.CPUWeight=200",
+            "unit.Nice=3",
+            "description=it",
+        ])
+        .ok()
+        .saying("description: none -> it\n")
+        .saying("unit.CPUWeight: none -> 200\n")
+        .saying("unit.Nice: none -> 3, from its next start on");
+    assert_eq!(sandbox.property("web", "CPUWeight"), "200");
+    sandbox
+        .maqet(&["set", "@web", "unit.CPUWeight=300", "--no-live"])
+        .ok()
+        .saying("unit.CPUWeight: 200 -> 300, from its next start on");
+    assert_eq!(sandbox.property("web", "CPUWeight"), "200");
+    // The same again does now what it did not do.
+    let changed = sandbox
+        .maqet(&["set", "@web", "unit.CPUWeight=300", "--json"])
+        .json();
+    assert_eq!(changed["persisted"], false, "{changed}");
+    assert_eq!(changed["changes"][0]["when"], "now", "{changed}");
+    assert_eq!(sandbox.property("web", "CPUWeight"), "300");
+}
+
+#[test]
+fn all_mistakes_are_told_together_and_nothing_is_changed() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    let before = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    let words = [
+        "memroy=4G",
+        "cpus=many",
+        "disk.root.size=1X",
+        "agent=perhaps",
+    ];
+    let ran = sandbox
+        .maqet(&[&["set", "@web"][..], &words].concat())
+        .fails(1);
+    ran.saying("unknown key `memroy`, did you mean `memory`?")
+        .saying("cpus = \"many\"")
+        .saying("expected a whole number")
+        .saying("`1X` is not a size")
+        .saying("expected `true` or `false`")
+        .saying(&format!("{}:", sandbox.name("web")));
+    for (word, words) in [
+        ("name=other", "a name is not changed so"),
+        ("after+=@web", "cannot name a VM"),
+        ("memory-=64M", "`memory` has no items"),
+        ("unit.MemoryMax=1M", "is too little"),
+        ("unit.MemoryHihg=1G", "did you mean `MemoryHigh`?"),
+        ("disk.root.file=/nonexistent/x.qcow2", "does not exist"),
+    ] {
+        sandbox
+            .maqet(&["set", "@web", "cpus=2", word])
+            .fails(1)
+            .saying(words);
+    }
+    assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
+    sandbox.maqet(&["set", "@nobody", "cpus=1"]).fails(4);
+}
+
+#[test]
+fn keys_changed_by_many_at_once_are_all_there() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let words: Vec<String> = (0..8).map(|n| format!("after+=vm{n}")).collect();
+    let changes: Vec<_> = words
+        .iter()
+        .map(|word| sandbox.spawn(&["set", "@web", word]))
+        .collect();
+    for change in changes {
+        crate::sandbox::Ran::of(change).ok();
+    }
+    let shown = sandbox.maqet(&["show", "--json", "@web"]).json();
+    let mut after: Vec<_> = shown["after"].as_array().unwrap().clone();
+    after.sort_by_key(ToString::to_string);
+    let expected: Vec<String> = (0..8).map(|n| format!("vm{n}")).collect();
+    assert_eq!(after, expected);
+}
+
+#[test]
+fn a_relative_path_is_relative_to_where_one_is() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    fs::write(sandbox.path("a b.raw"), vec![0; 1 << 16]).unwrap();
+    sandbox
+        .maqet(&["set", "@web", "disk.data.file=a b.raw"])
+        .ok();
+    let shown = sandbox.maqet(&["show", "--json", "@web"]).json();
+    assert_eq!(
+        shown["disk"]["data"]["file"].as_str(),
+        sandbox.path("a b.raw").to_str()
+    );
 }

@@ -1,15 +1,13 @@
 //! The definitions of a running VM: the stored one, and the one that it runs with.
 //!
-//! The second lies in the runtime directory. It follows what is plugged and
-//! unplugged, so that it differs from the first exactly when a restart would
-//! change something.
+//! The second follows what is plugged and unplugged ([`InForce`]).
 
-use std::fs;
 use std::path::Path;
 
 use crate::config::{self, Document, VmConfig};
 use crate::vm::VmName;
 
+use super::super::in_force::InForce;
 use super::super::{Host, add};
 use super::{Error, Target};
 
@@ -46,18 +44,18 @@ pub(super) fn keep(host: &Host, name: &VmName, edit: Edit<'_>) -> Result<(), cra
     Err(Error::Contended(name.clone()).into())
 }
 
-/// Changes the definition that the VM runs with. To be called while its monitor is held.
+/// Changes the definition that the VM goes by. To be called while its monitor is held.
 pub(super) fn note(host: &Host, name: &VmName, edit: Edit<'_>) {
-    let file = host.paths.sockets(name).definition();
-    let changed = fs::read_to_string(&file)
-        .ok()
-        .and_then(|text| edited(host, &text, &file, edit).ok());
-    if let Some((document, _)) = changed {
-        let unfinished = file.with_extension("unfinished");
-        // It is for `status` to show what differs; nothing is wrong with the VM itself.
-        let _ = fs::write(&unfinished, document.to_string())
-            .and_then(|()| fs::rename(unfinished, file));
-    }
+    let note = || -> Result<(), crate::ops::Error> {
+        if let Some(mut in_force) = InForce::take(host, name)? {
+            let mut document = in_force.definition.document.clone();
+            edit(&mut document)?;
+            in_force.note(host, document)?;
+        }
+        Ok(())
+    };
+    // It is for `status` to show what differs; nothing is wrong with the VM itself.
+    let _ = note();
 }
 
 /// Puts a device into a definition, as `with` has it.

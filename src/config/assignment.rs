@@ -1,0 +1,287 @@
+//! Words of a command line that change a definition: `memory=4G`, `after+=db`.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use toml_edit::{Array, Value};
+
+use super::VmConfig;
+use super::document::Document;
+use super::error::{Error, Mistake};
+use super::source::Source;
+
+/// A key and what becomes of its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The key, a dotted path.
+    pub key: String,
+    /// Whether it is the whole value, or something of a list.
+    pub how: How,
+    /// As it was typed.
+    pub value: String,
+}
+
+/// What becomes of the value that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// `key=value`: it is another.
+    Set,
+    /// `key+=value`: the list has more items.
+    Add,
+    /// `key-=value`: the list has fewer items.
+    Remove,
+}
+
+/// A word that assigns nothing to a key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not KEY=VALUE, as in memory=4G or disk.root.cache=none", .0.escape_debug())]
+pub struct InvalidAssignment(pub String);
+
+impl FromStr for Assignment {
+    type Err = InvalidAssignment;
+
+    fn from_str(word: &str) -> Result<Self, InvalidAssignment> {
+        let wrong = || InvalidAssignment(word.to_owned());
+        let (key, value) = word.split_once('=').ok_or_else(wrong)?;
+        let (key, how) = match (key.strip_suffix('+'), key.strip_suffix('-')) {
+            (Some(key), _) => (key, How::Add),
+            (_, Some(key)) => (key, How::Remove),
+            _ => (key, How::Set),
+        };
+        if !is_key(key) {
+            return Err(wrong());
+        }
+        Ok(Self {
+            key: key.to_owned(),
+            how,
+            value: value.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = match self.how {
+            How::Set => "=",
+            How::Add => "+=",
+            How::Remove => "-=",
+        };
+        write!(f, "{}{sign}{}", self.key, self.value)
+    }
+}
+
+/// Whether a text is the dotted path of a key.
+pub fn is_key(text: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let mut words = text.split('.');
+    words.all(|word| !word.is_empty() && !word.ends_with('-') && word.bytes().all(is_plain))
+}
+
+impl Document {
+    /// Does what a word says.
+    ///
+    /// What kind of value it is, the key decides: `4` is a number for `cpus` and a
+    /// text for `description`; quotes and brackets are TOML's, and can be left out
+    /// where nothing else could be meant. Whether the value itself makes sense is for
+    /// [`VmConfig::parse`] to say.
+    ///
+    /// # Errors
+    /// If an item is to be taken out of a list that does not have it.
+    pub fn assign(&mut self, word: &Assignment) -> Result<(), Error> {
+        let toml: Option<Value> = word.value.parse().ok().map(without_decor);
+        let text = Value::from(&word.value);
+        let candidates: Vec<Value> = match word.how {
+            How::Set => {
+                let alone = [toml, Some(text)].into_iter().flatten();
+                let lists = alone.clone().map(|value| Array::from_iter([value]).into());
+                alone.clone().chain(lists).collect()
+            }
+            How::Add => {
+                let items = [toml, Some(text)].into_iter().flatten().map(items);
+                items
+                    .map(|items| self.list_with(&word.key, items))
+                    .collect()
+            }
+            How::Remove => {
+                let items = toml.map_or_else(|| vec![text], items);
+                vec![self.list_without(word, &items)?]
+            }
+        };
+        let mut tried = Vec::new();
+        for candidate in candidates {
+            let mut document = self.clone();
+            document.set(&word.key, candidate)?;
+            tried.push((document.mistyped(), document));
+        }
+        if let Some((_, best)) = tried.into_iter().min_by_key(|(mistakes, _)| *mistakes) {
+            *self = best;
+        }
+        Ok(())
+    }
+
+    /// How many values are not of the kind that their keys want.
+    fn mistyped(&self) -> usize {
+        let (text, file) = (self.to_string(), Path::new(""));
+        let read =
+            Source::parse(&text, file).and_then(|source| source.read::<VmConfig>(&mut Vec::new()));
+        read.map_or_else(|error| error.mistakes().len(), |_| 0)
+    }
+
+    fn list(&self, key: &str) -> Array {
+        let list = self.get(key).and_then(|item| item.as_array());
+        list.cloned().unwrap_or_default()
+    }
+
+    fn list_with(&self, key: &str, items: Vec<Value>) -> Value {
+        let mut list = self.list(key);
+        for item in items {
+            list.push(item);
+        }
+        list.into()
+    }
+
+    fn list_without(&self, word: &Assignment, items: &[Value]) -> Result<Value, Error> {
+        let mut list = self.list(&word.key);
+        for item in items {
+            let wanted = plain(item);
+            let Some(at) = list.iter().position(|item| plain(item) == wanted) else {
+                let all: Vec<String> = list.iter().map(plain).collect();
+                let message = match all.is_empty() {
+                    true => format!("`{word}`: `{}` has no items", word.key),
+                    false => format!(
+                        "`{word}`: `{}` has no `{wanted}`, it has `{}`",
+                        word.key,
+                        all.join("`, `")
+                    ),
+                };
+                return Err(Error::new(
+                    Path::new("the definition"),
+                    vec![Mistake { at: None, message }],
+                ));
+            };
+            list.remove(at);
+        }
+        Ok(list.into())
+    }
+}
+
+fn items(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(list) => list.into_iter().map(without_decor).collect(),
+        other => vec![other],
+    }
+}
+
+fn without_decor(mut value: Value) -> Value {
+    value.decor_mut().clear();
+    value
+}
+
+/// A value as one would type it: a text without its quotes.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.value().clone(),
+        other => without_decor(other.clone()).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned(text: &str, words: &[&str]) -> Result<String, String> {
+        let mut document = Document::parse(text, Path::new("web.toml")).unwrap();
+        for word in words {
+            let word: Assignment = word.parse().map_err(|error| format!("{error}"))?;
+            document.assign(&word).map_err(|error| error.to_string())?;
+        }
+        Ok(document.to_string())
+    }
+
+    #[test]
+    fn the_key_decides_what_kind_of_value_it_is() {
+        for (word, line) in [
+            ("memory=4G", "memory = \"4G\""),
+            ("memory=\"4G\"", "memory = \"4G\""),
+            ("cpus=4", "cpus = 4"),
+            ("cpus=x", "cpus = \"x\""),
+            ("description=4", "description = \"4\""),
+            ("description=true", "description = \"true\""),
+            ("description=[1]", "description = \"[1]\""),
+            ("description=", "description = \"\""),
+            ("agent=false", "agent = false"),
+            ("after=db", "after = [\"db\"]"),
+            ("after=[\"db\", \"mq\"]", "after = [\"db\", \"mq\"]"),
+            ("after+=db", "after = [\"db\"]"),
+            ("qemu.args=-S", "\n[qemu]\nargs = [\"-S\"]"),
+            ("unit.Nice=5", "\n[unit]\nNice = 5"),
+            ("stop.timeout=90s", "\n[stop]\ntimeout = \"90s\""),
+            (
+                "net.lan.forward=2222:22",
+                "\n[net.lan]\nforward = [\"2222:22\"]",
+            ),
+            (
+                "disk.data={ size = \"1G\" }",
+                "\n[disk]\ndata = { size = \"1G\" }",
+            ),
+        ] {
+            let text = "name = \"web\" # it\n";
+            assert_eq!(assigned(text, &[word]).unwrap(), format!("{text}{line}\n"));
+        }
+    }
+
+    #[test]
+    fn lists_grow_and_shrink() {
+        let text = "name = \"web\"\nafter = [\"db\"] # first\n";
+        for (words, list) in [
+            (&["after+=mq"][..], "[\"db\", \"mq\"]"),
+            (&["after+=[\"mq\", \"x\"]"], "[\"db\", \"mq\", \"x\"]"),
+            (&["after+=mq", "after-=db"], "[\"mq\"]"),
+            (&["after-=db"], "[]"),
+        ] {
+            let expected = text.replace("[\"db\"]", list);
+            assert_eq!(assigned(text, words).unwrap(), expected, "{words:?}");
+        }
+        for (word, message) in [
+            ("after-=x", "`after` has no `x`, it has `db`"),
+            ("requires-=x", "`requires` has no items"),
+        ] {
+            let error = assigned(text, &[word]).unwrap_err();
+            assert!(error.ends_with(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_word_is_a_key_and_a_value() {
+        for wrong in [
+            "memory", "=4G", "", ".a=1", "a.=1", "a..b=1", "a b=1", "\"a\"=1", "a\n=1", "-=1",
+        ] {
+            assert!(wrong.parse::<Assignment>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn no_value_is_more_than_a_value() {
+        for hostile in [
+            "\"\nname = \"other",
+            "x\"\n[qemu]\nargs=[\"-S\"]",
+            "\"a\" # b",
+            "'''",
+            "\\u0041",
+            "%n$HOME,,=",
+            "\u{7f}\t\r\n",
+        ] {
+            let word = format!("description={hostile}");
+            let text = assigned("name = \"web\"\n", &[&word]).unwrap();
+            let config = VmConfig::parse(&text, Path::new("web.toml"));
+            let source = Source::parse(&text, Path::new("web.toml")).unwrap();
+            assert!(!source.says("qemu"), "{text}");
+            match config {
+                Ok(config) => assert_eq!(config.description.as_deref(), Some(hostile)),
+                // A character that a description cannot have.
+                Err(error) => assert_eq!(error.mistakes().len(), 1, "{error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Changing a VM: its definition, and at once what can be changed while it runs.
+//!
+//! A running VM is changed first and noted as changed, its definition is replaced
+//! then, and what fails is undone. A command that is killed on the way leaves a VM
+//! whose difference from its definition can be seen, and the same command again goes
+//! on where it was.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::{self, Difference, Document, VmConfig, differences};
+use crate::store::Row;
+use crate::systemd::property::{self, Given, Setting};
+use crate::systemd::{self, unit_name};
+use crate::vm::VmName;
+
+use super::in_force::{Definition, InForce, take_over};
+use super::{Error, Host, add, policy};
+
+/// A VM that was changed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Changed {
+    /// Its name.
+    pub name: VmName,
+    /// Whether its definition is another now.
+    pub persisted: bool,
+    /// What is another now, key by key.
+    pub changes: Vec<Change>,
+    /// The disks that were made for it.
+    pub made: Vec<PathBuf>,
+}
+
+/// A key that has another value.
+#[derive(Clone, Debug, Serialize)]
+pub struct Change {
+    /// The key and its values.
+    #[serde(flatten)]
+    pub difference: Difference,
+    /// From when on.
+    pub when: When,
+}
+
+/// From when on a change is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// Now.
+    Now,
+    /// Now, until the VM stops: the definition does not have it.
+    UntilStop,
+    /// From the next start on.
+    NextStart,
+}
+
+/// What is to be changed, and how far.
+pub(super) struct Request<'a> {
+    /// Makes the new text of the old one. Done again if someone else changes it meanwhile.
+    pub edit: &'a mut dyn FnMut(&Row) -> Result<String, Error>,
+    /// What relative paths in the text are relative to the directory of.
+    pub file: &'a Path,
+    /// What the text is called in messages.
+    pub label: &'a Path,
+    /// What of a running VM is to be as its definition says.
+    pub reach: Reach<'a>,
+    /// Properties of the unit that are to change, and the definition is not to have.
+    pub limits: &'a [(String, String)],
+}
+
+/// What of a running VM is to be as its definition says, if it can be.
+pub(super) enum Reach<'a> {
+    /// These keys, and all below them.
+    Keys(&'a [String]),
+    /// Nothing.
+    Nothing,
+}
+
+/// The definition that is to come.
+pub(super) struct Proposal {
+    pub row: Row,
+    pub definition: Definition,
+}
+
+impl Proposal {
+    /// Reads and checks a text.
+    pub fn read(
+        host: &Host,
+        text: &str,
+        uuid: &str,
+        file: &Path,
+        label: &Path,
+    ) -> Result<Self, Error> {
+        let read = || {
+            let defaults = host.defaults()?;
+            let config = VmConfig::parse_checked(text, file, &defaults, policy::faults)?;
+            Ok((config, config::resolve(text, file)?))
+        };
+        let (config, text) = read().map_err(|error: Error| match error {
+            Error::Config(error) => error.in_file(label).into(),
+            other => other,
+        })?;
+        // It is TOML, whatever it was made from.
+        let document = Document::parse(&text, &file.with_extension("toml"))?;
+        Ok(Self {
+            row: add::row(&config, text, uuid.to_owned(), file)?,
+            definition: Definition { document, config },
+        })
+    }
+}
+
+/// Changes a VM; all that is asked for or nothing.
+pub(super) fn change(
+    host: &Host,
+    name: &VmName,
+    mut request: Request<'_>,
+) -> Result<Changed, Error> {
+    let mut doing = Doing {
+        host,
+        name,
+        running: None,
+        started_as: None,
+        made: Vec::new(),
+    };
+    let done = doing.change(&mut request);
+    if done.is_err() {
+        doing.undo();
+    }
+    done
+}
+
+struct Doing<'a> {
+    host: &'a Host,
+    name: &'a VmName,
+    running: Option<InForce>,
+    /// What the VM went by before anything was done.
+    started_as: Option<Definition>,
+    made: Vec<PathBuf>,
+}
+
+impl Doing<'_> {
+    fn change(&mut self, request: &mut Request<'_>) -> Result<Changed, Error> {
+        loop {
+            let row = self.host.vm(self.name)?;
+            let text = (request.edit)(&row)?;
+            let new = Proposal::read(self.host, &text, &row.uuid, request.file, request.label)?;
+            if new.row.name != *self.name {
+                return Err(Error::Renamed {
+                    name: self.name.clone(),
+                    other: new.row.name,
+                });
+            }
+            // One that cannot be read any more can be changed all the same.
+            let old = self.host.config(&row).ok().and_then(|config| {
+                let document = Document::parse(&row.definition, request.file).ok()?;
+                Some(Definition { document, config })
+            });
+            let edited = old
+                .as_ref()
+                .map_or_else(Vec::new, |old| between(old, &new.definition));
+            let live = self.change_live(&new.definition, request)?;
+            let old_config = old.as_ref().map(|old| &old.config);
+            add::make_disks(
+                self.host,
+                &new.definition.config,
+                old_config,
+                &mut self.made,
+            )?;
+            let is_changed = new.row.definition != row.definition;
+            if is_changed && !self.host.store()?.replace(&row.definition, &new.row)? {
+                continue;
+            }
+            let mut store = self.host.store()?;
+            for disk in &self.made {
+                store.record_disk(self.name, &add::made_disk(disk)?)?;
+            }
+            return Ok(Changed {
+                name: self.name.clone(),
+                persisted: is_changed,
+                changes: self.judge(&new.definition, edited, live, request.limits),
+                made: std::mem::take(&mut self.made),
+            });
+        }
+    }
+
+    /// Changes what can be changed while the VM runs, and is asked for; what was.
+    fn change_live(
+        &mut self,
+        new: &Definition,
+        request: &Request<'_>,
+    ) -> Result<Vec<Difference>, Error> {
+        if self.running.is_none() && self.host.unit(self.name)?.active_state.is_up() {
+            self.running = InForce::take(self.host, self.name)?;
+            self.started_as = self.running.as_ref().map(|it| it.definition.clone());
+        }
+        let Some(running) = &mut self.running else {
+            return Ok(Vec::new());
+        };
+        let before = running.definition.clone();
+        let keys: Vec<String> = between(&before, new)
+            .into_iter()
+            .map(|difference| difference.key)
+            .filter(|key| request.reach.covers(key) && is_live(key))
+            .collect();
+        let mut settings = Vec::new();
+        for key in request.reach.named().iter().chain(&keys) {
+            if let Some(property) = property_of(key).filter(|name| property::is_live(name)) {
+                settings.push(setting(property, &new.config)?);
+            }
+        }
+        for (property, value) in request.limits {
+            settings.push(property::parse(property, Given::Text(value))?);
+        }
+        if !settings.is_empty() {
+            systemd::set_properties(&self.host.scope, &unit_name(self.name), &settings)?;
+        }
+        let mut document = before.document.clone();
+        for key in &keys {
+            take_over(&mut document, &new.document, key)?;
+        }
+        for (property, value) in request.limits {
+            set_property(&mut document, property, value)?;
+        }
+        running.note(self.host, document)?;
+        Ok(between(&before, &running.definition))
+    }
+
+    /// What was changed, and from when on.
+    fn judge(
+        &self,
+        new: &Definition,
+        edited: Vec<Difference>,
+        live: Vec<Difference>,
+        limits: &[(String, String)],
+    ) -> Vec<Change> {
+        let is_limit = |key: &str| {
+            let property = property_of(key);
+            limits.iter().any(|(name, _)| property == Some(name))
+        };
+        let waiting = match &self.running {
+            Some(running) => between(&running.definition, new),
+            None => edited.clone(),
+        };
+        let when = |key: &str| match waiting.iter().any(|it| overlap(&it.key, key)) {
+            _ if is_limit(key) => When::UntilStop,
+            true if !is_at_once(key) => When::NextStart,
+            _ => When::Now,
+        };
+        let also = live
+            .into_iter()
+            .filter(|it| !edited.iter().any(|other| overlap(&it.key, &other.key)))
+            .collect::<Vec<_>>();
+        edited
+            .into_iter()
+            .chain(also)
+            .map(|difference| Change {
+                when: when(&difference.key),
+                difference,
+            })
+            .collect()
+    }
+
+    /// Takes back what was done, as far as that can be done.
+    fn undo(&mut self) {
+        for disk in &self.made {
+            // Made a moment ago, and empty.
+            let _ = std::fs::remove_file(disk);
+        }
+        let (Some(running), Some(before)) = (&mut self.running, &self.started_as) else {
+            return;
+        };
+        let done = between(before, &running.definition);
+        let settings: Vec<Setting> = done
+            .iter()
+            .filter_map(|it| setting(property_of(&it.key)?, &before.config).ok())
+            .collect();
+        // What cannot be taken back stays noted, and can be seen.
+        if settings.is_empty()
+            || systemd::set_properties(&self.host.scope, &unit_name(self.name), &settings).is_ok()
+        {
+            let _ = running.note(self.host, before.document.clone());
+        }
+    }
+}
+
+impl Reach<'_> {
+    /// The keys that were named.
+    fn named(&self) -> &[String] {
+        match self {
+            Self::Keys(keys) => keys,
+            _ => &[],
+        }
+    }
+
+    fn covers(&self, key: &str) -> bool {
+        match self {
+            Self::Keys(keys) => keys.iter().any(|named| overlap(named, key)),
+            Self::Nothing => false,
+        }
+    }
+}
+
+/// What differs between two definitions.
+pub(super) fn between(old: &Definition, new: &Definition) -> Vec<Difference> {
+    differences((&old.document, &old.config), (&new.document, &new.config))
+}
+
+/// Whether a key is another, or the table of it.
+fn overlap(a: &str, b: &str) -> bool {
+    let is_in = |inner: &str, outer: &str| {
+        let rest = inner.strip_prefix(outer);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    is_in(a, b) || is_in(b, a)
+}
+
+/// The property of the unit that a key sets.
+fn property_of(key: &str) -> Option<&str> {
+    key.strip_prefix("unit.")
+}
+
+/// Whether the value of a key is nothing to the VM, so that the definition has the last word.
+pub(super) fn is_at_once(key: &str) -> bool {
+    ["description", "labels", "protect"]
+        .into_iter()
+        .any(|known| overlap(known, key))
+}
+
+/// Whether a running VM can be given another value of this key.
+pub(super) fn is_live(key: &str) -> bool {
+    is_at_once(key) || property_of(key).is_some_and(property::is_live)
+}
+
+/// A property as a definition has it; with no value, if that says nothing.
+fn setting(property: &str, config: &VmConfig) -> Result<Setting, property::Error> {
+    let given = config.unit.get(property).map(policy::given);
+    property::parse(property, given.unwrap_or(Given::Text("")))
+}
+
+/// Gives a property another text in a definition; an empty one takes it out.
+pub(super) fn set_property(
+    document: &mut Document,
+    property: &str,
+    value: &str,
+) -> Result<(), config::Error> {
+    let key = format!("unit.{property}");
+    match value {
+        "" => {
+            document.remove(&key);
+            Ok(())
+        }
+        value => document.set(&key, value),
+    }
+}
