@@ -70,7 +70,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("keyboard", &["nearest"]),
     ("lock", &["paths"]),
     ("store", &["paths", "vm"]),
-    ("systemd", &["vm"]),
+    ("systemd", &["process", "vm"]),
     ("paths", &["vm"]),
     ("console", &[]),
     ("process", &[]),

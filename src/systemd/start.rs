@@ -18,7 +18,7 @@ use super::bus::{Bus, Scope, manager_call};
 use super::error::Error;
 use super::jobs::is_error;
 use super::status::{
-    ActiveState, UnitStatus, active_since, fragment, has_file, state_and_job, unit_status,
+    ActiveState, UnitStatus, active_since, fragment, has_file, is_alive, state_and_job, unit_status,
 };
 use super::unit::{Property, TRIM_TIMER, Transient, UnitName, trim_service, trim_timer, unit_name};
 
@@ -307,7 +307,12 @@ async fn accepted(
         bus.watch_unit(&name).await?;
         let state = loop {
             let (state, has_job) = state_and_job(bus, &name).await?;
-            let settled = !matches!(state, ActiveState::Activating | ActiveState::Deactivating);
+            let settled = match state {
+                ActiveState::Activating | ActiveState::Deactivating => false,
+                // Of a process that has just ended, the manager may not have heard.
+                ActiveState::Active => is_alive(bus, &name).await?,
+                _ => true,
+            };
             if settled && !has_job {
                 break state;
             }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use zbus::{Message, OwnedObjectPath, OwnedVariant, Variant};
 
+use crate::process::Process;
 use crate::vm::VmName;
 
 use super::boot::{DEFAULT_TARGET, PULLS_IN, vms_in};
@@ -254,6 +255,13 @@ pub(super) async fn state_and_job(bus: &mut Bus, unit: &str) -> Result<(ActiveSt
         state.unwrap_or(ActiveState::Inactive),
         job.is_some_and(|(id, _)| id != 0),
     ))
+}
+
+/// Whether `unit` is active, and its main process has not just ended.
+pub(super) async fn is_alive(bus: &mut Bus, unit: &str) -> Result<bool, Error> {
+    let status = unit_status(bus, unit).await?;
+    let lives = |pid| Process::open(pid).is_some_and(|process| !process.wait(Duration::ZERO));
+    Ok(status.active_state == ActiveState::Active && status.main_pid.is_none_or(lives))
 }
 
 /// Since when `unit` has been active, if it is.
