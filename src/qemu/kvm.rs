@@ -765,7 +765,7 @@ mod tests {
         let begin = Instant::now();
         let answer = probe();
         let took = begin.elapsed();
-        assert!(took < Duration::from_secs(3), "{answer:?} after {took:?}");
+        assert!(took < Duration::from_secs(30), "{answer:?} after {took:?}");
         // Not every kernel has the file.
         if let Ok(children) = fs::read_to_string("/proc/thread-self/children") {
             assert_eq!(children, "");

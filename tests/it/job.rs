@@ -1,8 +1,7 @@
 use std::ops::Deref;
-use std::thread;
-use std::time::Duration;
+use std::process::Child;
 
-use crate::sandbox::{Ran, Sandbox, signal};
+use crate::sandbox::{Ran, Sandbox, signal, wait_until, wait_until_open};
 
 /// A VM with a disk that can be copied to another, or to one that is full.
 pub struct WithDisks(Sandbox);
@@ -32,6 +31,11 @@ pub fn with_disks() -> WithDisks {
 }
 
 impl WithDisks {
+    /// Waits until a command listens to the VM's events.
+    fn wait_until_heard(&self, command: &Child) {
+        wait_until_open(command, &self.runtime("web").join("events.log"));
+    }
+
     pub fn backup(&self, id: &str, target: &str, option: &str) {
         self.copy("blockdev-backup", id, target, option);
     }
@@ -99,9 +103,9 @@ fn a_job_is_paused_resumed_and_canceled() {
     sandbox.backup("b", "to", "speed=1M");
     let status = || sandbox.maqet(&["jobs", "@web", "--json"]).json()[0]["status"].clone();
     sandbox.maqet(&["job", "pause", "@web", "b"]).ok();
-    assert_eq!(status(), "paused");
+    wait_until("it is paused", || status() == "paused");
     sandbox.maqet(&["job", "resume", "@web", "b"]).ok();
-    assert_eq!(status(), "running");
+    wait_until("it goes on", || status() == "running");
     sandbox
         .maqet(&["job", "complete", "@web", "b"])
         .fails(5)
@@ -109,7 +113,8 @@ fn a_job_is_paused_resumed_and_canceled() {
     // Whoever waits for it is told.
     let waiting = sandbox.spawn(&["job", "wait", "@web", "b"]);
     let joined = sandbox.spawn(&["wait", "@web", "--for", "job=b", "--json"]);
-    thread::sleep(Duration::from_millis(500));
+    sandbox.wait_until_heard(&waiting);
+    sandbox.wait_until_heard(&joined);
     let ran = sandbox.maqet(&["job", "cancel", "@web", "b"]);
     assert_eq!(ran.ok().stdout, "job `b` canceled\n");
     Ran::of(waiting).fails(5).saying("job `b` was canceled");
@@ -122,7 +127,7 @@ fn a_wait_can_be_interrupted_and_joined_again() {
     let sandbox = with_disks();
     sandbox.backup("b", "to", "speed=1M");
     let mut waiting = sandbox.spawn(&["job", "wait", "@web", "b"]);
-    thread::sleep(Duration::from_millis(200));
+    sandbox.wait_until_heard(&waiting);
     signal(waiting.id(), libc::SIGINT);
     assert!(!waiting.wait().unwrap().success());
     let joined = sandbox.spawn(&["job", "wait", "@web", "b"]);
@@ -190,7 +195,7 @@ fn the_end_of_qemu_ends_the_wait_for_its_job() {
     let sandbox = with_disks();
     sandbox.backup("b", "to", "speed=1M");
     let waiting = sandbox.spawn(&["job", "wait", "@web", "b"]);
-    thread::sleep(Duration::from_millis(500));
+    sandbox.wait_until_heard(&waiting);
     signal(sandbox.pid("web"), libc::SIGKILL);
     Ran::of(waiting).fails(8).saying("cannot come any more");
 }

@@ -91,10 +91,11 @@ fn a_whole_boot_log_is_in_the_journal_after_qemu_was_killed() {
 #[test]
 fn fields_tell_the_console_from_qemu_s_own_words_of_the_same_unit() {
     let sandbox = Sandbox::new();
-    sandbox.add_probe("web", "probe.act=poweroff");
+    sandbox.add_probe("web", "probe.act=idle");
     sandbox.maqet(&["start", "@web"]).ok();
     let run = sandbox.property("web", "InvocationID");
-    sandbox.wait_for_state("web", "stopped");
+    sandbox.wait_for_console("web", "probe: ready");
+    sandbox.maqet(&["stop", "@web"]).ok();
     let name = sandbox.name("web");
     let unit = sandbox.unit("web");
     wait_until("the console is in the journal", || {
@@ -108,13 +109,14 @@ fn fields_tell_the_console_from_qemu_s_own_words_of_the_same_unit() {
     }
     let of_unit = entries(&["--unit", &unit]);
     assert!(messages(&of_unit).contains(&"probe: ready"));
-    let of_qemu = entries(&["--unit", &unit, "--identifier", &format!("maqet-{name}")]);
-    assert!(
+    let identifier = format!("maqet-{name}");
+    wait_until("QEMU's last event is in the journal", || {
+        let of_qemu = entries(&["--unit", &unit, "--identifier", &identifier]);
+        assert!(!messages(&of_qemu).contains(&"probe: ready"));
         messages(&of_qemu)
             .iter()
             .any(|line| line.contains("SHUTDOWN"))
-    );
-    assert!(!messages(&of_qemu).contains(&"probe: ready"));
+    });
     // What maqet shows of the unit is as it was, and so is what it knows of its end.
     let logs = sandbox.maqet(&["logs", "@web"]).ok().stdout;
     assert!(
@@ -143,12 +145,13 @@ fn what_qemu_says_is_told_from_what_systemd_says_of_it() {
 #[test]
 fn consoles_of_runs_long_ago_are_told_apart() {
     let sandbox = Sandbox::new();
-    sandbox.add_probe("web", "probe.act=poweroff probe.print=3");
+    sandbox.add_probe("web", "probe.act=idle probe.print=3");
     let mut runs = Vec::new();
     for _ in 0..3 {
         sandbox.maqet(&["start", "@web"]).ok();
         runs.push(sandbox.property("web", "InvocationID"));
-        sandbox.wait_for_state("web", "stopped");
+        sandbox.wait_for_console("web", "probe: ready");
+        sandbox.maqet(&["stop", "@web"]).ok();
     }
     wait_until("the last is in the journal", || {
         let entries = console_entries(&sandbox, "web");
@@ -208,9 +211,8 @@ fn lines_since_a_moment_are_those_of_the_journal_and_what_is_not_yet_there() {
         });
     }
     sandbox.maqet(&["stop", "--force", "@web"]).ok();
-    // By then all of it is in the journal, and is older.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    assert_eq!(since("-1s"), "");
+    // All of it is in the journal, and comes to be older.
+    wait_until("it is older", || since("-1s").is_empty());
     let args = ["logs", "@web", "--since", "-1h"];
     let unit = sandbox.maqet(&args).ok().stdout;
     assert!(unit.contains("Started"), "{unit}");
@@ -252,9 +254,9 @@ fn what_a_crash_of_the_host_left_is_copied_by_the_next_start_and_nothing_twice()
     let sandbox = Sandbox::new();
     sandbox.add_probe("web", "probe.act=idle");
     sandbox.maqet(&["start", "@web"]).ok();
-    sandbox.wait_for_console("web", "probe: ready");
     let mark = sandbox.vm_dir("web").join("console.shipped");
     let nothing_copied = fs::read(&mark).unwrap();
+    sandbox.wait_for_console("web", "probe: ready");
     let trims: Vec<_> = (0..8)
         .map(|_| sandbox.spawn(&["internal", "trim"]))
         .collect();
@@ -303,11 +305,10 @@ fn each_run_can_be_told_from_the_others() {
     assert!(!this.contains("unsupported machine type"), "{this}");
     let last = sandbox.maqet(&["logs", "@web", "--run", "-1"]).ok().stdout;
     assert!(last.contains("unsupported machine type"), "{last}");
-    let all = sandbox.maqet(&["logs", "@web", "--all"]).ok().stdout;
-    assert!(
-        all.contains("unsupported machine type") && all.contains("Started"),
-        "{all}"
-    );
+    wait_until("both are in the journal", || {
+        let all = sandbox.maqet(&["logs", "@web", "--all"]).ok().stdout;
+        all.contains("unsupported machine type") && all.contains("Started")
+    });
     sandbox
         .maqet(&["logs", "@web", "--run", "-7"])
         .fails(1)

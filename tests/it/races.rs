@@ -278,7 +278,10 @@ fn those_who_look_on_while_a_vm_comes_and_goes_get_answers() {
                         0 => (&["ls"], &[0]),
                         1 => (&["status", "@web"], &[0, 3]),
                         // 1 is a connection that QEMU closes as it ends.
-                        _ => (&["qmp", "@web", "query-status"], &[0, 1, 3]),
+                        _ => (
+                            &["qmp", "@web", "query-status", "--timeout=60s"],
+                            &[0, 1, 3],
+                        ),
                     };
                     let ran = Ran::of(sandbox.spawn(args));
                     if !expected.contains(&ran.status) || ran.stderr.contains("panicked") {
@@ -308,7 +311,7 @@ fn twenty_who_ask_the_monitor_at_once_all_get_its_answer() {
     sandbox.add_prelaunch("web");
     sandbox.maqet(&["start", "@web"]).ok();
     let children: Vec<_> = (0..20)
-        .map(|_| sandbox.spawn(&["qmp", "--json", "@web", "query-status"]))
+        .map(|_| sandbox.spawn(&["qmp", "--json", "--timeout=60s", "@web", "query-status"]))
         .collect();
     for child in children {
         assert_eq!(Ran::of(child).json()["status"], "prelaunch");
@@ -336,7 +339,7 @@ fn twenty_who_ask_a_qemu_that_is_killed_all_get_an_answer_or_a_reason() {
         sandbox.maqet(&["start", "@web"]).ok();
         let qemu = sandbox.pid("web");
         let children: Vec<_> = (0..20)
-            .map(|_| sandbox.spawn(&["qmp", "--json", "@web", "query-status"]))
+            .map(|_| sandbox.spawn(&["qmp", "--json", "--timeout=60s", "@web", "query-status"]))
             .collect();
         thread::sleep(Duration::from_micros(micros));
         signal(qemu, libc::SIGKILL);

@@ -34,12 +34,8 @@ fn a_vm_that_waits_to_be_started_starts() {
 #[test]
 fn a_guest_that_is_off_needs_a_reset_first() {
     let sandbox = Sandbox::new();
-    sandbox.add_probe("web", "probe.act=poweroff");
+    sandbox.add_probe_with("web", "probe.act=poweroff", &["--qemu-arg=-no-shutdown"]);
     sandbox.maqet(&["start", "@web"]).ok();
-    let no_shutdown = r#"{"shutdown": "pause"}"#;
-    sandbox
-        .maqet(&["qmp", "@web", "set-action", no_shutdown])
-        .ok();
     sandbox.wait_for_state("web", "shutdown");
     sandbox
         .maqet(&["resume", "@web"])
@@ -52,6 +48,6 @@ fn a_guest_that_is_off_needs_a_reset_first() {
         .saying("no guest hears");
     let reset = sandbox.maqet(&["reset", "@web"]).ok();
     reset.saying("not running");
-    sandbox.maqet(&["resume", "@web"]).ok();
-    assert_eq!(sandbox.state("web"), "running");
+    let resumed = sandbox.maqet(&["resume", "--json", "@web"]).json();
+    assert_eq!(resumed["state"], "running", "{resumed}");
 }

@@ -1,5 +1,5 @@
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::sandbox::{Ran, Sandbox, signal, systemctl, wait_until};
 
@@ -240,11 +240,9 @@ fn a_qemu_that_is_killed_meanwhile_leaves_no_state() {
         let pid = sandbox.pid("web");
         let save = sandbox.spawn(&["save", "@web"]);
         std::thread::sleep(Duration::from_millis(delay));
-        // SAFETY: kill(2) touches no memory; QEMU may have ended by itself, saved.
-        unsafe { libc::kill(pid as i32, libc::SIGKILL) };
-        let began = Instant::now();
+        // It may have ended by itself, saved.
+        signal(pid, libc::SIGKILL);
         let ran = Ran::of(save);
-        assert!(began.elapsed() < Duration::from_secs(30));
         if ran.status != 0 {
             killed += 1;
             assert!(!saved_state(&sandbox).exists(), "{}", ran.stderr);
@@ -276,6 +274,8 @@ fn a_stop_that_cannot_save_powers_the_guest_down() {
     systemctl(&["stop", &sandbox.unit("web")]).ok();
     sandbox.wait_for_console("web", "probe: powering off");
     assert_eq!(sandbox.state("web"), "stopped");
-    let logs = sandbox.maqet(&["logs", "@web"]).ok().stdout;
-    assert!(logs.contains("asking the guest to power down"), "{logs}");
+    wait_until("the journal says so", || {
+        let logs = sandbox.maqet(&["logs", "@web"]).ok().stdout;
+        logs.contains("asking the guest to power down")
+    });
 }

@@ -80,7 +80,7 @@ fn nothing_is_left_of_a_start_that_fails_and_the_next_one_works() {
             .fails(1)
             .saying(words);
         // A second is what is promised; this only tells a quick refusal from a time-out.
-        assert!(begin.elapsed() < Duration::from_secs(10), "{name}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "{name}");
         assert!(sandbox.qemus(name).is_empty(), "{name}");
         let again = sandbox
             .maqet(&["start", &format!("@{name}")])

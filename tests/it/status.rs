@@ -46,6 +46,10 @@ fn a_failed_vm_shows_its_last_lines() {
     sandbox.wait_for_console("web", "probe: ready");
     signal(sandbox.pid("web"), libc::SIGKILL);
     wait_until("systemd has seen it", || sandbox.state("web") == "failed");
+    wait_until("the journal has its last lines", || {
+        let status = sandbox.maqet(&["status", "@web"]).fails(3);
+        status.stdout.contains("Main process exited")
+    });
     let status = sandbox.maqet(&["status", "@web"]).fails(3);
     for words in ["failed", "signal 9", "probe: ready", "Main process exited"] {
         assert!(status.stdout.contains(words), "{words}: {}", status.stdout);

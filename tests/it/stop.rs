@@ -9,7 +9,9 @@ fn a_guest_is_asked_to_power_down() {
     sandbox.maqet(&["stop", "@web"]).ok().saying("powered down");
     assert_eq!(sandbox.state("web"), "stopped");
     sandbox.wait_for_console("web", "probe: powering off");
-    assert_eq!(sandbox.property("web", "LoadState"), "not-found");
+    wait_until("systemd has forgotten it", || {
+        sandbox.property("web", "LoadState") == "not-found"
+    });
 }
 
 #[test]

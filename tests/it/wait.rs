@@ -2,7 +2,7 @@ use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
-use crate::sandbox::{Ran, Sandbox, signal};
+use crate::sandbox::{Ran, Sandbox, signal, wait_until, wait_until_open};
 
 fn running() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -12,7 +12,7 @@ fn running() -> Sandbox {
 }
 
 fn wait(sandbox: &Sandbox, args: &[&str]) -> Child {
-    sandbox.spawn(&[&["wait", "@web", "--timeout", "60s"], args].concat())
+    sandbox.spawn(&[&["wait", "@web", "--timeout", "5m"], args].concat())
 }
 
 /// Lets the guest go and stops it, until the command has ended.
@@ -116,11 +116,15 @@ fn the_first_of_several_ends_the_wait() {
 fn a_shutdown_says_how_it_came() {
     let sandbox = running();
     let waiting = wait(&sandbox, &["--for", "shutdown"]);
-    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    wait_until_open(&waiting, &sandbox.runtime("web").join("events.log"));
+    sandbox.maqet(&["qmp", "@web", "quit"]).ok();
     assert_eq!(Ran::of(waiting).ok().stdout, "shutdown: host-qmp-quit\n");
+    sandbox.wait_for_state("web", "stopped");
     // So does one that was before.
-    let ran = sandbox.maqet(&["wait", "@web", "--for", "shutdown"]);
-    assert_eq!(ran.ok().stdout, "shutdown: host-qmp-quit\n");
+    wait_until("the journal knows it", || {
+        let ran = sandbox.maqet(&["wait", "@web", "--for", "shutdown"]);
+        ran.ok().stdout == "shutdown: host-qmp-quit\n"
+    });
     for what in ["STOP", "state=running", "panicked", "job=b"] {
         sandbox.maqet(&["wait", "@web", "--for", what]).fails(3);
     }
@@ -129,11 +133,15 @@ fn a_shutdown_says_how_it_came() {
 #[test]
 fn what_cannot_come_any_more_is_not_waited_for() {
     let sandbox = running();
+    // Afterwards it is known what this QEMU can say, and it is not asked.
+    let names = ["events", "@web", "--filter", "STOP"];
+    sandbox.maqet(&names).ok();
     let event = wait(&sandbox, &["--for", "STOP"]);
     let state = wait(&sandbox, &["--for", "state=paused"]);
     let end = wait(&sandbox, &["--for", "shutdown", "--json"]);
-    // So that all of them listen.
-    thread::sleep(Duration::from_secs(1));
+    for waiting in [&event, &state, &end] {
+        wait_until_open(waiting, &sandbox.runtime("web").join("events.log"));
+    }
     signal(sandbox.pid("web"), libc::SIGKILL);
     let vm = sandbox.name("web");
     for (waiting, what) in [(event, "STOP"), (state, "state=paused")] {
@@ -150,9 +158,11 @@ fn what_cannot_come_any_more_is_not_waited_for() {
 #[test]
 fn a_panic_is_waited_for() {
     let sandbox = Sandbox::new();
-    sandbox.add_probe("web", "probe.act=panic");
+    sandbox.add_probe_with("web", "probe.act=panic", &["--qemu-arg=-S"]);
     sandbox.maqet(&["start", "@web"]).ok();
     let waiting = wait(&sandbox, &["--for", "panicked"]);
+    wait_until_open(&waiting, &sandbox.runtime("web").join("events.log"));
+    sandbox.maqet(&["resume", "@web"]).ok();
     assert_eq!(Ran::of(waiting).ok().stdout, "panicked\n");
 }
 
