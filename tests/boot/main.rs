@@ -2,126 +2,13 @@
 //!
 //! Each test boots a host of its own (`tests/host/host`), for which it must be root.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+mod host;
+/// VMs of every kind, before and after a reboot and a power cut.
+mod proof;
+/// Who stops the VMs, and in what order they go.
+mod shutdown;
 
-/// A host that ends with the test.
-struct Host(String);
-
-/// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-impl Host {
-    fn start(name: &str, options: &[&str]) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "only root can boot a test host: run tests/host/test as root"
-        );
-        let host = Self(format!("boot-{}-{name}", std::process::id()));
-        // Of another Debian than the machine's, when tests/host/test says so.
-        let tree = std::env::var("MAQET_TEST_TREE").ok();
-        let tree: Vec<&str> = tree.iter().flat_map(|tree| ["--tree", tree]).collect();
-        host.control("start", &[options, &tree].concat());
-        host
-    }
-
-    /// Runs `host VERB NAME OPTIONS…`.
-    #[track_caller]
-    fn control(&self, verb: &str, options: &[&str]) {
-        let ran = script()
-            .arg(verb)
-            .arg(&self.0)
-            .args(options)
-            .output()
-            .unwrap();
-        assert!(ran.status.success(), "host {verb}: {}", words(&ran));
-    }
-
-    /// Runs a shell command in the host; WHO is empty (tester), `--root` or `--bare`.
-    fn run(&self, who: &str, command: &str) -> Output {
-        let mut script = script();
-        script.arg("exec").arg(&self.0);
-        if !who.is_empty() {
-            script.arg(who);
-        }
-        let maqet = env!("CARGO_BIN_EXE_maqet");
-        script.args([
-            "--",
-            "bash",
-            "-c",
-            &format!("maqet() {{ {maqet} \"$@\"; }}; {command}"),
-        ]);
-        script.output().unwrap()
-    }
-
-    /// Runs a command that must succeed, and returns what it said.
-    #[track_caller]
-    fn ok(&self, command: &str) -> String {
-        let ran = self.run("", command);
-        assert!(ran.status.success(), "{command}: {}", words(&ran));
-        words(&ran)
-    }
-
-    #[track_caller]
-    fn wait_until(&self, what: &str, command: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.run("", command).status.success() {
-            assert!(
-                Instant::now() < deadline,
-                "waited in vain until {what}: {}",
-                self.ok("maqet ls")
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    /// Puts `maqet@.service` where `make install` for one user puts it; its program is
-    /// the one under test.
-    fn install_template(&self) {
-        let maqet = env!("CARGO_BIN_EXE_maqet");
-        let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/units/maqet@.service.in");
-        self.ok(&format!(
-            "mkdir -p ~/.config/systemd/user && \
-             sed 's|@BINDIR@/maqet|{maqet}|' {unit} > ~/.config/systemd/user/maqet@.service && \
-             systemctl --user daemon-reload"
-        ));
-    }
-
-    /// Adds and starts the probe guest as `web`, and waits until it is up.
-    fn start_probe(&self) {
-        let probe = guests().join("probe");
-        let probe = probe.display();
-        self.ok(&format!(
-            "maqet add --name web --memory 128M --accel tcg --kernel {probe}/kernel \
-             --initrd {probe}/initrd --append 'console=ttyS0 quiet probe.act=idle' && maqet start web"
-        ));
-        self.wait_until(
-            "the guest is up",
-            "maqet logs --console web | grep -q 'probe: ready'",
-        );
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = script().args(["stop", &self.0]).output();
-    }
-}
-
-fn script() -> Command {
-    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/host"))
-}
-
-fn guests() -> PathBuf {
-    std::env::var_os("MAQET_TEST_GUESTS")
-        .expect("$MAQET_TEST_GUESTS: run the tests with tests/host/test")
-        .into()
-}
-
-fn words(ran: &Output) -> String {
-    String::from_utf8_lossy(&[&ran.stdout[..], &ran.stderr[..]].concat()).into_owned()
-}
+use host::{Host, words};
 
 #[test]
 fn a_reboot_powers_the_guest_down_and_the_vm_starts_again() {
@@ -132,10 +19,7 @@ fn a_reboot_powers_the_guest_down_and_the_vm_starts_again() {
     // The guest had its say: this is the run before the host's reboot.
     host.ok("maqet logs --console web | grep -q 'probe: powering off'");
     host.ok("maqet start web");
-    host.wait_until(
-        "the guest is up",
-        "maqet logs --console web | grep -q 'probe: ready'",
-    );
+    host.wait_until_ready("web");
     host.ok("maqet stop web");
 }
 
