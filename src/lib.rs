@@ -15,6 +15,7 @@
 //! | [`saved`] | the saved state of a VM that is to go on where it was |
 //! | [`console`] | the bounded log of a guest's serial port, and its copy in the journal |
 //! | [`keyboard`] | keys by name, and the keys that give a text |
+//! | [`holder`] | which process has a port or a file of the host |
 //! | [`lock`] | the lock that QEMU holds on its VM's disks |
 //! | [`paths`] | where all of that lies |
 //! | [`cli`] | the `maqet` command |
@@ -28,6 +29,7 @@
 pub mod cli;
 pub mod config;
 pub mod console;
+pub mod holder;
 pub mod image;
 mod internal;
 pub mod keyboard;

@@ -270,19 +270,24 @@ impl Store {
                 "SELECT uuid, definition, memory, cpus, team, labels, protected
                  FROM vm WHERE name = ?1",
             )?
-            .query_row([name.as_str()], |row| {
-                Ok(Row {
-                    name: name.clone(),
-                    uuid: row.get(0)?,
-                    definition: row.get(1)?,
-                    memory: row.get::<_, Option<i64>>(2)?.map(|bytes| bytes as u64),
-                    cpus: row.get(3)?,
-                    group: group(row.get(4)?),
-                    labels: labels(row.get(5)?),
-                    protected: row.get(6)?,
-                })
-            })
+            .query_row([name.as_str()], |row| read_row(name.clone(), row))
             .optional()?)
+    }
+
+    /// The VMs whose definition has `word` in it, by name; all, if it is empty.
+    pub fn rows_with(&self, word: &str) -> Result<Vec<Row>, Error> {
+        let mut statement = self.db.prepare(
+            "SELECT uuid, definition, memory, cpus, team, labels, protected, name
+             FROM vm WHERE instr(definition, ?1) ORDER BY name",
+        )?;
+        let rows = statement.query_map([word], |row| {
+            let name = row.get::<_, String>(7)?.parse().ok();
+            name.map(|name| read_row(name, row)).transpose()
+        })?;
+        // Every name went in as a `VmName`.
+        Ok(rows
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()?)
     }
 
     /// All VMs, by name.
@@ -460,6 +465,20 @@ fn record_disk(db: &Connection, name: &VmName, disk: &MadeDisk) -> Result<(), Er
         params![disk.path.to_string_lossy(), disk.identity, name.as_str()],
     )?;
     Ok(())
+}
+
+/// The columns `uuid, definition, memory, cpus, team, labels, protected`.
+fn read_row(name: VmName, row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        name,
+        uuid: row.get(0)?,
+        definition: row.get(1)?,
+        memory: row.get::<_, Option<i64>>(2)?.map(|bytes| bytes as u64),
+        cpus: row.get(3)?,
+        group: group(row.get(4)?),
+        labels: labels(row.get(5)?),
+        protected: row.get(6)?,
+    })
 }
 
 /// What went in as a name comes out as one.

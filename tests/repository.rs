@@ -58,8 +58,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "ops",
         &[
-            "config", "console", "image", "keyboard", "lock", "nearest", "paths", "process",
-            "qemu", "qmp", "saved", "store", "systemd", "vm",
+            "config", "console", "holder", "image", "keyboard", "lock", "nearest", "paths",
+            "process", "qemu", "qmp", "saved", "store", "systemd", "vm",
         ],
     ),
     // Definition to command line: the one that stands on another of its level.
@@ -73,6 +73,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("systemd", &["process", "vm"]),
     ("paths", &["vm"]),
     ("console", &[]),
+    ("holder", &[]),
     ("process", &[]),
     ("qmp", &["nearest"]),
     ("nearest", &[]),

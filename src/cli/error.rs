@@ -4,7 +4,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::ops::{Error, device};
+use crate::ops::{By, Error, device};
 use crate::qmp::RunState;
 use crate::{keyboard, qmp, store, systemd};
 
@@ -66,6 +66,13 @@ pub(super) fn print(error: &anyhow::Error) {
         }
         said = cause;
     }
+    if let Some(Error::Died {
+        explained: Some(why),
+        ..
+    }) = ops
+    {
+        eprintln!("  caused by: {why}");
+    }
     if let Some(hint) = ops.and_then(hint) {
         eprintln!("hint: {hint}");
     }
@@ -96,6 +103,12 @@ fn hint(error: &Error) -> Option<String> {
             format!("`maqet show {name}` shows it; `maqet rm {name}` forgets it")
         }
         Error::NotRunning(name) => format!("start it with `maqet start {name}`"),
+        Error::PortTaken {
+            by: By::Vm(other), ..
+        } => format!("stop that one with `maqet stop {other}`, or forward another port"),
+        Error::PortTaken { .. } | Error::NoHostPort { .. } => {
+            "another port can be given in `forward` of its network".to_owned()
+        }
         Error::NotReady { name, .. } => format!(
             "`maqet logs --console {name}` shows its console, `maqet stop {name}` stops it"
         ),

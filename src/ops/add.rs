@@ -9,7 +9,7 @@ use crate::image;
 use crate::store::{MadeDisk, Row};
 use crate::vm::VmName;
 
-use super::{Error, Host, policy};
+use super::{Error, Host, check};
 
 /// A VM that was added.
 #[derive(Debug, Serialize)]
@@ -18,6 +18,8 @@ pub struct Added {
     pub name: VmName,
     /// The disks that were made for it.
     pub made: Vec<PathBuf>,
+    /// What will keep it from running at the same time as others.
+    pub warnings: Vec<String>,
 }
 
 /// Where a definition comes from.
@@ -43,7 +45,8 @@ pub fn read(file: &Path) -> Result<Source, Error> {
 /// Whatever fails, nothing is left behind.
 pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
     let defaults = host.defaults()?;
-    let config = VmConfig::parse_checked(&source.text, &source.file, &defaults, policy::faults)?;
+    let judge = check::faults(host, None);
+    let config = VmConfig::parse_checked(&source.text, &source.file, &defaults, judge)?;
     let definition = config::resolve(&source.text, &source.file)?;
     let mut store = host.store()?;
     let row = row(&config, definition, uuid()?, &source.file)?;
@@ -54,6 +57,8 @@ pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
     });
     match added {
         Ok(()) => Ok(Added {
+            // It is kept already.
+            warnings: check::rivals(host, &config).unwrap_or_default(),
             name: config.name,
             made,
         }),

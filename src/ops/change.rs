@@ -16,7 +16,7 @@ use crate::systemd::{self, unit_name};
 use crate::vm::VmName;
 
 use super::in_force::{Definition, InForce, take_over};
-use super::{Error, Host, add, policy};
+use super::{Error, Host, add, check, policy};
 
 /// A VM that was changed.
 #[derive(Clone, Debug, Serialize)]
@@ -86,13 +86,14 @@ impl Proposal {
     pub fn read(
         host: &Host,
         text: &str,
-        uuid: &str,
+        old: &Row,
         file: &Path,
         label: &Path,
     ) -> Result<Self, Error> {
         let read = || {
             let defaults = host.defaults()?;
-            let config = VmConfig::parse_checked(text, file, &defaults, policy::faults)?;
+            let config =
+                VmConfig::parse_checked(text, file, &defaults, check::faults(host, Some(old)))?;
             Ok((config, config::resolve(text, file)?))
         };
         let (config, text) = read().map_err(|error: Error| match error {
@@ -102,7 +103,7 @@ impl Proposal {
         // It is TOML, whatever it was made from.
         let document = Document::parse(&text, &file.with_extension("toml"))?;
         Ok(Self {
-            row: add::row(&config, text, uuid.to_owned(), file)?,
+            row: add::row(&config, text, old.uuid.clone(), file)?,
             definition: Definition { document, config },
         })
     }
@@ -142,7 +143,7 @@ impl Doing<'_> {
         loop {
             let row = self.host.vm(self.name)?;
             let text = (request.edit)(&row)?;
-            let new = Proposal::read(self.host, &text, &row.uuid, request.file, request.label)?;
+            let new = Proposal::read(self.host, &text, &row, request.file, request.label)?;
             if new.row.name != *self.name {
                 return Err(Error::Renamed {
                     name: self.name.clone(),

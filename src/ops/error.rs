@@ -129,8 +129,31 @@ pub enum Error {
         name: VmName,
         /// What QEMU, or maqet's launcher, said.
         words: Vec<String>,
+        /// Who has what QEMU could not have, if that was it.
+        explained: Option<String>,
         /// systemd's word for how it ended.
         result: String,
+    },
+    /// A port of the host that it forwards is someone else's.
+    #[error("VM `{name}` did not start: port {} ({}, {}) of the host is taken, {by}", .forward.host_port, .forward.protocol, .forward.host_address)]
+    PortTaken {
+        /// The VM.
+        name: VmName,
+        /// Which port.
+        forward: config::Forward,
+        /// Who has it.
+        by: super::By,
+    },
+    /// A port of the host that it forwards cannot be had.
+    #[error("VM `{name}` did not start: cannot listen on port {} ({}, {}) of the host", .forward.host_port, .forward.protocol, .forward.host_address)]
+    NoHostPort {
+        /// The VM.
+        name: VmName,
+        /// Which port.
+        forward: config::Forward,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// It requires a VM that is not up.
     #[error("VM `{name}` did not start: it requires `{on}`, which did not start")]
@@ -169,6 +192,16 @@ pub enum Error {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// What is there cannot be a disk.
+    #[error("disk `{disk}`: {}: {why}", .path.display())]
+    NotADisk {
+        /// The disk's name in the definition.
+        disk: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
     },
     /// A disk is not there, and has no size by which to make one.
     #[error("disk `{disk}`: {} does not exist", .path.display())]

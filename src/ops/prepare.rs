@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::ErrorKind;
 
 use crate::config::{AccelChoice, VmConfig};
 use crate::qemu::argv::{self, Accel, Sockets};
@@ -10,7 +9,7 @@ use crate::qemu::{binary, kvm};
 use crate::saved::Saved;
 use crate::store::Row;
 
-use super::{Error, Host};
+use super::{Error, Host, check};
 
 /// The command line that a definition becomes on this host, today; with a saved state,
 /// one that waits for it.
@@ -62,19 +61,20 @@ pub fn check_files(host: &Host, row: &Row, config: &VmConfig) -> Result<(), Erro
     let vm_dir = host.paths.vm(&row.name);
     for (name, disk) in &config.disks {
         let path = disk.path(name, vm_dir.path());
-        match File::open(&path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(Error::NoDisk {
-                    disk: name.to_string(),
+        let disk_name = name.to_string();
+        match check::unusable(&path, disk.read_only) {
+            Some(why) => {
+                return Err(Error::NotADisk {
+                    disk: disk_name,
                     path,
+                    why,
                 });
             }
-            Err(source) => {
-                return Err(Error::Missing {
-                    what: format!("disk `{name}`"),
+            None if path.exists() => {}
+            None => {
+                return Err(Error::NoDisk {
+                    disk: disk_name,
                     path,
-                    source,
                 });
             }
         }

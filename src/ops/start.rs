@@ -14,6 +14,7 @@ use crate::systemd::{self, Started, Transient, UnitStatus, journal};
 use crate::vm::{GroupName, VmName};
 
 use super::order::{self, Plan, Vm};
+use super::port::{self, Reserved};
 use super::{Error, Host, group, past, policy, prepare, save};
 
 /// How a start ended well.
@@ -50,9 +51,13 @@ pub fn start(
     mut done: impl FnMut(&VmName, Result<Outcome, Error>),
 ) -> Result<(), Error> {
     let maqet = host.maqet()?;
+    let ports = Reserved::default();
     let discards = |name: &VmName| discard_saved && names.contains(name);
     let find = |name: &VmName| find(host, name, discards(name));
-    let check = |vm: &Vm| check(host, vm, discards(&vm.0.name));
+    let check = |vm: &Vm| {
+        ports.check(&vm.0.name, &vm.1)?;
+        check(host, vm, discards(&vm.0.name))
+    };
     let Plan { mut vms, failed } = order::plan(names, find, check);
     for (name, error) in failed {
         done(&name, Err(error));
@@ -119,7 +124,7 @@ pub fn start(
             // No one asked for it, and nothing was done.
             Ok(Started::Already) if !names.contains(name) => return,
             Ok(Started::Already) => Ok(Outcome::AlreadyRunning),
-            Ok(Started::Failed(unit)) => Err(died(host, name, &unit)),
+            Ok(Started::Failed(unit)) => Err(died(host, name, &vms[index].1, &unit)),
             Err(systemd::Error::Dependency { on, .. }) => Err(Error::Dependency {
                 name: name.clone(),
                 on,
@@ -208,7 +213,7 @@ fn environment(host: &Host) -> Vec<(String, OsString)> {
 const JOURNAL_DELAY: Duration = Duration::from_secs(1);
 
 /// A start that failed, with the words of the run that did.
-fn died(host: &Host, name: &VmName, unit: &UnitStatus) -> Error {
+fn died(host: &Host, name: &VmName, config: &VmConfig, unit: &UnitStatus) -> Error {
     let deadline = Instant::now() + JOURNAL_DELAY;
     let mut pause = Duration::from_millis(5);
     let words = loop {
@@ -221,6 +226,7 @@ fn died(host: &Host, name: &VmName, unit: &UnitStatus) -> Error {
     };
     Error::Died {
         name: name.clone(),
+        explained: port::explain(name, config, &words),
         words,
         result: unit.result.clone(),
     }

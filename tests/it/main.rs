@@ -14,6 +14,8 @@ mod agent;
 mod broken;
 /// Many clients of one monitor, some of them stuck.
 mod concurrency;
+/// What another VM or process has, found before QEMU does.
+mod conflict;
 /// Plugged, unplugged, kept by a guest, kept in the definition.
 mod device;
 /// What starts at boot no more.

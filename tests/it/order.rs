@@ -1,15 +1,6 @@
 use crate::sandbox::{Sandbox, signal, wait_until};
 
 impl Sandbox {
-    /// Adds a VM with further lines in its definition, in which `@db` is a VM of the sandbox.
-    fn add_lines(&self, short: &str, lines: &str) {
-        let lines = lines.replace('@', &self.name(""));
-        let file = self.path(&format!("{}.toml", self.name(short)));
-        let text = format!("{lines}\nmemory = \"64M\"\naccel = \"tcg\"\nqemu.args = [\"-S\"]\n");
-        std::fs::write(&file, text).unwrap();
-        self.maqet(&["add", file.to_str().unwrap()]).ok();
-    }
-
     /// A time of the VM's unit, in microseconds.
     fn micros(&self, short: &str, property: &str) -> u64 {
         self.property(short, property).parse().unwrap()

@@ -147,6 +147,20 @@ impl Sandbox {
         self.maqet(&args).ok();
     }
 
+    /// Adds a VM with further lines in its definition, in which `@db` is a VM of the sandbox.
+    pub fn add_lines(&self, short: &str, lines: &str) {
+        self.try_lines(short, lines).ok();
+    }
+
+    /// The same, for what may be refused.
+    pub fn try_lines(&self, short: &str, lines: &str) -> Ran {
+        let lines = lines.replace('@', &self.name(""));
+        let file = self.path(&format!("{}.toml", self.name(short)));
+        let text = format!("memory = \"64M\"\naccel = \"tcg\"\nqemu.args = [\"-S\"]\n{lines}\n");
+        std::fs::write(&file, text).unwrap();
+        self.maqet(&["add", file.to_str().unwrap()])
+    }
+
     /// Adds the probe guest, which does what its kernel command line tells it.
     pub fn add_probe(&self, short: &str, words: &str) {
         self.add_probe_with(short, words, &[]);

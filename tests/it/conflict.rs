@@ -1,0 +1,174 @@
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+
+use crate::sandbox::Sandbox;
+
+/// A port of the loopback that nobody has.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn a_port_that_two_vms_want_is_told_when_added_and_refused_when_started() {
+    let sandbox = Sandbox::new();
+    let port = free_port();
+    let forward = format!("net.lan.forward = ['{port}:22']");
+    sandbox.add_lines("a", &forward);
+    sandbox
+        .try_lines("b", &forward)
+        .ok()
+        .saying(&format!("VM `{}` forwards port {port}", sandbox.name("a")));
+    sandbox.maqet(&["start", "@a"]).ok();
+    // Its own port is no reason not to say that it runs.
+    sandbox.maqet(&["start", "@a"]).ok().saying("already");
+    sandbox
+        .maqet(&["start", "@b"])
+        .fails(1)
+        .saying(&format!("port {port} (tcp, 127.0.0.1)"))
+        .saying(&format!("VM `{}` has it", sandbox.name("a")))
+        .saying("maqet stop");
+    assert_eq!(sandbox.state("b"), "stopped");
+    sandbox.maqet(&["stop", "--force", "@a"]).ok();
+    sandbox.maqet(&["start", "@b"]).ok();
+    sandbox.maqet(&["stop", "--force", "@b"]).ok();
+
+    // Of two that start together, one does.
+    let ran = sandbox.maqet(&["start", "@a", "@b"]).fails(1);
+    assert!(ran.stderr.contains("has it"), "{}", ran.stderr);
+    assert_eq!(sandbox.state("a"), "prelaunch");
+    assert_eq!(sandbox.state("b"), "stopped");
+}
+
+#[test]
+fn a_port_that_another_process_has_is_told_with_the_process() {
+    let sandbox = Sandbox::new();
+    let us = format!("process {}", std::process::id());
+    let tcp = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    sandbox.add_lines("tcp", &format!("net.lan.forward = ['{port}:22']"));
+    sandbox
+        .maqet(&["start", "@tcp"])
+        .fails(1)
+        .saying(&us)
+        .saying(&format!("port {port} "));
+    drop(tcp);
+    sandbox.maqet(&["start", "@tcp"]).ok();
+
+    let tcp = TcpListener::bind(("::", 0)).unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    sandbox.add_lines("six", &format!("net.lan.forward = ['0.0.0.0:{port}:22']"));
+    sandbox.maqet(&["start", "@six"]).fails(1).saying(&us);
+
+    let udp = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let port = udp.local_addr().unwrap().port();
+    sandbox.add_lines("udp", &format!("net.lan.forward = ['udp:{port}:53']"));
+    sandbox.maqet(&["start", "@udp"]).fails(1).saying(&us);
+    drop(udp);
+    sandbox.maqet(&["start", "@udp"]).ok();
+}
+
+#[test]
+fn a_port_of_no_address_of_this_host_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "net.lan.forward = ['192.0.2.77:2222:22']");
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("cannot listen on port 2222 (tcp, 192.0.2.77)")
+        .saying("caused by: Cannot assign requested address");
+    assert!(sandbox.qemus("web").is_empty());
+}
+
+#[test]
+fn an_address_is_one_vm_s_whether_it_was_written_or_derived() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("a", "net.lan.mac = '52:54:00:ab:cd:ef'\n[net.wan]");
+    sandbox
+        .try_lines("b", "net.x.mac = '52:54:00:AB:CD:EF'")
+        .fails(1)
+        .saying(".toml:4:13: ")
+        .saying(&format!("VM `{}` has the same address", sandbox.name("a")))
+        .saying("network `lan`");
+    let argv = sandbox.maqet(&["show", "--argv", "@a"]).ok().stdout;
+    let derived = argv
+        .split("mac=")
+        .skip(1)
+        .map(|rest| &rest[..17])
+        .find(|mac| *mac != "52:54:00:ab:cd:ef")
+        .unwrap()
+        .to_owned();
+    sandbox
+        .try_lines("b", &format!("net.x.mac = '{derived}'"))
+        .fails(1)
+        .saying("network `wan`");
+    sandbox.maqet(&["show", "@b"]).fails(4);
+}
+
+#[test]
+fn a_disk_that_another_vm_writes_is_told_with_that_vm() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.path("shared.qcow2");
+    let lines = format!("disk.root = {{ file = '{}', size = '1M' }}", disk.display());
+    sandbox.add_lines("a", &lines);
+    sandbox
+        .try_lines("b", &lines)
+        .ok()
+        .saying(&format!("VM `{}` has the disk", sandbox.name("a")));
+    sandbox.maqet(&["start", "@a"]).ok();
+    let has = format!("VM `{}` has it", sandbox.name("a"));
+    sandbox.maqet(&["start", "@b"]).fails(1).saying(&has);
+
+    // An overlay on it would change under its reader.
+    let overlay = sandbox.path("overlay.qcow2");
+    let made = std::process::Command::new("qemu-img")
+        .args(["create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b"])
+        .args([&disk, &overlay])
+        .arg("1M")
+        .status();
+    assert!(made.unwrap().success());
+    sandbox.add_lines("c", &format!("disk.root.file = '{}'", overlay.display()));
+    sandbox.maqet(&["start", "@c"]).fails(1).saying(&has);
+}
+
+#[test]
+fn what_cannot_be_a_disk_is_refused_where_it_is_written() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path("dir.raw")).unwrap();
+    let fifo = sandbox.path("fifo.raw");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    for (file, what) in [("dir.raw", "is a directory"), ("fifo.raw", "is a FIFO")] {
+        sandbox
+            .try_lines("web", &format!("disk.root.file = '{file}'"))
+            .fails(1)
+            .saying(".toml:4:18: ")
+            .saying(what);
+        sandbox.maqet(&["show", "@web"]).fails(4);
+    }
+    let mine = sandbox.path("mine.raw");
+    fs::write(&mine, [0; 1 << 16]).unwrap();
+    sandbox.add_lines("web", "disk.root.file = 'mine.raw'");
+    fs::remove_file(&mine).unwrap();
+    fs::rename(&fifo, &mine).unwrap();
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("is a FIFO");
+}
+
+#[test]
+fn a_disk_that_the_user_may_not_write_can_be_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("base.raw");
+    fs::write(&file, [0; 1 << 16]).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+    sandbox
+        .try_lines("web", "disk.root.file = 'base.raw'")
+        .fails(1)
+        .saying("cannot be written")
+        .saying("read-only = true");
+    sandbox.add_lines("web", "disk.root = { file = 'base.raw', read-only = true }");
+    sandbox.maqet(&["start", "@web"]).ok();
+}
