@@ -30,6 +30,7 @@ mod reset;
 mod resume;
 mod rm;
 mod save;
+mod schema;
 mod screenshot;
 mod set;
 mod several;
@@ -97,6 +98,7 @@ enum Command {
     Job(job::Args),
     Rm(rm::Args),
     Doctor(doctor::Args),
+    Schema(schema::Args),
     Completion(completion::Args),
     #[command(subcommand, hide = true)]
     Internal(internal::Command),
@@ -162,6 +164,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => logs::run(out, &host()?, args),
         Command::Rm(args) => rm::run(out, &host()?, args),
         Command::Doctor(args) => doctor::run(out, args),
+        Command::Schema(args) => schema::run(out, &args),
         Command::Completion(args) => completion::run(args),
         Command::Internal(command) => internal::run(out, command),
     }

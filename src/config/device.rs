@@ -1,6 +1,7 @@
 //! Further devices: any driver that QEMU has, and its properties.
 
 use indexmap::IndexMap;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// One further device: the table with its `driver`, every other key a property.
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Device(IndexMap<String, Property>);
 
 /// The value of a property.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "a property is a text in quotes, a whole number, `true` or `false`"
@@ -27,6 +28,32 @@ pub enum Property {
 
 /// The key that says which driver.
 const DRIVER: &str = "driver";
+
+impl JsonSchema for Device {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Device".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A device of any driver that QEMU has, and its properties.",
+            "type": "object",
+            "properties": {
+                (DRIVER): {
+                    "description": "QEMU's name of the driver.",
+                    "type": "string",
+                    "minLength": 1,
+                },
+                "id": false,
+            },
+            "patternProperties": {
+                "^[A-Za-z0-9_-]+$": generator.subschema_for::<Property>(),
+            },
+            "additionalProperties": false,
+            "required": [DRIVER],
+        })
+    }
+}
 
 impl Device {
     /// QEMU's name of the driver; empty for a table that lacks it, which no checked definition has.

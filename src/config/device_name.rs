@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
+use super::schema::text_schema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The name of a disk or a network: `root` in `[disk.root]`.
@@ -13,6 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct DeviceName(String);
+
+text_schema!(DeviceName, "^[A-Za-z][A-Za-z0-9_-]{0,19}$", ["root"]);
 
 const MAX_LEN: usize = 20;
 

@@ -2,24 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::path::is_device_node;
 use super::{DeviceName, Size};
 
 /// One disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
     expecting = "a table",
     rename_all(serialize = "snake_case", deserialize = "kebab-case")
 )]
 pub struct Disk {
-    /// The image or device node; without one, see [`Disk::path`].
+    /// The image or device node; without one, an image in the VM's own directory.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub file: Option<PathBuf>,
     /// Format of the image.
     #[serde(default)]
+    #[schemars(extend("default" = null))]
     pub format: Format,
     /// The size to create it with if it is missing.
     #[serde(default)]
@@ -33,7 +36,7 @@ pub struct Disk {
 }
 
 /// The format of an image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// QEMU's own: grows as it is written, holds snapshots.
@@ -44,7 +47,7 @@ pub enum Format {
 }
 
 /// What kind of disk the guest sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Interface {
     /// virtio-blk.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::schema::{port_pattern, text_schema};
 use super::text;
 
 /// One forwarded port, written `[tcp:|udp:][HOST-ADDRESS:]HOST-PORT:GUEST-PORT`.
@@ -24,6 +25,29 @@ pub struct Forward {
     /// Port of the guest to connect to.
     pub guest_port: NonZeroU16,
 }
+
+/// A part of an IPv4 address, 0 to 255.
+macro_rules! octet {
+    () => {
+        "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+    };
+}
+
+text_schema!(
+    Forward,
+    concat!(
+        r"^(tcp:|udp:)?(\[*",
+        octet!(),
+        r"(\.",
+        octet!(),
+        r"){3}\]*:)?",
+        port_pattern!(),
+        ":",
+        port_pattern!(),
+        "$"
+    ),
+    ["2222:22", "udp:5353:53"]
+);
 
 /// The protocols that QEMU's user network forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]

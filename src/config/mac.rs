@@ -5,11 +5,18 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::schema::text_schema;
 use super::text;
 
 /// The hardware address of one NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac([u8; 6]);
+
+text_schema!(
+    Mac,
+    "^(?!00:00:00:00:00:00$)[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$",
+    ["52:54:00:12:34:56"]
+);
 
 /// A text that is not the address of one NIC.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::vm::{GroupName, VmName};
@@ -28,6 +29,7 @@ mod mac;
 mod net;
 mod path;
 mod ready;
+mod schema;
 mod size;
 mod source;
 mod text;
@@ -50,6 +52,7 @@ pub use mac::{InvalidMac, Mac};
 pub use net::{Net, NetKind};
 pub use path::{is_device_node, path_text};
 pub use ready::{InvalidReadyLevel, Ready, ReadyLevel};
+pub use schema::schema;
 pub use size::{InvalidSize, Size};
 pub use time_span::{InvalidTimeSpan, TimeSpan};
 pub use unit::UnitValue;
@@ -58,7 +61,7 @@ use path::Env;
 use source::Source;
 
 /// What a VM is made of: a definition, checked, with all defaults filled in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     deny_unknown_fields,
     expecting = "a table",
@@ -81,6 +84,7 @@ pub struct VmConfig {
     pub protect: bool,
     /// QEMU's machine type.
     #[serde(default = "default_machine")]
+    #[schemars(length(min = 1))]
     pub machine: String,
     /// Accelerator.
     #[serde(default)]
@@ -90,15 +94,19 @@ pub struct VmConfig {
     pub memory: Size,
     /// Number of CPUs.
     #[serde(default = "default_cpus")]
+    #[schemars(range(min = 1, max = 1024))]
     pub cpus: u32,
     /// CPU model; by default the one that suits the accelerator.
     #[serde(default)]
+    #[schemars(regex(pattern = "^[A-Za-z0-9._-]+$"))]
     pub cpu: Option<String>,
     /// Linux kernel to boot without a boot loader.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub kernel: Option<PathBuf>,
     /// Its initial RAM disk.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub initrd: Option<PathBuf>,
     /// Its command line.
     #[serde(default)]
@@ -117,6 +125,7 @@ pub struct VmConfig {
     pub display: Display,
     /// Video device.
     #[serde(default)]
+    #[schemars(extend("default" = null))]
     pub vga: Vga,
     /// Disks by name, in the order of the file.
     #[serde(default, rename = "disk")]
@@ -151,7 +160,7 @@ pub struct VmConfig {
 }
 
 /// The accelerator that a definition asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AccelChoice {
     /// KVM where it works, else TCG.
@@ -164,7 +173,7 @@ pub enum AccelChoice {
 }
 
 /// Where the guest's screen is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Display {
     /// Nowhere; screenshots work all the same.
@@ -179,7 +188,7 @@ pub enum Display {
 }
 
 /// The video device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Vga {
     /// No video device.
@@ -194,7 +203,7 @@ pub enum Vga {
 }
 
 /// How the VM is stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     default,
     deny_unknown_fields,
@@ -209,7 +218,7 @@ pub struct Stop {
 }
 
 /// What stopping does to the guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StopAction {
     /// Asks it to power down.
@@ -222,7 +231,7 @@ pub enum StopAction {
 }
 
 /// Which QEMU, and what is passed to it as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     default,
     deny_unknown_fields,
@@ -231,6 +240,7 @@ pub enum StopAction {
 )]
 pub struct Qemu {
     /// A path, or a name to look up in `PATH`.
+    #[schemars(length(min = 1))]
     pub binary: PathBuf,
     /// Arguments that follow all of ours.
     pub args: Vec<String>,
@@ -314,6 +324,7 @@ impl VmConfig {
             }
         }
         let mut config: Self = source.read(&mut mistakes)?;
+        mistakes.extend(source.lists_for_tables(&config));
         defaults.apply(&mut config, &source);
 
         let dir = file.parent().unwrap_or(Path::new(""));

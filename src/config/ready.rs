@@ -5,12 +5,14 @@ use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use regex_lite::Regex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::schema::{port_pattern, text_schema};
 use super::{TimeSpan, text};
 
 /// When a VM counts as up, and how long that may take.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     default,
     deny_unknown_fields,
@@ -45,6 +47,16 @@ pub enum ReadyLevel {
     /// The guest has printed on its console what the expression matches.
     Console(Regex),
 }
+
+text_schema!(
+    ReadyLevel,
+    concat!(
+        "^(monitor|agent|tcp:",
+        port_pattern!(),
+        r"|console:/[\s\S]*/)$"
+    ),
+    ["agent", "tcp:22", "console:/login:/"]
+);
 
 /// A text that names no level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

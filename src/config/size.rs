@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::schema::text_schema;
 use super::text;
 
 /// An amount of memory or disk, in bytes.
@@ -14,6 +15,13 @@ use super::text;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Size(u64);
+
+text_schema!(
+    Size,
+    r"^[0-9]+(\.[0-9]{1,18})?([KMGTPkmgtp](iB)?|[Bb])$",
+    ["4G", "512M"],
+    unit = size
+);
 
 /// Units from the largest, with the power of two that each stands for.
 const UNITS: [(char, u32); 6] = [

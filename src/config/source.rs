@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 use toml_edit::DocumentMut;
@@ -99,6 +99,39 @@ impl<'a> Source<'a> {
         }
         mistakes.append(before);
         Err(Error::new(self.file, mistakes))
+    }
+
+    /// The lists that were read as tables, whose keys they would be in the order of.
+    ///
+    /// serde takes either for a `struct`; `read` is what it made of them.
+    pub(super) fn lists_for_tables<T: Serialize>(&self, read: &T) -> Vec<Mistake> {
+        fn find(
+            table: &DeTable<'_>,
+            read: &serde_json::Value,
+            found: &mut dyn FnMut(Range<usize>),
+        ) {
+            for (key, value) in table {
+                let key = key.get_ref();
+                let name = key.replace('-', "_");
+                let Some(read) = read.get(&**key).or_else(|| read.get(&name)) else {
+                    continue;
+                };
+                match value.get_ref() {
+                    DeValue::Table(table) => find(table, read, found),
+                    DeValue::Array(_) if read.is_object() => found(value.span()),
+                    _ => {}
+                }
+            }
+        }
+        let mut mistakes = Vec::new();
+        let read = serde_json::to_value(read).unwrap_or_default();
+        find(self.tree.get_ref(), &read, &mut |span| {
+            mistakes.push(Mistake {
+                at: Some(Position::new(self.text, span)),
+                message: "invalid type: a list, expected a table".to_owned(),
+            });
+        });
+        mistakes
     }
 
     /// A mistake in the value of `key`, or in the innermost table that lacks it.

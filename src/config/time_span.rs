@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::schema::text_schema;
 use super::text;
 
 /// A length of time, in whole seconds.
@@ -15,6 +16,13 @@ use super::text;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct TimeSpan(u64);
+
+text_schema!(
+    TimeSpan,
+    "^(?=.)([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+    ["90s", "1h30m"],
+    unit = time
+);
 
 const UNITS: [(char, u64); 4] = [('d', 86400), ('h', 3600), ('m', 60), ('s', 1)];
 

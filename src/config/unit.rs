@@ -1,7 +1,9 @@
 //! Properties of the unit: their texts, in order. What they mean is not known here.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -13,6 +15,23 @@ pub enum UnitValue {
     Text(String),
     /// A list: each text is one item, as it is.
     List(Vec<String>),
+}
+
+impl JsonSchema for UnitValue {
+    fn schema_name() -> Cow<'static, str> {
+        "UnitValue".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                {"type": "string", "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"},
+                {"type": "integer"},
+                {"type": "boolean"},
+                {"type": "array", "items": {"type": "string"}},
+            ],
+        })
+    }
 }
 
 impl<'de> Deserialize<'de> for UnitValue {

@@ -98,3 +98,11 @@ fn every_query_without_arguments_is_answered_or_refused_as_is_known() {
         );
     }
 }
+
+#[test]
+fn the_definition_s_schema_is_json_and_needs_no_host() {
+    let sandbox = Sandbox::new();
+    let schema = sandbox.maqet(&["schema"]).json();
+    assert_eq!(schema["properties"]["memory"]["default"], "1G");
+    assert!(!sandbox.path("data").exists());
+}
