@@ -18,7 +18,7 @@ pub struct Added {
     pub name: VmName,
     /// The disks that were made for it.
     pub made: Vec<PathBuf>,
-    /// What will keep it from running at the same time as others.
+    /// What may be in its way one day.
     pub warnings: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
     match added {
         Ok(()) => Ok(Added {
             // It is kept already.
-            warnings: check::rivals(host, &config).unwrap_or_default(),
+            warnings: check::warnings(host, &config).unwrap_or_default(),
             name: config.name,
             made,
         }),

@@ -9,7 +9,7 @@ use rustix::fs::{Access, access};
 use crate::config::{DeviceName, Fault, Mac, VmConfig};
 use crate::store::Row;
 
-use super::{Error, Host, policy};
+use super::{Error, Host, knowledge, policy};
 
 /// What is to be told where it is written; for [`VmConfig::parse_checked`].
 ///
@@ -34,6 +34,7 @@ fn all(host: &Host, config: &VmConfig, old: Option<&Row>) -> Vec<Fault> {
     let mut faults = disks(host, config);
     // Without the other definitions, there is nothing to be told of them.
     faults.extend(macs(host, config, old).unwrap_or_default());
+    faults.extend(knowledge::check(host, config).0);
     faults
 }
 
@@ -131,9 +132,9 @@ fn others(host: &Host, word: &str) -> Result<impl Iterator<Item = (Row, VmConfig
     }))
 }
 
-/// What keeps this VM and others from running at the same time: a sentence each.
-pub(super) fn rivals(host: &Host, config: &VmConfig) -> Result<Vec<String>, Error> {
-    let mut found = Vec::new();
+/// What may be in the way of a VM one day, a sentence each: others, or a newer QEMU.
+pub(super) fn warnings(host: &Host, config: &VmConfig) -> Result<Vec<String>, Error> {
+    let (_, mut found) = knowledge::check(host, config);
     let forwards = |config: &VmConfig| -> Vec<_> {
         let nets = config.nets.values();
         nets.flat_map(|net| net.forward.clone()).collect()

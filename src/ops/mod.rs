@@ -23,6 +23,7 @@ pub mod job;
 pub mod jobs;
 mod keyboard;
 pub mod keys;
+mod knowledge;
 pub mod logs;
 pub mod ls;
 mod monitor;

@@ -105,7 +105,7 @@ fn vms_come_up_and_go_down_in_order_at_boot_and_shutdown() {
 #[test]
 fn where_the_journal_is_not_the_user_s_to_read_output_goes_to_a_file() {
     let host = Host::start("volatile", &["--volatile-journal"]);
-    host.ok("maqet add --name bad --memory 64M --accel tcg --machine no-such-machine");
+    host.ok("maqet add --name bad --memory 64M --accel tcg --qemu-arg=-machine --qemu-arg=no-such-machine");
     let ran = host.run("", "maqet start bad");
     assert_eq!(ran.status.code(), Some(1));
     assert!(

@@ -50,7 +50,10 @@ fn add_all(host: &Host) {
         ),
         ("off", probe(COUNTING) + &disk("off")),
         ("crashed", probe("")),
-        ("bad", "machine = \"no-such-machine\"".to_owned()),
+        (
+            "bad",
+            "qemu.args = [\"-machine\", \"no-such-machine\"]".to_owned(),
+        ),
     ];
     for (name, definition) in probes {
         host.add(name, &definition);

@@ -172,3 +172,46 @@ fn a_disk_that_the_user_may_not_write_can_be_read() {
     sandbox.add_lines("web", "disk.root = { file = 'base.raw', read-only = true }");
     sandbox.maqet(&["start", "@web"]).ok();
 }
+
+#[test]
+fn what_this_qemu_does_not_know_is_told_where_it_is_written() {
+    let sandbox = Sandbox::new();
+    let lines = "machine = 'q53'\ncpu = 'EPIC'\nnet.lan.model = 'e100'\n\
+                 device.pad.driver = 'usb-tabet'\nunit.MemoryMax = '1M'";
+    let ran = sandbox.try_lines("web", lines).fails(1);
+    for said in [
+        ".toml:4:11: QEMU ",
+        "no machine type `q53`, did you mean `q35`?",
+        ".toml:5:7: QEMU ",
+        "no CPU model `EPIC`, did you mean `EPYC`?",
+        ".toml:6:17: QEMU ",
+        "no device `e100`, did you mean `e1000`?",
+        ".toml:7:21: QEMU ",
+        "no device `usb-tabet`, did you mean `usb-tablet`?",
+        // With all that is wrong besides.
+        "a MemoryMax of 1 MiB is too little",
+    ] {
+        assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
+    }
+    sandbox.maqet(&["show", "@web"]).fails(4);
+
+    sandbox.add_lines("web", "");
+    sandbox
+        .maqet(&["set", "@web", "machine=q53"])
+        .fails(1)
+        .saying("did you mean `q35`?");
+    // A definition can be written where there is no QEMU.
+    let elsewhere = "machine = 'virt'\nqemu.binary = 'qemu-system-nosuch'";
+    let file = sandbox.path("elsewhere.toml");
+    fs::write(
+        &file,
+        format!("name = '{}'\n{elsewhere}", sandbox.name("arm")),
+    )
+    .unwrap();
+    sandbox.maqet(&["add", file.to_str().unwrap()]).ok();
+    // What was wrong before is not the fault of a change.
+    sandbox
+        .maqet(&["set", "@arm", "qemu.binary=qemu-system-x86_64"])
+        .fails(1);
+    sandbox.maqet(&["set", "@arm", "description=far away"]).ok();
+}

@@ -204,7 +204,10 @@ fn units_without_a_definition_are_found_and_mended() {
     let sandbox = Sandbox::new();
     sandbox.install_template();
     sandbox.add_prelaunch("runs");
-    sandbox.add("failed", &["--machine", "no-such-machine"]);
+    sandbox.add(
+        "failed",
+        &["--qemu-arg=-machine", "--qemu-arg=no-such-machine"],
+    );
     sandbox.add_prelaunch("boots");
     sandbox.maqet(&["start", "@runs"]).ok();
     sandbox.maqet(&["start", "@failed"]).fails(1);

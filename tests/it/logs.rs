@@ -130,7 +130,10 @@ fn fields_tell_the_console_from_qemu_s_own_words_of_the_same_unit() {
 #[test]
 fn what_qemu_says_is_told_from_what_systemd_says_of_it() {
     let sandbox = Sandbox::new();
-    sandbox.add("web", &["--machine", "no-such-machine"]);
+    sandbox.add(
+        "web",
+        &["--qemu-arg=-machine", "--qemu-arg=no-such-machine"],
+    );
     sandbox.maqet(&["start", "@web"]).fails(1);
     let qemu = sandbox.maqet(&["logs", "@web", "--qemu"]).ok().stdout;
     assert!(qemu.contains("unsupported machine type"), "{qemu}");
@@ -295,7 +298,10 @@ fn a_run_s_lines_are_those_of_qemu_and_systemd_without_events() {
 #[test]
 fn each_run_can_be_told_from_the_others() {
     let sandbox = Sandbox::new();
-    sandbox.add("web", &["--machine", "no-such-machine"]);
+    sandbox.add(
+        "web",
+        &["--qemu-arg=-machine", "--qemu-arg=no-such-machine"],
+    );
     sandbox.maqet(&["start", "@web"]).fails(1);
     let name = sandbox.name("web");
     sandbox.maqet(&["rm", &name]).ok();

@@ -6,7 +6,10 @@ use crate::sandbox::Sandbox;
 fn states_are_the_words_of_systemd_and_qemu() {
     let sandbox = Sandbox::new();
     sandbox.add_probe("runs", "probe.act=idle");
-    sandbox.add("bad", &["--machine", "no-such-machine"]);
+    sandbox.add(
+        "bad",
+        &["--qemu-arg=-machine", "--qemu-arg=no-such-machine"],
+    );
     sandbox.add_prelaunch("idle");
     assert_eq!(sandbox.state("idle"), "stopped");
 

@@ -54,14 +54,14 @@ fn several_that_are_started_together_keep_their_order() {
 #[test]
 fn what_requires_a_vm_that_fails_does_not_start() {
     let sandbox = Sandbox::new();
-    sandbox.add_lines("db", "machine = 'no-such-machine'");
+    sandbox.add_lines("db", "device.x = { driver = 'usb-tablet', none = 1 }");
     sandbox.add_lines("app", "requires = ['@db']");
     sandbox.add_lines("web", "requires = ['@app']");
     sandbox.add_lines("log", "after = ['@db']");
     sandbox
         .maqet(&["start", "@web", "@log"])
         .fails(1)
-        .saying("unsupported machine type")
+        .saying("'usb-tablet.none' not found")
         .saying(&format!("it requires `{}`", sandbox.name("db")))
         .saying(&format!("it requires `{}`", sandbox.name("app")));
     assert_eq!(sandbox.state("app"), "stopped");

@@ -93,7 +93,10 @@ fn a_definition_that_cannot_be_removed_keeps_its_disk() {
 #[test]
 fn a_failure_is_forgotten_with_its_vm() {
     let sandbox = Sandbox::new();
-    sandbox.add("web", &["--machine", "no-such-machine"]);
+    sandbox.add(
+        "web",
+        &["--qemu-arg=-machine", "--qemu-arg=no-such-machine"],
+    );
     sandbox.maqet(&["start", "@web"]).fails(1);
     sandbox.maqet(&["rm", "@web"]).ok();
     sandbox.add_prelaunch("web");

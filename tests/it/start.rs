@@ -47,7 +47,11 @@ fn nothing_is_left_of_a_start_that_fails_and_the_next_one_works() {
     );
     sandbox.add(
         "machine",
-        &["--qemu-arg=-S", "--machine", "no-such-machine"],
+        &[
+            "--qemu-arg=-S",
+            "--qemu-arg=-machine",
+            "--qemu-arg=no-such-machine",
+        ],
     );
     sandbox.add(
         "kernel",
@@ -99,7 +103,10 @@ fn several_start_at_once_each_with_a_line_of_its_own() {
     for name in ["a", "b", "c"] {
         sandbox.add_prelaunch(name);
     }
-    sandbox.add("bad", &["--machine", "no-such-machine"]);
+    sandbox.add(
+        "bad",
+        &["--qemu-arg=-machine", "--qemu-arg=no-such-machine"],
+    );
     let pattern = sandbox.name("*");
     let ran = sandbox.maqet(&["start", &pattern]).fails(1);
     for name in ["a", "b", "c"] {

@@ -1,0 +1,364 @@
+//! What a QEMU program knows: its machine types, CPU models and devices, by its own word.
+//!
+//! Asked from a QEMU without a machine, which takes about 50 ms, and kept until the next
+//! boot. Only definitions that are about to be kept are checked by it, and never a start.
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::config::{AccelChoice, Fault, VmConfig};
+use crate::nearest::nearest;
+use crate::paths::create_private_dir;
+use crate::qemu::binary;
+use crate::qmp::{self, Client};
+
+use super::Host;
+
+/// What one QEMU program knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Knowledge {
+    /// Its version.
+    version: String,
+    /// Machine types, aliases among them.
+    machines: Vec<Word>,
+    /// CPU models; none for an architecture whose QEMU cannot tell.
+    cpus: Vec<Word>,
+    /// Devices that can be added, by all their names.
+    devices: Vec<String>,
+}
+
+/// A name that QEMU knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Word {
+    name: String,
+    is_deprecated: bool,
+}
+
+/// How long a QEMU may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What is wrong with a definition, and what may be one day, for the QEMU that it names.
+///
+/// Nothing where there is no such QEMU: a definition can be written all the same.
+pub(super) fn check(host: &Host, config: &VmConfig) -> (Vec<Fault>, Vec<String>) {
+    let Ok(program) = binary::find(&config.qemu.binary) else {
+        return Default::default();
+    };
+    let file = kept_in(&host.paths.cache(), &program);
+    if let Some(known) = file.as_deref().and_then(recall) {
+        let (faults, warnings) = known.judge(config);
+        if faults.is_empty() {
+            return (faults, warnings);
+        }
+        // A package may have brought a module for this very program since.
+    }
+    let Ok(known) = ask(&program) else {
+        return Default::default();
+    };
+    if let Some(file) = file {
+        // What is not kept is asked again.
+        let _ = keep(&file, &known);
+    }
+    known.judge(config)
+}
+
+impl Knowledge {
+    fn judge(&self, config: &VmConfig) -> (Vec<Fault>, Vec<String>) {
+        let mut faults = Vec::new();
+        let mut warnings = Vec::new();
+        let version = &self.version;
+        let mut check = |key: String, what: &str, known: &[Word], word: &str| match known
+            .iter()
+            .find(|known| known.name == word)
+        {
+            Some(known) if known.is_deprecated => {
+                warnings.push(format!("QEMU {version} calls {what} `{word}` deprecated"));
+            }
+            None if !known.is_empty() => {
+                let names = known.iter().map(|known| known.name.as_str());
+                faults.push(unknown(key, version, what, word, names));
+            }
+            _ => {}
+        };
+        check(
+            "machine".to_owned(),
+            "machine type",
+            &self.machines,
+            &config.machine,
+        );
+        if let Some(cpu) = &config.cpu {
+            check("cpu".to_owned(), "CPU model", &self.cpus, cpu);
+            if cpu == "host" && config.accel == AccelChoice::Tcg {
+                let message = "CPU model `host` is KVM's, and `accel` is tcg: use `max`";
+                faults.push(fault("cpu".to_owned(), message.to_owned()));
+            }
+        }
+        let nics = config.nets.iter();
+        let nics = nics.map(|(name, net)| (format!("net.{name}.model"), net.model.as_str()));
+        let others = config.devices.iter();
+        let others = others.map(|(name, it)| (format!("device.{name}.driver"), it.driver()));
+        for (key, driver) in nics.chain(others) {
+            let names = self.devices.iter().map(String::as_str);
+            if !names.clone().any(|name| name == driver) {
+                faults.push(unknown(key, version, "device", driver, names));
+            }
+        }
+        (faults, warnings)
+    }
+}
+
+fn unknown<'a>(
+    key: String,
+    version: &str,
+    what: &str,
+    word: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Fault {
+    let meant = match nearest(word, known).first() {
+        Some(near) => format!(", did you mean `{near}`?"),
+        None => String::new(),
+    };
+    let word = word.escape_debug();
+    fault(key, format!("QEMU {version} has no {what} `{word}`{meant}"))
+}
+
+fn fault(key: String, message: String) -> Fault {
+    Fault {
+        key,
+        in_name: false,
+        message,
+    }
+}
+
+/// Asks a program that should be a QEMU.
+fn ask(program: &Path) -> Result<Knowledge, qmp::Error> {
+    let cannot = |source| qmp::Error::Connect {
+        path: program.to_owned(),
+        source,
+    };
+    let (ours, theirs) = UnixStream::pair().map_err(cannot)?;
+    let also = theirs.try_clone().map_err(cannot)?;
+    let mut command = Command::new(program);
+    command
+        .args(["-machine", "none", "-S", "-nodefaults", "-no-user-config"])
+        .args(["-display", "none", "-qmp", "stdio"])
+        .stdin(OwnedFd::from(theirs))
+        .stdout(OwnedFd::from(also))
+        .stderr(Stdio::null());
+    // SAFETY: prctl(2) is async-signal-safe, and touches no memory.
+    unsafe {
+        command.pre_exec(|| {
+            // It would wait for commands for ever.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+    let child = command.spawn().map_err(cannot)?;
+    // It holds the other end: only the child may, for its end to be noticed.
+    drop(command);
+    let _ended = Ended(child);
+    let mut qmp = Client::new(ours);
+    qmp.set_timeout(ANSWER);
+    let version = qmp.greeting()?.version.qemu.to_string();
+    let machines = qmp.execute("query-machines", ())?;
+    let cpus = match qmp.execute("query-cpu-definitions", ()) {
+        Err(qmp::Error::Refused { .. }) => Value::Null,
+        cpus => cpus?,
+    };
+    // Unlike `qom-list-types`, it knows aliases, and what cannot be added.
+    let devices = json!({ "command-line": "info qdm" });
+    let devices = qmp.execute("human-monitor-command", devices)?;
+    Ok(Knowledge {
+        version,
+        machines: words(&machines, "alias"),
+        cpus: words(&cpus, "typename"),
+        devices: devices
+            .as_str()
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| !line.contains(", no-user"))
+            .flat_map(device_names)
+            .collect(),
+    })
+}
+
+/// A QEMU that is of no more use.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The names of things, with their other names.
+fn words(things: &Value, other: &str) -> Vec<Word> {
+    let things = things.as_array().into_iter().flatten();
+    things
+        .flat_map(|thing| {
+            let is_deprecated = thing["deprecated"] == true;
+            let names = [&thing["name"], &thing[other]].into_iter();
+            names.filter_map(Value::as_str).map(move |name| Word {
+                name: name.to_owned(),
+                is_deprecated,
+            })
+        })
+        .collect()
+}
+
+/// The names in a line such as `name "e1000", bus PCI, alias "e1000-82540em", desc "…"`.
+fn device_names(line: &str) -> impl Iterator<Item = String> {
+    let line = line.split(", desc ").next().unwrap_or_default();
+    let quoted = |word: &str| {
+        let (_, rest) = line.split_once(word)?;
+        Some(rest.split_once('"')?.0.to_owned())
+    };
+    [quoted("name \""), quoted("alias \"")]
+        .into_iter()
+        .flatten()
+}
+
+/// Where the knowledge of a program is kept; a script in front of QEMU is not QEMU.
+fn kept_in(cache: &Path, program: &Path) -> Option<PathBuf> {
+    let mut magic = [0; 4];
+    let mut file = fs::File::open(program).ok()?;
+    file.read_exact(&mut magic).ok()?;
+    let file = file.metadata().ok()?;
+    (magic == *b"\x7fELF").then(|| {
+        cache.join(format!(
+            // The other names here are those of VMs.
+            ".known-{:x}-{:x}-{:x}-{:x}.{:x}",
+            file.dev(),
+            file.ino(),
+            file.size(),
+            file.mtime(),
+            file.mtime_nsec(),
+        ))
+    })
+}
+
+fn recall(file: &Path) -> Option<Knowledge> {
+    serde_json::from_slice(&fs::read(file).ok()?).ok()
+}
+
+fn keep(file: &Path, known: &Knowledge) -> std::io::Result<()> {
+    if let Some(dir) = file.parent() {
+        create_private_dir(dir)?;
+    }
+    let unfinished = file.with_extension(std::process::id().to_string());
+    fs::write(&unfinished, serde_json::to_vec(known)?)
+        .and_then(|()| fs::rename(&unfinished, file))
+        .inspect_err(|_| {
+            // The first error is the one that counts.
+            let _ = fs::remove_file(&unfinished);
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Knowledge {
+        ask(&binary::find(Path::new("qemu-system-x86_64")).unwrap()).unwrap()
+    }
+
+    fn judged(known: &Knowledge, text: &str) -> (Vec<Fault>, Vec<String>) {
+        known.judge(&VmConfig::parse(text, Path::new("web.toml")).unwrap())
+    }
+
+    #[test]
+    fn what_this_qemu_has_is_known_by_all_its_names() {
+        let known = known();
+        for text in [
+            "",
+            "machine = 'pc'",
+            "machine = 'pc-q35-7.2'",
+            "machine = 'microvm'",
+            "machine = 'none'",
+            "machine = 'isapc'\nvga = 'none'\nnet = {}",
+            "cpu = 'qemu64'",
+            "cpu = 'EPYC-v3'",
+            "cpu = 'qemu64-x86_64-cpu'",
+            "cpu = 'host'",
+            "net.lan.model = 'e1000'",
+            "net.lan.model = 'e1000-82540em'",
+            "net.lan.model = 'virtio-net'",
+            "device.pad.driver = 'usb-tablet'",
+        ] {
+            let (faults, warnings) = judged(&known, text);
+            assert!(faults.is_empty(), "{text}: {faults:?}");
+            // Versions become deprecated with time.
+            let is_version = text.contains("7.2");
+            assert!(is_version || warnings.is_empty(), "{text}: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn what_this_qemu_lacks_is_a_fault_with_the_nearest_word() {
+        let known = known();
+        for (text, key, near) in [
+            ("machine = 'q53'", "machine", "`q35`"),
+            ("cpu = 'EPIC'", "cpu", "`EPYC`"),
+            ("net.lan.model = 'e100'", "net.lan.model", "`e1000`"),
+            (
+                "device.pad.driver = 'usb-tabet'",
+                "device.pad.driver",
+                "`usb-tablet`",
+            ),
+            ("accel = 'tcg'\ncpu = 'host'", "cpu", "`max`"),
+        ] {
+            let (faults, _) = judged(&known, text);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert_eq!(faults[0].key, key);
+            assert!(faults[0].message.contains(near), "{}", faults[0].message);
+        }
+        let (faults, _) = judged(&known, "device.x.driver = 'ICH9-LPC'");
+        assert_eq!(faults.len(), 1, "QEMU makes it, and nobody else");
+    }
+
+    #[test]
+    fn what_is_deprecated_is_a_warning() {
+        let mut known = known();
+        for word in &mut known.machines {
+            word.is_deprecated |= word.name == "pc";
+        }
+        let (faults, warnings) = judged(&known, "machine = 'pc'");
+        assert!(faults.is_empty());
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains("machine type `pc` deprecated"));
+    }
+
+    #[test]
+    fn it_is_kept_for_programs_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = binary::find(Path::new("qemu-system-x86_64")).unwrap();
+        let file = kept_in(&dir.path().join("maqet"), &program).unwrap();
+        assert_eq!(recall(&file), None);
+        let known = known();
+        keep(&file, &known).unwrap();
+        assert_eq!(recall(&file), Some(known));
+        fs::write(&file, "{").unwrap();
+        assert_eq!(recall(&file), None);
+        let script = dir.path().join("qemu");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        assert_eq!(kept_in(dir.path(), &script), None);
+    }
+
+    #[test]
+    fn what_is_no_qemu_tells_nothing() {
+        assert!(ask(Path::new("/bin/true")).is_err());
+        assert!(ask(Path::new("/no/such")).is_err());
+    }
+}
