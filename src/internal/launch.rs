@@ -33,6 +33,10 @@ use super::{notify, ship};
 
 /// Becomes the QEMU of VM `name`; returns only when it cannot.
 pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
+    become_qemu(name).inspect_err(|_| super::give_up(name))
+}
+
+fn become_qemu(name: &VmName) -> anyhow::Result<Infallible> {
     let runtime = runtime_dir()?;
     let host = Host::from_env()?;
     let vm_dir = host.paths.vm(name);

@@ -16,8 +16,10 @@ use anyhow::{Context, bail};
 use crate::config::ReadyLevel;
 use crate::ops::ready::{NotReady, Signs, hmp, wait};
 use crate::ops::{Host, save};
+use crate::paths::RuntimeDir;
 use crate::process::Process;
 use crate::qmp::{Client, DEFAULT_TIMEOUT, RunState};
+use crate::vm::VmName;
 
 use super::launch::runtime_dir;
 
@@ -30,6 +32,11 @@ const LIMIT: Duration = Duration::from_secs(25);
 /// `tell` is for what the journal should know.
 pub fn ready(tell: &dyn Fn(String)) -> anyhow::Result<()> {
     let runtime = runtime_dir()?;
+    let name = runtime.vm()?;
+    wait_until_up(&runtime, &name, tell).inspect_err(|_| super::give_up(&name))
+}
+
+fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> anyhow::Result<()> {
     // When QEMU ends, so do its listening sockets, and this connection with them.
     let mut monitor =
         Client::connect(&runtime.ctl(), LIMIT).context("QEMU ended while starting")?;
@@ -37,11 +44,10 @@ pub fn ready(tell: &dyn Fn(String)) -> anyhow::Result<()> {
     let status = monitor
         .status()
         .context("QEMU did not get to its main loop")?;
-    let name = runtime.vm()?;
     let host = Host::from_env()?;
     // Also the state of one that the user's own arguments have wait for something else.
     if status.run_state == RunState::Inmigrate {
-        let files = host.paths.saved(&name);
+        let files = host.paths.saved(name);
         if files.state().exists() {
             // It was up when it was saved, or it was not.
             return save::load(&mut monitor, &files).context("the saved state cannot be loaded");
@@ -49,7 +55,7 @@ pub fn ready(tell: &dyn Fn(String)) -> anyhow::Result<()> {
     }
     let definition =
         fs::read_to_string(runtime.definition()).context("cannot read the definition")?;
-    let config = host.read_config(&name, &definition)?;
+    let config = host.read_config(name, &definition)?;
     if config.ready.level == ReadyLevel::Monitor {
         return Ok(());
     }
@@ -60,8 +66,8 @@ pub fn ready(tell: &dyn Fn(String)) -> anyhow::Result<()> {
     // Whoever stops the VM meanwhile needs it.
     drop(monitor);
     let mut signs = Signs {
-        runtime: &runtime,
-        console_log: &host.paths.vm(&name).console_log(),
+        runtime,
+        console_log: &host.paths.vm(name).console_log(),
         process: &process,
         hmp: &mut |line| hmp(&mut Client::connect(&runtime.ctl(), DEFAULT_TIMEOUT)?, line),
     };

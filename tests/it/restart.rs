@@ -155,9 +155,28 @@ fn a_first_start_that_fails_is_told_once_and_not_tried_again() {
     let ran = sandbox.maqet(&["start", "@web"]).fails(1);
     let words = "is not a valid device model name";
     assert_eq!(ran.stderr.matches(words).count(), 1, "{}", ran.stderr);
-    assert_eq!(sandbox.state("web"), "stopped");
+    assert_eq!(sandbox.state("web"), "failed");
+    let status = sandbox.maqet(&["status", "--json", "@web"]).fails(3).stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["result"], "exit-code", "{status}");
+    assert_eq!(status["restarts"], 0, "{status}");
     let runs = sandbox.maqet(&["logs", "--all", "@web"]).ok().stdout;
-    assert!(runs.matches(": Starting").count() <= 2, "{runs}");
+    assert_eq!(runs.matches(": Starting").count(), 1, "{runs}");
+
+    // Nor is one that fails before there is a QEMU.
+    add_restarting(&sandbox, "early", &["--qemu", "/bin/false"]);
+    sandbox.maqet(&["start", "@early"]).fails(1);
+    assert_eq!(sandbox.state("early"), "failed");
+    let lock = sandbox.vm_dir("web").join("lock");
+    let held = fs::File::open(lock).unwrap();
+    held.lock().unwrap();
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying(&format!("process {}", std::process::id()));
+    assert_eq!(sandbox.state("web"), "failed");
+    let runs = sandbox.maqet(&["logs", "--all", "@web"]).ok().stdout;
+    assert_eq!(runs.matches(": Starting").count(), 2, "{runs}");
 }
 
 #[test]
