@@ -13,7 +13,9 @@ use super::several::{Several, Tally};
 /// Each runs as the systemd unit maqet-NAME.service, all are started at once,
 /// and each is waited for until QEMU has taken its arguments. One that runs
 /// already is left alone, and that is no failure. One whose state was saved
-/// (maqet save) goes on where it was, with the definition it had then.
+/// (maqet save) goes on where it was, with the definition it had then. When the
+/// VMs of a group that run then may need more memory than the group has, that is
+/// told.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -45,7 +47,7 @@ pub(super) fn start(
     discard_saved: bool,
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
-    ops::start::start(host, names, discard_saved, |name, outcome| {
+    let over = ops::start::start(host, names, discard_saved, |name, outcome| {
         tally.count(outcome, |outcome| {
             let (word, words, why_not_kvm) = match outcome {
                 Outcome::Started {
@@ -69,5 +71,8 @@ pub(super) fn start(
             out.done(&started, format_args!("VM `{name}` {words}{slow}"))
         });
     })?;
+    for group in over {
+        out.note(format_args!("warning: {group}"));
+    }
     Ok(())
 }

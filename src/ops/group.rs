@@ -5,6 +5,7 @@
 //! systemd forgets them when the host goes down.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -121,6 +122,58 @@ pub(super) fn apply(host: &Host, name: &GroupName) -> Result<(), Error> {
         &slice_name(name),
         &settings,
     )?)
+}
+
+/// A group whose VMs that run may come to need more memory than it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverBudget {
+    /// The group.
+    pub group: GroupName,
+    /// Its MemoryMax, in bytes.
+    pub limit: u64,
+    /// What each of its running VMs may need, in bytes: its memory, and what QEMU takes.
+    pub needs: Vec<(VmName, u64)>,
+}
+
+impl fmt::Display for OverBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each = self
+            .needs
+            .iter()
+            .map(|(vm, bytes)| (vm, policy::mib(*bytes)));
+        let all: u64 = each.clone().map(|(_, mib)| mib).sum();
+        let needs: Vec<String> = each.map(|(vm, mib)| format!("`{vm}` {mib}")).collect();
+        write!(
+            f,
+            "group `{}` has a MemoryMax of {} MiB, and its VMs that run may need {} MiB ({}): \
+             one of them may be killed",
+            self.group,
+            self.limit >> 20,
+            all,
+            needs.join(", ")
+        )
+    }
+}
+
+/// Whether the running VMs of a group may need more memory than it has.
+pub(super) fn over_budget(host: &Host, name: &GroupName) -> Result<Option<OverBudget>, Error> {
+    let group = show(host, name)?;
+    let limit = group.limits.get("MemoryMax");
+    let limit = limit.and_then(|text| property::memory_limit(text, policy::host_memory()));
+    let Some(limit) = limit else {
+        return Ok(None);
+    };
+    let needs = group.running.into_iter().map(|vm| {
+        let config = host.config(&host.vm(&vm)?)?;
+        Ok((vm, policy::needed_memory(&config)))
+    });
+    let needs: Vec<(VmName, u64)> = needs.collect::<Result<_, Error>>()?;
+    let all: u64 = needs.iter().map(|(_, bytes)| bytes).sum();
+    Ok((all > limit).then_some(OverBudget {
+        group: group.name,
+        limit,
+        needs,
+    }))
 }
 
 fn settings(limits: &[Limit]) -> Result<Vec<Setting>, property::Error> {

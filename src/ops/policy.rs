@@ -37,9 +37,8 @@ pub(super) fn too_little_memory(
     let limit = property::memory_limit(text, host_memory())?;
     let memory = config.memory.bytes();
     let share = memory / 20;
-    let needed = memory + OVERHEAD + share;
+    let needed = needed_memory(config);
     (limit < needed).then(|| {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         format!(
             "a MemoryMax of {} MiB is too little, the guest would be killed: its memory of {} MiB, \
              and 512 MiB + 5% ({} MiB) for QEMU, are {} MiB",
@@ -51,7 +50,18 @@ pub(super) fn too_little_memory(
     })
 }
 
-fn host_memory() -> u64 {
+/// What a VM may come to use of memory, in bytes.
+pub(super) fn needed_memory(config: &VmConfig) -> u64 {
+    let memory = config.memory.bytes();
+    memory + OVERHEAD + memory / 20
+}
+
+/// In whole MiB, for words.
+pub(super) fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+pub(super) fn host_memory() -> u64 {
     let info = rustix::system::sysinfo();
     (info.totalram as u64).saturating_mul(info.mem_unit.into())
 }

@@ -1,6 +1,6 @@
 //! Starting VMs.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use crate::systemd::property::Setting;
 use crate::systemd::{self, Started, Transient, UnitStatus, journal};
 use crate::vm::{GroupName, VmName};
 
+use super::group::OverBudget;
 use super::order::{self, Plan, Vm};
 use super::port::{self, Reserved};
 use super::{Error, Host, group, past, policy, prepare, save};
@@ -40,7 +41,8 @@ const ENVIRONMENT: [&str; 4] = ["PATH", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORIT
 /// One whose state was saved goes on there, unless `discard_saved`. Those that they
 /// require are started, too; one that comes after others waits for them.
 ///
-/// `done` is called for each as it ends, in the order in which they end.
+/// `done` is called for each as it ends, in the order in which they end. Returned are
+/// the groups that have more VMs running now than they have memory for.
 ///
 /// # Errors
 /// Only when nothing at all could be done; what happens to one VM goes to `done`.
@@ -49,7 +51,7 @@ pub fn start(
     names: &[VmName],
     discard_saved: bool,
     mut done: impl FnMut(&VmName, Result<Outcome, Error>),
-) -> Result<(), Error> {
+) -> Result<Vec<OverBudget>, Error> {
     let maqet = host.maqet()?;
     let ports = Reserved::default();
     let discards = |name: &VmName| discard_saved && names.contains(name);
@@ -108,10 +110,14 @@ pub fn start(
         })
         .collect();
     if units.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let mut fuller: BTreeSet<&GroupName> = BTreeSet::new();
     systemd::start(&host.scope, &units, &mut |index, started| {
         let name = units[index].name;
+        if matches!(started, Ok(Started::Now)) {
+            fuller.extend(&vms[index].1.group);
+        }
         let outcome = match started {
             Ok(Started::Now) => not_ready(host, name).map_or(
                 Ok(Outcome::Started {
@@ -133,7 +139,11 @@ pub fn start(
         };
         done(name, outcome);
     })?;
-    Ok(())
+    // They have started: what cannot be told of their groups is no failure.
+    let over = fuller
+        .into_iter()
+        .filter_map(|group| group::over_budget(host, group).ok().flatten());
+    Ok(over.collect())
 }
 
 /// What a VM is made of, and whether it goes on from a saved state.

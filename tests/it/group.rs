@@ -114,6 +114,29 @@ fn a_budget_that_cannot_be_is_refused_and_the_old_one_stays() {
 }
 
 #[test]
+fn a_group_that_runs_more_than_it_has_memory_for_is_told_with_the_arithmetic() {
+    let sandbox = Sandbox::new();
+    let group = group(&sandbox);
+    for short in ["a", "b"] {
+        sandbox.add(short, &["--qemu-arg=-S", "--group", &group]);
+    }
+    sandbox
+        .maqet(&["group", "set", &group, "MemoryMax=1G"])
+        .ok();
+    let one = sandbox.maqet(&["start", "@a"]).ok();
+    assert!(!one.stderr.contains("warning"), "{}", one.stderr);
+    let (a, b) = (sandbox.name("a"), sandbox.name("b"));
+    sandbox.maqet(&["start", "@b"]).ok().saying(&format!(
+        "warning: group `{group}` has a MemoryMax of 1024 MiB, and its VMs that run may need \
+         1160 MiB (`{a}` 580, `{b}` 580)"
+    ));
+    // Nothing has started, and nothing is to be said.
+    let again = sandbox.maqet(&["start", "@b"]).ok();
+    assert!(!again.stderr.contains("warning"), "{}", again.stderr);
+    systemctl(&["revert", &format!("maqet-{group}.slice")]).ok();
+}
+
+#[test]
 fn a_restarted_vm_stays_in_its_group() {
     let sandbox = Sandbox::new();
     let group = group(&sandbox);

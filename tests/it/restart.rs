@@ -191,7 +191,11 @@ fn a_restart_uses_the_definition_of_that_time() {
         sandbox.maqet(&["status", "--json", "@web"]).json()["definition_changed"].clone()
     };
     assert_eq!(pending(&sandbox), true);
+    sandbox.maqet(&["set", "@web", "memory=96M"]).ok();
+    let command_line = || fs::read_to_string(format!("/proc/{}/cmdline", sandbox.pid("web")));
+    assert!(!command_line().unwrap().contains("\0size=96M"));
     kill_and_wait(&sandbox, "web");
+    assert!(command_line().unwrap().contains("\0size=96M"));
     assert_eq!(pending(&sandbox), false);
     assert_eq!(
         sandbox.maqet(&["show", "--json", "@web"]).json()["uuid"],
