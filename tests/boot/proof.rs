@@ -69,7 +69,7 @@ fn add_all(host: &Host) {
             "memory = \"512M\"\naccel = \"tcg\"\nkernel = \"{guest}/kernel\"\ninitrd = \"{guest}/initrd\"\n\
              append = \"root=/dev/vda rw quiet console=ttyS0\"\n\
              [disk.root]\nfile = \"debian.qcow2\"\n[ready]\nlevel = \"console:/maqet login:/\"\n\
-             timeout = \"10m\""
+             timeout = \"10m\"\n[stop]\ntimeout = \"100s\""
         ),
     );
 }
