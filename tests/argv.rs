@@ -15,7 +15,7 @@ use maqet::qemu::argv::{Accel, Host, Listen, Sockets, argv, paste};
 use serde_json::{Value, json};
 
 /// How long QEMU may take until it answers.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 #[test]
 fn each_definition_becomes_its_command_line() {
