@@ -98,6 +98,9 @@ impl std::str::FromStr for DiskArg {
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let source = source(args)?;
     let added = ops::add::add(host, &source)?;
+    for note in &added.notes {
+        out.note(note);
+    }
     for disk in &added.made {
         out.note(format_args!("made {}", disk.display()));
     }
@@ -110,12 +113,13 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
 
 /// The definition with the options written into it.
 fn source(args: Args) -> anyhow::Result<Source> {
-    let Source { text, file } = match &args.file {
+    let Source { text, file, notes } = match &args.file {
         Some(file) => ops::add::read(file)?,
         None => Source {
             text: String::new(),
             // For messages only: paths on the command line are made absolute here.
             file: "the command line".into(),
+            notes: Vec::new(),
         },
     };
     let mut document = Document::parse(&text, &file)?;
@@ -179,11 +183,12 @@ fn source(args: Args) -> anyhow::Result<Source> {
     let changed = document.to_string();
     if changed == unchanged {
         // Mistakes are shown in what the user wrote.
-        return Ok(Source { text, file });
+        return Ok(Source { text, file, notes });
     }
     Ok(Source {
         text: changed,
         file: document.file().to_owned(),
+        notes,
     })
 }
 

@@ -28,6 +28,7 @@ mod forward;
 mod mac;
 mod net;
 mod path;
+mod python;
 mod ready;
 mod schema;
 mod size;
@@ -278,6 +279,11 @@ fn default_cpus() -> u32 {
 
 fn yes() -> bool {
     true
+}
+
+/// What the owner of a definition should know of it, besides what it says itself.
+pub fn notes(text: &str, file: &Path) -> Vec<String> {
+    yaml::notes(text, file)
 }
 
 impl VmConfig {

@@ -25,9 +25,7 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     pub(super) fn parse(text: &'a str, file: &'a Path) -> Result<Self, Error> {
         let (tree, mut mistakes) = if yaml::is_yaml(file) {
-            let root = yaml::parse(text).map_err(|mistake| Error::new(file, vec![mistake]))?;
-            let mut mistakes = Vec::new();
-            (yaml::tree(text, root, &mut mistakes), mistakes)
+            yaml::read(text, file).map_err(|mistake| Error::new(file, vec![mistake]))?
         } else {
             let (tree, errors) = DeTable::parse_recoverable(text);
             let mistakes = errors.iter().map(|error| mistake(text, error)).collect();

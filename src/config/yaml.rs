@@ -15,6 +15,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table};
 
 use super::error::{Mistake, Position};
+use super::python;
 
 /// Longest text in bytes, and how much the aliases in it may stand for.
 const MAX_SIZE: usize = 1 << 20;
@@ -291,12 +292,32 @@ fn is_number(word: &str) -> bool {
         || float()
 }
 
-/// The tree that TOML text gives.
-pub(super) fn tree<'a>(
-    text: &str,
-    root: Node<'a>,
-    mistakes: &mut Vec<Mistake>,
-) -> Spanned<DeTable<'a>> {
+/// A definition as TOML text would give it, with what is wrong in it.
+pub(super) fn read<'a>(
+    text: &'a str,
+    file: &Path,
+) -> Result<(Spanned<DeTable<'a>>, Vec<Mistake>), Mistake> {
+    let root = parse(text)?;
+    if python::is_python(&root) {
+        let converted = python::convert(text, root, file.parent().unwrap_or(Path::new("")));
+        return Ok((converted.tree, converted.mistakes));
+    }
+    let mut mistakes = Vec::new();
+    let tree = tree(text, root, &mut mistakes);
+    Ok((tree, mistakes))
+}
+
+/// What the owner of a definition should know: how what Python maqet's said is said now.
+pub(super) fn notes(text: &str, file: &Path) -> Vec<String> {
+    match parse(text) {
+        Ok(root) if is_yaml(file) && python::is_python(&root) => {
+            python::convert(text, root, file.parent().unwrap_or(Path::new(""))).notes
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn tree<'a>(text: &str, root: Node<'a>, mistakes: &mut Vec<Mistake>) -> Spanned<DeTable<'a>> {
     let span = root.span();
     let table = match root.into_inner() {
         Value::Map(map) => table(text, map, mistakes),

@@ -20,6 +20,8 @@ pub struct Added {
     pub made: Vec<PathBuf>,
     /// What may be in its way one day.
     pub warnings: Vec<String>,
+    /// What its owner should know of the definition.
+    pub notes: Vec<String>,
 }
 
 /// Where a definition comes from.
@@ -29,14 +31,19 @@ pub struct Source {
     pub text: String,
     /// The file it is in: for messages, and what its relative paths are relative to.
     pub file: PathBuf,
+    /// See [`config::notes`].
+    pub notes: Vec<String>,
 }
 
 /// Reads a definition's file.
 pub fn read(file: &Path) -> Result<Source, Error> {
+    let text = std::fs::read_to_string(file)
+        .map_err(Error::io(format_args!("cannot read {}", file.display())))?;
+    let file = std::path::absolute(file).map_err(Error::io("cannot tell the current directory"))?;
     Ok(Source {
-        text: std::fs::read_to_string(file)
-            .map_err(Error::io(format_args!("cannot read {}", file.display())))?,
-        file: std::path::absolute(file).map_err(Error::io("cannot tell the current directory"))?,
+        notes: config::notes(&text, &file),
+        text,
+        file,
     })
 }
 
@@ -61,6 +68,7 @@ pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
             warnings: check::warnings(host, &config).unwrap_or_default(),
             name: config.name,
             made,
+            notes: source.notes.clone(),
         }),
         // The other one's directory is none of ours.
         Err(Error::AlreadyExists(name)) => Err(Error::AlreadyExists(name)),

@@ -71,6 +71,28 @@ fn a_yaml_file_is_a_definition_that_is_stored_as_toml() {
 }
 
 #[test]
+fn a_definition_of_python_maqet_is_added_and_starts() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("old");
+    let text = format!(
+        "name: {name}\nmemory: 64\ncpu: 1\narguments:\n- S\n- rtc: {{base: localtime}}\n- display: none\n\
+         storage:\n- {{name: hdd, type: qcow2, file: ./hdd.qcow2, size: 1M}}\n"
+    );
+    fs::write(sandbox.path("old.yaml"), text).unwrap();
+    sandbox
+        .maqet(&["add", "old.yaml"])
+        .ok()
+        .saying("passed to QEMU as it is: -S -rtc 'base=localtime'")
+        .saying("added");
+    let disk = sandbox.path("hdd.qcow2");
+    assert!(disk.exists());
+    sandbox.maqet(&["start", "@old"]).ok();
+    assert_eq!(sandbox.state("old"), "prelaunch");
+    let blocks = sandbox.maqet(&["qmp", "@old", "query-block"]).ok().stdout;
+    assert!(blocks.contains(disk.to_str().unwrap()), "{blocks}");
+}
+
+#[test]
 fn a_mistake_is_shown_where_it_stands_and_nothing_is_left() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("web.toml"), "memroy = \"1G\"\n").unwrap();
