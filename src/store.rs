@@ -9,6 +9,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, pa
 use crate::paths::create_private_dir;
 use crate::vm::{GroupName, VmName};
 
+pub mod python;
+
 /// Schema changes, oldest first. `user_version` counts the ones applied.
 ///
 /// Only ever append: an entry that shipped is never edited, moved or removed.

@@ -4,7 +4,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::ops::{By, Error, device};
+use crate::ops::{By, Error, device, migrate};
 use crate::qmp::RunState;
 use crate::{keyboard, qmp, store, systemd};
 
@@ -196,6 +196,7 @@ fn hint(error: &Error) -> Option<String> {
             "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands".to_owned()
         }
         Error::Device(error) => return device_hint(error),
+        Error::Migrate(error) => return migrate_hint(error),
         Error::NoCommand { nearest, .. } => match nearest.as_slice() {
             [] => "`maqet qmp NAME --list` lists the commands".to_owned(),
             nearest => format!("did you mean `{}`?", nearest.join("` or `")),
@@ -210,6 +211,16 @@ fn hint(error: &Error) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+fn migrate_hint(error: &migrate::Error) -> Option<String> {
+    use migrate::Error;
+    match error {
+        Error::NoDatabase(_) => Some("`--from` says where its instances.db is".to_owned()),
+        Error::Name(old, new) => Some(format!("give it another name with `--rename {old}={new}`")),
+        Error::StillRuns { .. } => Some("power it down in its guest first".to_owned()),
+        Error::NoSuchVm(_) => None,
+    }
 }
 
 fn device_hint(error: &device::Error) -> Option<String> {
@@ -269,7 +280,11 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(Error::NotRunning(_) | Error::NothingToChange(_)) => NOT_RUNNING,
         Some(
-            Error::NoSuchVm { .. } | Error::NoMatch(_) | Error::NoGroup(_) | Error::NoLabel(_),
+            Error::NoSuchVm { .. }
+            | Error::NoMatch(_)
+            | Error::NoGroup(_)
+            | Error::NoLabel(_)
+            | Error::Migrate(migrate::Error::NoSuchVm(_)),
         ) => NO_SUCH_VM,
         Some(Error::Words(_) | Error::Command(_) | Error::Keys(_) | Error::NoLayout(_)) => USAGE,
         Some(Error::Device(

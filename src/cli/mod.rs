@@ -21,7 +21,9 @@ mod jobs;
 mod keys;
 mod logs;
 mod ls;
+mod migrate;
 mod nmi;
+mod old;
 mod output;
 mod pause;
 mod powerdown;
@@ -97,6 +99,7 @@ enum Command {
     Jobs(jobs::Args),
     Job(job::Args),
     Rm(rm::Args),
+    Migrate(migrate::Args),
     Doctor(doctor::Args),
     Schema(schema::Args),
     Completion(completion::Args),
@@ -111,8 +114,12 @@ pub fn command() -> clap::Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let (words, note) = old::words(std::env::args_os());
+    let cli = Cli::parse_from(words);
     let out = cli.output;
+    if let Some(note) = note {
+        out.note(note);
+    }
     match run(&out, cli.command) {
         Ok(code) => code,
         Err(error) => error::report(&error),
@@ -163,6 +170,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Hmp(args) => hmp::run(out, &host()?, &args),
         Command::Logs(args) => logs::run(out, &host()?, args),
         Command::Rm(args) => rm::run(out, &host()?, args),
+        Command::Migrate(args) => migrate::run(out, &host()?, args),
         Command::Doctor(args) => doctor::run(out, args),
         Command::Schema(args) => schema::run(out, &args),
         Command::Completion(args) => completion::run(args),

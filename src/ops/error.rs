@@ -358,6 +358,9 @@ pub enum Error {
     /// A device that did not come or go.
     #[error(transparent)]
     Device(#[from] super::device::Error),
+    /// A VM of Python maqet is not taken over.
+    #[error(transparent)]
+    Migrate(#[from] super::migrate::Error),
     /// The database.
     #[error(transparent)]
     Store(store::Error),

@@ -26,6 +26,7 @@ pub mod keys;
 mod knowledge;
 pub mod logs;
 pub mod ls;
+pub mod migrate;
 mod monitor;
 pub mod nmi;
 mod order;

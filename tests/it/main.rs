@@ -40,6 +40,7 @@ mod keys;
 mod logs;
 /// States, patterns, JSON.
 mod ls;
+mod migrate;
 /// The non-maskable interrupt, and what a kernel does with it.
 mod nmi;
 /// Who starts and stops after whom.

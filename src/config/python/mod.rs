@@ -71,6 +71,8 @@ pub(super) fn convert<'a>(text: &'a str, root: Node<'a>, dir: &Path) -> Converte
         Value::Map(map) => map,
         _ => Map::new(),
     };
+    // What stands nowhere is told at the beginning.
+    let nowhere = span.start..span.start;
     let mut converter = Converter {
         text,
         dir,
@@ -79,7 +81,7 @@ pub(super) fn convert<'a>(text: &'a str, root: Node<'a>, dir: &Path) -> Converte
         notes: Vec::new(),
         mistakes: Vec::new(),
     };
-    converter.definition(map, &span);
+    converter.definition(map, &nowhere);
     Converted {
         tree: Spanned::new(span, converter.tree),
         notes: converter.notes,
@@ -98,7 +100,7 @@ struct Converter<'d, 'a> {
 }
 
 impl<'a> Converter<'_, 'a> {
-    fn definition(&mut self, map: Map<'a>, whole: &Range<usize>) {
+    fn definition(&mut self, map: Map<'a>, nowhere: &Range<usize>) {
         let mut options = Vec::new();
         for (key, value) in map {
             let span = value.span();
@@ -130,7 +132,7 @@ impl<'a> Converter<'_, 'a> {
                 }
             }
         }
-        self.options(options, whole);
+        self.options(options, nowhere);
         if !self.passed.is_empty() {
             let words: Vec<String> = self
                 .passed
@@ -145,7 +147,7 @@ impl<'a> Converter<'_, 'a> {
             for word in std::mem::take(&mut self.passed) {
                 list.push(word);
             }
-            self.set("qemu.args", whole, DeValue::Array(list));
+            self.set("qemu.args", nowhere, DeValue::Array(list));
         }
     }
 

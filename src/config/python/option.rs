@@ -35,7 +35,7 @@ const BEFORE_PATHS: [&str; 4] = ["file=", "path=", "socket=", "unix:"];
 
 impl<'a> Converter<'_, 'a> {
     /// All options, in their order.
-    pub(super) fn options(&mut self, options: Vec<Opt>, whole: &Range<usize>) {
+    pub(super) fn options(&mut self, options: Vec<Opt>, nowhere: &Range<usize>) {
         let bare = options.iter().any(|option| option.name == "nodefaults");
         let nets = options
             .iter()
@@ -46,11 +46,11 @@ impl<'a> Converter<'_, 'a> {
         }
         if !self.says("machine") {
             // QEMU's default, which the guest was installed on.
-            self.set("machine", whole, text("pc"));
+            self.set("machine", nowhere, text("pc"));
             self.note("machine = \"pc\", as it was; new VMs get \"q35\"");
         }
         if nets && !self.says("net") || bare && !nets {
-            self.set("net", whole, DeValue::Table(Default::default()));
+            self.set("net", nowhere, DeValue::Table(Default::default()));
         } else if !nets {
             // The NIC that QEMU gives a VM that is told of none.
             match self
@@ -58,8 +58,8 @@ impl<'a> Converter<'_, 'a> {
                 .get("machine")
                 .and_then(|machine| machine.get_ref().as_str())
             {
-                Some("pc") => self.set("net.net0.model", whole, text("e1000")),
-                Some("q35") => self.set("net.net0.model", whole, text("e1000e")),
+                Some("pc") => self.set("net.net0.model", nowhere, text("e1000")),
+                Some("q35") => self.set("net.net0.model", nowhere, text("e1000e")),
                 _ => return,
             }
             self.note("its network is an emulated Intel card, as it was; without `net.net0.model` it is a fast virtio one");

@@ -1,6 +1,7 @@
 //! `storage`: disks into ours, shared directories into an option of QEMU.
 
 use std::ops::Range;
+use std::path::Path;
 
 use super::{Converter, plain_path, scalar, text};
 use crate::config::DeviceName;
@@ -50,9 +51,13 @@ impl<'a> Converter<'_, 'a> {
             return self.mistake(span, format!("another disk is called `{name}`, too"));
         }
         // Before its values: a disk with nothing to say is one, too.
-        self.set(&key("format"), &span, text(kind));
-        let mut size = Some(DEFAULT_SIZE.to_owned());
-        let mut size_span = span.clone();
+        let nowhere = span.start..span.start;
+        self.set(&key("format"), &nowhere, text(kind));
+        let file = map.iter().find(|(key, _)| key.get_ref() == "file");
+        let file = file.and_then(|(_, file)| scalar(file.get_ref()));
+        let is_there = file.is_some_and(|file| Path::new(&self.absolute(&file)).is_file());
+        let mut size = DEFAULT_SIZE.to_owned();
+        let mut size_span = nowhere.clone();
         for (word, value) in map {
             let at = value.span();
             let said = scalar(value.get_ref());
@@ -66,7 +71,7 @@ impl<'a> Converter<'_, 'a> {
                     } else {
                         ""
                     };
-                    size = Some(format!("{text}{unit}").to_ascii_uppercase());
+                    size = format!("{text}{unit}").to_ascii_uppercase();
                     size_span = at;
                 }
                 ("interface", Some(interface)) => match &*interface {
@@ -83,11 +88,11 @@ impl<'a> Converter<'_, 'a> {
                         self.mistake(at, message);
                     }
                 },
+                // An image that is there knows what it stands on.
+                ("backing_file" | "backing_format", Some(_)) if is_there => {}
                 ("backing_file" | "backing_format", Some(_)) => {
-                    size = None;
                     let message = "a disk on top of another is not made here: make it with \
-                         `qemu-img create -f qcow2 -b BASE -F FORMAT FILE`, and leave `backing_file` \
-                         and `backing_format` out";
+                         `qemu-img create -f qcow2 -b BASE -F FORMAT FILE`";
                     self.mistake(word.span(), message);
                 }
                 (_, None) => self.mistake(at, "expected a text"),
@@ -97,9 +102,7 @@ impl<'a> Converter<'_, 'a> {
                 }
             }
         }
-        if let Some(size) = size {
-            self.set(&key("size"), &size_span, text(size));
-        }
+        self.set(&key("size"), &size_span, text(size));
     }
 
     /// A directory that the guest mounts over 9p.

@@ -181,3 +181,16 @@ fn only_a_definition_with_their_keys_is_theirs() {
         "{told:?}"
     );
 }
+
+#[test]
+fn each_mistake_is_told_once() {
+    let yaml =
+        "memory: lots\nstorage: [{type: raw, file: a, size: big, interface: sata}]\ncpu: 0\n";
+    assert_eq!(
+        wrong(yaml).matches("/vms/old.yaml:").count(),
+        2,
+        "{}",
+        wrong(yaml)
+    );
+    assert_eq!(wrong("cpu: 0\nargs: []\n").lines().count(), 3);
+}
