@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use maqet::config::{self, Format, VmConfig};
+use maqet::config::{self, Cache, Format, VmConfig};
 use maqet::qemu::argv::{Accel, Host, Listen, Sockets, argv, paste};
 use serde_json::{Value, json};
 
@@ -81,14 +81,28 @@ fn qemu_takes_each_command_line_as_it_is_meant() {
             json!({"name": vm.config.name})
         );
         let nodes = qemu.execute("query-named-block-nodes", json!({}));
+        let blocks = qemu.execute("query-block", json!({}));
         for (name, disk) in &vm.config.disks {
+            let Some(path) = disk.path(name, &vm.host.vm_dir) else {
+                continue;
+            };
             let node = nodes
                 .as_array()
                 .unwrap()
                 .iter()
                 .find(|node| node["node-name"] == format!("disk-{name}"))
                 .unwrap_or_else(|| panic!("{name} is not in {nodes}"));
-            assert_eq!(node["file"], json!(disk.path(name, &vm.host.vm_dir)));
+            assert_eq!(node["file"], json!(path));
+            assert_eq!(node["cache"]["direct"], disk.cache.is_direct());
+            assert_eq!(node["cache"]["no-flush"], disk.cache == Cache::Unsafe);
+            assert_eq!(node["detect_zeroes"], json!(disk.detect_zeroes));
+            let block = blocks.as_array().unwrap().iter().find(|block| {
+                let mut words = block["qdev"].as_str().unwrap().split('/');
+                words.any(|word| word == format!("disk-{name}"))
+            });
+            let inserted = &block.unwrap()["inserted"];
+            let writeback = &inserted["cache"]["writeback"];
+            assert_eq!(*writeback, disk.cache.is_write_back(), "{name}");
             assert_eq!(node["ro"], disk.read_only);
             assert_eq!(node["drv"], json!(disk.format));
         }
@@ -165,7 +179,9 @@ impl Vm {
             fs::write(path, kernel()).unwrap();
         }
         for (name, disk) in &self.config.disks {
-            let path = disk.path(name, &self.host.vm_dir);
+            let Some(path) = disk.path(name, &self.host.vm_dir) else {
+                continue;
+            };
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             match disk.format {
                 Format::Raw => File::create(path).unwrap().set_len(1 << 20).unwrap(),

@@ -61,6 +61,7 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
     );
     check_labels(config, &mut faults);
     check_disks(config, &mut faults);
+    check_boot_indexes(config, &mut faults);
     check_nets(config, &mut faults);
     check_devices(config, &mut faults);
     check_ready(config, &mut faults);
@@ -113,7 +114,7 @@ fn check_disks(config: &VmConfig, faults: &mut Faults) {
         let table = || format!("disk.{name}");
         let key = |last: &str| format!("disk.{name}.{last}");
         match (&disk.file, disk.size, disk.interface) {
-            (None, _, Interface::Cdrom) => faults.add(table(), "a CD-ROM needs a `file`"),
+            (None, None, _) if disk.is_empty_drive() => {}
             (None, None, _) => faults.add(table(), "a disk needs a `file`, a `size` or both"),
             (Some(file), Some(_), _) if is_device_node(file) => {
                 faults.add(key("size"), "a device has the size that it has");
@@ -129,6 +130,9 @@ fn check_disks(config: &VmConfig, faults: &mut Faults) {
         let empty = disk.size == Some(Size::from_bytes(0));
         faults.add_if(empty, key("size"), "a disk cannot be empty");
 
+        for (last, message) in disk.faults() {
+            faults.add(key(&last), message);
+        }
         let fits = config.board().has_interface(disk.interface);
         let message = format!("machine `{machine}` cannot have this interface");
         faults.add_if(!fits, key("interface"), message);
@@ -147,6 +151,20 @@ fn check_disks(config: &VmConfig, faults: &mut Faults) {
         });
         if let Some((other, _)) = twin {
             faults.add(key("file"), format!("disk `{other}` has the same file"));
+        }
+    }
+}
+
+/// QEMU refuses two of the same.
+fn check_boot_indexes(config: &VmConfig, faults: &mut Faults) {
+    let disks = config.disks.iter();
+    let indexes: Vec<(String, u16)> = disks
+        .filter_map(|(name, disk)| Some((format!("disk.{name}"), disk.boot_index?)))
+        .collect();
+    for (i, (table, index)) in indexes.iter().enumerate() {
+        if let Some((other, _)) = indexes[..i].iter().find(|(_, it)| it == index) {
+            let message = format!("`{other}` has the same place");
+            faults.add(format!("{table}.boot-index"), message);
         }
     }
 }

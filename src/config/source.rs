@@ -266,6 +266,8 @@ fn reword(message: &str) -> String {
         .replace("expected a sequence", "expected a list")
         .replace("invalid type: map", "invalid type: a table")
         .replace("invalid type: sequence", "invalid type: a list")
+        .replace("expected u16", "expected a whole number from 0 to 65535")
+        .replace("expected u64", "expected a whole number")
         .replace("expected u32", "expected a whole number")
         .replace("expected a boolean", "expected `true` or `false`")
         .replace("expected a string", "expected a text in quotes")

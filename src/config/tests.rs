@@ -312,7 +312,26 @@ fn a_definition_is_shown_as_json() {
       "format": "qcow2",
       "size": 1073741824,
       "read_only": false,
-      "interface": "virtio"
+      "interface": "virtio",
+      "cache": "writeback",
+      "aio": "threads",
+      "discard": "unmap",
+      "detect_zeroes": "off",
+      "serial": null,
+      "boot_index": null,
+      "iothread": null,
+      "limits": {
+        "iops": null,
+        "iops_read": null,
+        "iops_write": null,
+        "bps": null,
+        "bps_read": null,
+        "bps_write": null
+      },
+      "rotation_rate": null,
+      "removable": false,
+      "logical_block_size": null,
+      "physical_block_size": null
     }
   },
   "net": {
@@ -504,6 +523,8 @@ fn what_another_finds_wrong_is_shown_where_it_is_written() {
         |          ^^
     "#);
 }
+
+mod disks;
 
 mod man_page {
     use super::*;

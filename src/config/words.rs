@@ -18,6 +18,17 @@ impl Document {
         let wrong =
             |message: String| Error::new(Path::new(table), vec![Mistake { at: None, message }]);
         self.add_table(table)?;
+        // Whether and how many; every other value is a text.
+        const BOOLS: [&str; 2] = ["read-only", "removable"];
+        const NUMBERS: [&str; 7] = [
+            "boot-index",
+            "rotation-rate",
+            "logical-block-size",
+            "physical-block-size",
+            "limits.iops",
+            "limits.iops-read",
+            "limits.iops-write",
+        ];
         let mut forwards = Array::new();
         for word in words {
             let (key, text) = word
@@ -30,11 +41,14 @@ impl Document {
                     .and_then(|path| path_text(&path))
                     .ok_or_else(|| wrong(format!("`{word}`: this cannot be a path")))?
                     .into(),
-                "read-only" => match text {
-                    "on" | "true" | "yes" => true.into(),
-                    "off" | "false" | "no" => false.into(),
-                    _ => return Err(wrong(format!("`{word}`: expected `on` or `off`"))),
-                },
+                _ if BOOLS.contains(&key) => truth(text)
+                    .ok_or_else(|| wrong(format!("`{word}`: expected `on` or `off`")))?
+                    .into(),
+                "iothread" => truth(text).map_or(text.into(), Value::from),
+                _ if NUMBERS.contains(&key) => text
+                    .parse::<i64>()
+                    .map_err(|_| wrong(format!("`{word}`: expected a whole number")))?
+                    .into(),
                 "forward" => {
                     forwards.push(text);
                     forwards.clone().into()
@@ -47,7 +61,17 @@ impl Document {
     }
 }
 
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "on" | "true" | "yes" => Some(true),
+        "off" | "false" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether it is a key, maybe of the table of limits.
 fn is_plain(key: &str) -> bool {
+    let key = key.strip_prefix("limits.").unwrap_or(key);
     !key.is_empty()
         && key
             .bytes()

@@ -115,9 +115,11 @@ pub(super) fn make_disks(
 ) -> Result<(), Error> {
     let dir = host.paths.vm(&config.name);
     for (name, disk) in &config.disks {
-        let path = disk.path(name, dir.path());
+        let Some(path) = disk.path(name, dir.path()) else {
+            continue;
+        };
         let before = old.and_then(|old| old.disks.get(name));
-        if before.is_some_and(|disk| disk.path(name, dir.path()) == path) {
+        if before.and_then(|disk| disk.path(name, dir.path())).as_ref() == Some(&path) {
             continue;
         }
         if path

@@ -52,7 +52,7 @@ fn disks(host: &Host, config: &VmConfig) -> Vec<Fault> {
     let disks = config.disks.iter();
     disks
         .filter_map(|(name, disk)| {
-            let path = disk.path(name, dir.path());
+            let path = disk.path(name, dir.path())?;
             let why = unusable(&path, disk.read_only)?;
             let message = format!("{}: {why}", path.display());
             Some(fault(format!("disk.{name}.file"), message))
@@ -155,14 +155,17 @@ pub(super) fn warnings(host: &Host, config: &VmConfig) -> Result<Vec<String>, Er
     }
     let dir = host.paths.vm(&config.name);
     for (name, disk) in &config.disks {
-        let path = disk.path(name, dir.path());
+        let Some(path) = disk.path(name, dir.path()) else {
+            continue;
+        };
         let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else {
             continue;
         };
         for (row, other) in others(host, file_name)?.filter(|(row, _)| row.name != config.name) {
             let their_dir = host.paths.vm(&row.name);
             let is_rival = other.disks.iter().any(|(name, other)| {
-                other.path(name, their_dir.path()) == path && !(disk.read_only && other.read_only)
+                other.path(name, their_dir.path()).as_ref() == Some(&path)
+                    && !(disk.read_only && other.read_only)
             });
             if is_rival {
                 found.push(format!(

@@ -60,7 +60,9 @@ pub fn check_files(host: &Host, row: &Row, config: &VmConfig) -> Result<(), Erro
     }
     let vm_dir = host.paths.vm(&row.name);
     for (name, disk) in &config.disks {
-        let path = disk.path(name, vm_dir.path());
+        let Some(path) = disk.path(name, vm_dir.path()) else {
+            continue;
+        };
         let disk_name = name.to_string();
         match check::unusable(&path, disk.read_only) {
             Some(why) => {

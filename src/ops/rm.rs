@@ -38,7 +38,7 @@ fn other_disks(host: &Host, store: &Store, name: &VmName) -> Result<Vec<PathBuf>
             config
                 .disks
                 .iter()
-                .map(|(name, disk)| disk.path(name, dir.path())),
+                .filter_map(|(name, disk)| disk.path(name, dir.path())),
         );
     }
     Ok(disks)

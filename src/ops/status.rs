@@ -15,6 +15,7 @@ use crate::saved::Saved;
 use crate::systemd::{ActiveState, UnitStatus, boot, rfc3339};
 use crate::vm::VmName;
 
+use super::device::ls::block_image;
 use super::ls::State;
 use super::past;
 pub use super::past::{Ending, Failure};
@@ -245,7 +246,7 @@ fn sockets(runtime: &RuntimeDir, config: Option<&VmConfig>) -> Vec<Socket> {
 
 /// One element of the answer to `query-block`.
 fn running_drive(block: &Value) -> Drive {
-    let image = &block["inserted"]["image"];
+    let image = block_image(block);
     let text = |value: &Value| value.as_str().map(str::to_owned);
     Drive {
         // Devices made with -device have a path for a name: `/machine/peripheral/disk-root/…`.
@@ -254,8 +255,8 @@ fn running_drive(block: &Value) -> Drive {
             .map(|path| path.split('/').next().unwrap_or_default().to_owned())
             .or_else(|| text(&block["device"]))
             .unwrap_or_default(),
-        file: text(&block["inserted"]["file"]),
-        format: text(&block["inserted"]["drv"]),
+        file: text(&image["filename"]),
+        format: text(&image["format"]),
         virtual_size: image["virtual-size"].as_u64(),
         actual_size: image["actual-size"].as_u64(),
         read_only: block["inserted"]["ro"] == json!(true),
@@ -272,11 +273,12 @@ fn defined_drives(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Drive> {
             let path = disk.path(name, dir.path());
             Drive {
                 name: name.to_string(),
-                actual_size: std::fs::metadata(&path)
-                    .ok()
+                actual_size: path
+                    .as_ref()
+                    .and_then(|path| std::fs::metadata(path).ok())
                     .map(|file| file.blocks() * 512),
-                file: Some(path.to_string_lossy().into_owned()),
-                format: Some(disk.format.as_str().to_owned()),
+                format: path.as_ref().map(|_| disk.format.as_str().to_owned()),
+                file: path.map(|path| path.to_string_lossy().into_owned()),
                 // Only QEMU's own tools know; `ls` of a stopped VM does not start them.
                 virtual_size: None,
                 read_only: disk.read_only,

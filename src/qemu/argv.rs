@@ -1,8 +1,9 @@
 //! The command line that a definition becomes.
 //!
 //! [`argv`] is pure: a definition, and what only the host knows, in; arguments
-//! out. What disks, NICs and further devices become, [`part`] says.
+//! out. What disks, networks and further devices become, their own modules say.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::AGENT_CHARDEV;
 use super::optarg::OptArg;
 use super::part::{self, Part, virtio};
+use super::{disk, net};
 use crate::config::{Board, Display, Interface, Vga, VmConfig};
 
 /// What the definition does not say.
@@ -91,13 +93,15 @@ pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
     machine(&mut argv, config, host);
     kernel(&mut argv, config);
     monitors(&mut argv, &host.sockets);
+    // Before all other devices: whatever else is added to a definition, a NIC keeps
+    // its slot, and with it its name in the guest.
+    nets(&mut argv, config, host);
     panic(&mut argv, config);
     display(&mut argv, config, host);
     serial(&mut argv, config, host);
     agent(&mut argv, config, host);
     rng(&mut argv, config);
     hotplug_ports(&mut argv, config);
-    nets(&mut argv, config, host);
     disks(&mut argv, config, host);
     if host.incoming {
         // Paused when it is loaded: the state must be gone before the guest goes on.
@@ -316,7 +320,7 @@ fn hotplug_ports(argv: &mut Argv, config: &VmConfig) {
 /// NICs, each on its own network.
 fn nets(argv: &mut Argv, config: &VmConfig, host: &Host) {
     for (name, net) in &config.nets {
-        argv.parts(part::net(name, net, &host.uuid));
+        argv.parts(net::parts(name, net, &host.uuid));
     }
 }
 
@@ -339,6 +343,7 @@ fn disks(argv: &mut Argv, config: &VmConfig, host: &Host) {
         argv.parts([part::usb_controller()]);
     }
     let mut sata_ports = 0..;
+    let mut threads = HashSet::new();
     for (name, disk) in &config.disks {
         // q35 has its SATA controller built in; its ports are called `ide`.
         let controller = if board == Board::Q35 { "ide" } else { "sata" };
@@ -346,7 +351,12 @@ fn disks(argv: &mut Argv, config: &VmConfig, host: &Host) {
             .then(|| sata_ports.next())
             .flatten()
             .map(|port| format!("{controller}.{port}"));
-        argv.parts(part::disk(name, disk, board, &host.vm_dir, sata));
+        let parts = disk::parts(name, disk, board, &host.vm_dir, sata);
+        let is_new = |thread: &Part| threads.insert(thread.id().to_owned());
+        argv.parts(parts.iothread.filter(is_new));
+        argv.parts(parts.limits);
+        argv.parts(parts.nodes);
+        argv.parts([parts.device]);
     }
 }
 

@@ -2,7 +2,9 @@
 
 pub mod argv;
 pub mod binary;
+pub mod disk;
 pub mod kvm;
+pub mod net;
 pub mod optarg;
 pub mod part;
 

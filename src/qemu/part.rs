@@ -1,20 +1,16 @@
-//! What a disk, a NIC or a further device of a definition becomes in QEMU.
+//! One thing that QEMU is told to have: an object, a node, a netdev, a device.
 //!
 //! Said once, and then rendered as an option of the command line or as the QMP
-//! command that plugs it into a running VM. Ids are `disk-NAME`, `net-NAME` (the
-//! netdev), `nic-NAME` (its device), and the name alone of a further device; the
-//! block nodes of a disk are `disk-NAME` and below it `disk-NAME-file`.
+//! command that plugs it into a running VM. What disks and networks consist of is
+//! in [`disk`](super::disk) and [`net`](super::net); here are further devices, whose
+//! ids are their names, and the controllers that some devices need.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::optarg::OptArg;
-use crate::config::{
-    Board, Device, DeviceName, Disk, Interface, Mac, Net, NetKind, Property, VmConfig,
-    is_device_node,
-};
+use crate::config::{Board, Device, DeviceName, Interface, Property, VmConfig};
 
 /// One thing that QEMU is told to have: `driver=virtio-blk-pci,id=disk-root,…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +22,8 @@ pub struct Part {
 /// What kind of thing it is: an option, and a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Something that nodes and devices name: a thread, a group of limits.
+    Object,
     /// A node of the block layer.
     Blockdev,
     /// What a NIC is connected to.
@@ -35,7 +33,7 @@ pub enum Kind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Setting {
+pub(super) enum Setting {
     Text(OsString),
     Bool(bool),
     Int(i64),
@@ -52,15 +50,26 @@ impl Kind {
     /// The QMP command that adds such a thing.
     pub fn command(self) -> &'static str {
         match self {
+            Self::Object => "object-add",
             Self::Blockdev => "blockdev-add",
             Self::Netdev => "netdev_add",
             Self::Device => "device_add",
         }
     }
+
+    /// The QMP command that takes such a thing away, and the argument that names it.
+    pub fn removal(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Object => ("object-del", "id"),
+            Self::Blockdev => ("blockdev-del", "node-name"),
+            Self::Netdev => ("netdev_del", "id"),
+            Self::Device => ("device_del", "id"),
+        }
+    }
 }
 
 impl Part {
-    fn new(kind: Kind, key: &str, value: impl AsRef<OsStr>) -> Self {
+    pub(super) fn new(kind: Kind, key: &str, value: impl AsRef<OsStr>) -> Self {
         Self {
             kind,
             pairs: Vec::new(),
@@ -68,15 +77,15 @@ impl Part {
         .with(key, value)
     }
 
-    fn device(driver: impl AsRef<OsStr>, id: impl AsRef<OsStr>) -> Self {
+    pub(super) fn device(driver: impl AsRef<OsStr>, id: impl AsRef<OsStr>) -> Self {
         Self::new(Kind::Device, "driver", driver).with("id", id)
     }
 
-    fn with(self, key: &str, value: impl AsRef<OsStr>) -> Self {
+    pub(super) fn with(self, key: &str, value: impl AsRef<OsStr>) -> Self {
         self.set(key, Setting::Text(value.as_ref().to_owned()))
     }
 
-    fn set(mut self, key: &str, setting: Setting) -> Self {
+    pub(super) fn set(mut self, key: &str, setting: Setting) -> Self {
         self.pairs.push((key.to_owned(), setting));
         self
     }
@@ -114,6 +123,7 @@ impl Part {
     /// The option of the command line, and its value.
     pub fn option(&self) -> (&'static str, OptArg) {
         let option = match self.kind {
+            Kind::Object => "-object",
             Kind::Blockdev => "-blockdev",
             Kind::Netdev => "-netdev",
             Kind::Device => "-device",
@@ -132,7 +142,7 @@ impl Part {
 
     /// The arguments of the QMP command that adds it to a running VM.
     pub fn arguments(&self) -> Value {
-        let mut arguments = Map::new();
+        let mut arguments = json!({});
         for (key, setting) in &self.pairs {
             let value = match setting {
                 // A definition is UTF-8, and so are the directories of maqet's own.
@@ -141,9 +151,13 @@ impl Part {
                 Setting::Int(number) => json!(number),
                 Setting::Each(texts) => texts.iter().map(|text| json!({ "str": text })).collect(),
             };
-            arguments.insert(key.clone(), value);
+            // A dot leads into a structure; properties of devices have none.
+            match key.split_once('.') {
+                Some((outer, inner)) => arguments[outer][inner] = value,
+                None => arguments[key] = value,
+            }
         }
-        Value::Object(arguments)
+        arguments
     }
 
     /// As `key=value` words, for a device whose properties QEMU is yet to give their types.
@@ -159,100 +173,6 @@ impl Part {
             }
         }
         words
-    }
-}
-
-/// A disk: the node of its file, the node of its format, the device.
-///
-/// A SATA disk is on the port `sata`; every other one where its interface says.
-pub fn disk(
-    name: &DeviceName,
-    disk: &Disk,
-    board: Board,
-    vm_dir: &Path,
-    sata: Option<String>,
-) -> [Part; 3] {
-    let path = disk.path(name, vm_dir);
-    let file_driver = if is_device_node(&path) {
-        "host_device"
-    } else {
-        "file"
-    };
-    let id = disk_id(name);
-    let file_node = format!("{id}-file");
-    // Blocks that the guest discards are given back to the host.
-    let access = |node: Part| {
-        if disk.read_only {
-            node.set("read-only", Setting::Bool(true))
-        } else {
-            node.with("discard", "unmap")
-        }
-    };
-    let file = Part::new(Kind::Blockdev, "driver", file_driver)
-        .with("node-name", &file_node)
-        .with("filename", path);
-    let format = Part::new(Kind::Blockdev, "driver", disk.format.as_str())
-        .with("node-name", &id)
-        .with("file", file_node);
-    let (driver, bus) = match disk.interface {
-        Interface::Virtio => (virtio(board, "virtio-blk").unwrap_or_default(), None),
-        Interface::Scsi => ("scsi-hd".to_owned(), Some(format!("{SCSI}.0"))),
-        Interface::Sata => ("ide-hd".to_owned(), sata),
-        Interface::Cdrom => ("ide-cd".to_owned(), sata),
-        Interface::Nvme => ("nvme".to_owned(), None),
-        Interface::Usb => ("usb-storage".to_owned(), Some(format!("{USB}.0"))),
-    };
-    let device = Part::device(driver, &id);
-    let device = match bus {
-        Some(bus) => device.on(&bus),
-        None => device,
-    };
-    let device = device.with("drive", id).with("serial", name.as_str());
-    [access(file), access(format), device]
-}
-
-/// The id of a disk's device, and the name of its upper node.
-pub fn disk_id(name: &DeviceName) -> String {
-    format!("disk-{name}")
-}
-
-/// A network and the NIC on it: netdev and device.
-pub fn net(name: &DeviceName, net: &Net, uuid: &str) -> [Part; 2] {
-    let id = netdev_id(name);
-    let mac = net.mac.unwrap_or_else(|| Mac::derive(uuid, name.as_str()));
-    let nic = Part::device(&net.model, nic_id(name))
-        .with("netdev", &id)
-        .with("mac", mac.to_string());
-    [netdev(net, &id), nic]
-}
-
-/// The id of a network's NIC.
-pub fn nic_id(name: &DeviceName) -> String {
-    format!("nic-{name}")
-}
-
-/// The id of a network's netdev.
-pub fn netdev_id(name: &DeviceName) -> String {
-    format!("net-{name}")
-}
-
-fn netdev(net: &Net, id: &str) -> Part {
-    match net.kind {
-        NetKind::User => {
-            let part = Part::new(Kind::Netdev, "type", "user").with("id", id);
-            let forwards = net.forward.iter().map(|forward| {
-                let guest = forward.guest_port;
-                let host = format!(
-                    "{}:{}:{}",
-                    forward.protocol, forward.host_address, forward.host_port
-                );
-                format!("{host}-:{guest}")
-            });
-            match net.forward.is_empty() {
-                true => part,
-                false => part.set("hostfwd", Setting::Each(forwards.collect())),
-            }
-        }
     }
 }
 

@@ -87,6 +87,62 @@ fn a_disk_is_plugged_with_the_keys_of_its_table_whatever_its_file_is_called() {
 }
 
 #[test]
+fn a_disk_is_plugged_with_all_that_its_table_says_and_nothing_of_it_is_left() {
+    let sandbox = prelaunch();
+    sandbox.image("a.img");
+    let qom = |path: &str, property: &str| {
+        let path = format!("path={path}");
+        let property = format!("property={property}");
+        let words = ["qmp", "@web", "qom-get", &path, &property, "--json"];
+        sandbox.maqet(&words).json()
+    };
+    let words = [
+        "disk.a",
+        "file=a.img",
+        "cache=directsync",
+        "aio=native",
+        "serial=a,b c",
+        "interface=scsi",
+        "rotation-rate=1",
+        "limits.iops=100",
+        "limits.bps-read=1M",
+        "limits.bps-write=2M",
+    ];
+    sandbox.device("add", &words).ok();
+    let nodes = ["disk-a-limit", "disk-a", "disk-a-file"];
+    assert_eq!(sandbox.nodes(), nodes);
+    let listed = sandbox.device_listed("disk.a");
+    assert_eq!(listed["backing"], sandbox.path("a.img").to_str().unwrap());
+    let drive = &sandbox.maqet(&["status", "@web", "--json"]).json()["drives"][0];
+    assert_eq!(drive["format"], "raw");
+    assert_eq!(drive["virtual_size"], 1 << 20);
+    assert_eq!(qom("disk-a", "serial"), "a,b c");
+    assert_eq!(qom("disk-a", "rotation_rate"), 1);
+    assert_eq!(qom("disk-a", "write-cache"), "off");
+    let limits = qom("/objects/disk-a-limits", "limits");
+    assert_eq!(limits["iops-total"], 100);
+    assert_eq!(limits["bps-read"], 1 << 20);
+    assert_eq!(limits["bps-write"], 2 << 20);
+    sandbox.device("rm", &["disk.a"]).ok();
+    assert!(sandbox.nodes().is_empty());
+
+    // Two disks share a thread, whoever comes first.
+    sandbox.image("b.img");
+    for (disk, file) in [("disk.a", "file=a.img"), ("disk.b", "file=b.img")] {
+        let words = [disk, file, "iothread=both", "cache=unsafe"];
+        sandbox.device("add", &words).ok();
+    }
+    for disk in ["disk-a", "disk-b"] {
+        assert_eq!(qom(disk, "iothread"), "/objects/iothread-both");
+    }
+    let words = ["disk.c", "file=a.img", "aio=native"];
+    sandbox
+        .device("add", &words)
+        .fails(2)
+        .saying("goes past the host's page cache");
+}
+
+#[test]
 fn every_interface_that_can_be_plugged_is() {
     let sandbox = prelaunch();
     for (interface, driver) in [

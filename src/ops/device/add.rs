@@ -12,6 +12,7 @@ use crate::image;
 use crate::ops::add::made_disk;
 use crate::ops::{Error, Host, qmp as ops_qmp};
 use crate::qemu::part::{self, Kind, Part};
+use crate::qemu::{disk, net};
 use crate::qmp;
 use crate::store::Row;
 use crate::vm::VmName;
@@ -105,8 +106,9 @@ impl Adding<'_> {
         }
         let vm_dir = self.host.paths.vm(&self.row.name);
         let path = disk.path(&name, vm_dir.path());
-        let parts = part::disk(&name, disk, config.board(), vm_dir.path(), None);
-        let mut added = self.added(&parts[2]);
+        let path = path.expect("only CD-ROM drives are empty");
+        let parts = disk::parts(&name, disk, config.board(), vm_dir.path(), None);
+        let mut added = self.added(&parts.device);
         if self.qemu.has(&added.id) {
             let nodes = self.qemu.nodes(&added.id)?;
             let is_it = nodes.last().is_some_and(|(_, file)| *file == json!(path));
@@ -131,22 +133,26 @@ impl Adding<'_> {
 
     fn plug_disk(
         &mut self,
-        [file, format, device]: &[Part; 3],
+        parts: &disk::Parts,
         interface: Interface,
     ) -> Result<Option<String>, Error> {
         let (controller, bus) = match interface {
             Interface::Scsi => (self.controller(part::SCSI)?, None),
             Interface::Usb => (self.controller(part::USB)?, None),
-            _ => (None, self.qemu.free_port(device.driver())?),
+            _ => (None, self.qemu.free_port(parts.device.driver())?),
         };
         // Left by an add that was killed before it came to the device, or by a
         // removal that was not waited for.
-        for (node, _) in self.qemu.nodes(device.id())? {
-            self.qemu.unmake(Kind::Blockdev, &node)?;
+        self.qemu.close_disk(parts.device.id())?;
+        let mut steps = Vec::new();
+        if let Some(thread) = &parts.iothread
+            && !self.qemu.has_object(thread.id())?
+        {
+            steps.push(thread.into());
         }
-        let mut steps: Vec<Step> = vec![file.into(), format.into()];
+        steps.extend(parts.limits.iter().chain(&parts.nodes).map(Step::from));
         steps.extend(controller.as_ref().map(Step::from));
-        steps.push(on(device, bus.as_deref()));
+        steps.push(on(&parts.device, bus.as_deref()));
         self.qemu.plug(&steps)?;
         Ok(bus)
     }
@@ -158,7 +164,7 @@ impl Adding<'_> {
             definition::write_default_net(document)?;
             document.set_words(&what, words, &self.options.dir)
         })?;
-        let [netdev, nic] = part::net(&name, &config.nets[&name], &self.row.uuid);
+        let [netdev, nic] = net::parts(&name, &config.nets[&name], &self.row.uuid);
         let mut added = self.added(&nic);
         if let Some(driver) = self.qemu.devices.get(nic.id()) {
             let is_it = driver == nic.driver();
@@ -434,7 +440,7 @@ impl Adding<'_> {
             let dir = self.host.paths.vm(name);
             VmConfig::parse(&text, &file).is_ok_and(|config| {
                 let mut disks = config.disks.iter();
-                disks.any(|(name, disk)| disk.path(name, dir.path()) == path)
+                disks.any(|(name, disk)| disk.path(name, dir.path()).as_deref() == Some(path))
             })
         })
     }

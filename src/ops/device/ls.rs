@@ -230,5 +230,14 @@ fn file_behind(blocks: &Value, path: &str) -> Option<String> {
     };
     let blocks = blocks.as_array().into_iter().flatten();
     let mut its = blocks.filter(|block| block["qdev"].as_str().is_some_and(is_it));
-    Some(its.next()?["inserted"]["file"].as_str()?.to_owned())
+    Some(block_image(its.next()?)["filename"].as_str()?.to_owned())
+}
+
+/// The image in an element of the answer to `query-block`, below the node that has its limits.
+pub(in crate::ops) fn block_image(block: &Value) -> &Value {
+    let inserted = &block["inserted"];
+    match inserted["drv"] == "throttle" {
+        true => &inserted["image"]["backing-image"],
+        false => &inserted["image"],
+    }
 }

@@ -17,7 +17,7 @@ use std::str::FromStr;
 pub use error::Error;
 
 use crate::config::DeviceName;
-use crate::qemu::part;
+use crate::qemu::{disk, net};
 
 /// A device of a VM: one that the definition can name, or any other by QEMU's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ impl Target {
     /// The id that QEMU knows its device by.
     pub fn id(&self) -> String {
         match self {
-            Self::Disk(name) => part::disk_id(name),
-            Self::Net(name) => part::nic_id(name),
+            Self::Disk(name) => disk::id(name),
+            Self::Net(name) => net::nic_id(name),
             Self::Device(id) => id.clone(),
         }
     }

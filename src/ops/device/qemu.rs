@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::ops::{Error, Host, qmp as ops_qmp};
+use crate::qemu::disk;
 use crate::qemu::part::{Kind, Part};
 use crate::qmp::schema::FurtherType;
 use crate::qmp::{self, Monitor};
@@ -129,21 +130,38 @@ impl Qemu {
 
     /// Makes a part go; a device only asks its guest.
     pub(super) fn unmake(&mut self, kind: Kind, id: &str) -> Result<(), qmp::Error> {
-        let (command, key) = match kind {
-            Kind::Blockdev => ("blockdev-del", "node-name"),
-            Kind::Netdev => ("netdev_del", "id"),
-            Kind::Device => ("device_del", "id"),
-        };
+        let (command, key) = kind.removal();
         self.monitor.execute(command, json!({ key: id })).map(drop)
     }
 
+    /// Whether there is an object of this id.
+    pub(super) fn has_object(&mut self, id: &str) -> Result<bool, Error> {
+        let all = self
+            .monitor
+            .execute("qom-list", json!({ "path": "/objects" }))?;
+        Ok(names(&all).any(|name| name == id))
+    }
+
+    /// Closes what was behind a disk; whether there was something.
+    pub(super) fn close_disk(&mut self, id: &str) -> Result<bool, Error> {
+        let nodes = self.nodes(id)?;
+        for (node, _) in &nodes {
+            self.unmake(Kind::Blockdev, node)?;
+        }
+        let limits = disk::limits_id(id);
+        if self.has_object(&limits)? {
+            self.unmake(Kind::Object, &limits)?;
+        }
+        Ok(!nodes.is_empty())
+    }
+
     /// The block nodes of a disk that there are, the upper one first.
-    pub(super) fn nodes(&mut self, disk: &str) -> Result<Vec<(String, Value)>, Error> {
+    pub(super) fn nodes(&mut self, id: &str) -> Result<Vec<(String, Value)>, Error> {
         let all = self
             .monitor
             .execute("query-named-block-nodes", json!({ "flat": true }))?;
         let mut found = Vec::new();
-        for name in [disk.to_owned(), format!("{disk}-file")] {
+        for name in disk::node_names(id) {
             let node = all.as_array().into_iter().flatten();
             if let Some(node) = node.into_iter().find(|node| node["node-name"] == *name) {
                 found.push((name, node["file"].clone()));

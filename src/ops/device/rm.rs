@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::config::Document;
 use crate::nearest::nearest;
 use crate::ops::{Error, Host};
-use crate::qemu::part::{self, Kind};
+use crate::qemu::net;
+use crate::qemu::part::Kind;
 use crate::qmp::{self, Event, Follower, Heard, RunState, Start};
 use crate::vm::VmName;
 
@@ -213,14 +214,8 @@ fn what_became(event: &Event, id: &str) -> Option<Became> {
 /// Closes what was behind a device that is gone; whether there was something.
 fn close(qemu: &mut Qemu, target: &Target) -> Result<bool, Error> {
     match target {
-        Target::Disk(_) => {
-            let nodes = qemu.nodes(&target.id())?;
-            for (node, _) in &nodes {
-                qemu.unmake(Kind::Blockdev, node)?;
-            }
-            Ok(!nodes.is_empty())
-        }
-        Target::Net(name) => match qemu.unmake(Kind::Netdev, &part::netdev_id(name)) {
+        Target::Disk(_) => qemu.close_disk(&target.id()),
+        Target::Net(name) => match qemu.unmake(Kind::Netdev, &net::netdev_id(name)) {
             Ok(()) => Ok(true),
             Err(qmp::Error::Refused { .. }) => Ok(false),
             Err(error) => Err(error.into()),
