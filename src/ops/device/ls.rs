@@ -225,8 +225,11 @@ fn pci_addresses(bus: &Value, found: &mut HashMap<String, String>) {
 fn file_behind(blocks: &Value, path: &str) -> Option<String> {
     // The block layer may name a device within it: `…/disk-root/virtio-backend`.
     let is_it = |qdev: &str| {
+        // Or with the id alone, where the device itself has the drive.
+        let its_id = path.strip_prefix(PERIPHERAL);
         let rest = qdev.strip_prefix(path);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            || its_id.is_some_and(|id| id.strip_prefix('/') == Some(qdev))
     };
     let blocks = blocks.as_array().into_iter().flatten();
     let mut its = blocks.filter(|block| block["qdev"].as_str().is_some_and(is_it));
