@@ -67,9 +67,11 @@ pub struct Disk {
     pub removable: bool,
     /// The smallest unit that the guest can read and write, in bytes.
     #[serde(default)]
+    #[schemars(range(min = 512, max = 2_097_152))]
     pub logical_block_size: Option<u32>,
     /// The unit that the guest had better read and write, in bytes.
     #[serde(default)]
+    #[schemars(range(min = 512, max = 2_097_152))]
     pub physical_block_size: Option<u32>,
 }
 
