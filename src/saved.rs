@@ -81,9 +81,7 @@ impl<'a> Unfinished<'a> {
     pub fn finish(self, saved: &Saved) -> io::Result<u64> {
         self.file.sync_all()?;
         let bytes = self.file.metadata()?.len();
-        let facts = create(&self.files.facts())?;
-        serde_json::to_writer(&facts, saved)?;
-        facts.sync_all()?;
+        saved.write_facts(self.files)?;
         // The state is there only when all that belongs to it is.
         fs::rename(&self.path, self.files.state())?;
         if let Some(dir) = self.path.parent() {
@@ -108,6 +106,13 @@ impl Drop for Unfinished<'_> {
 }
 
 impl Saved {
+    /// Writes down what is to be known of a state.
+    pub fn write_facts(&self, files: &SavedState) -> io::Result<()> {
+        let facts = create(&files.facts())?;
+        serde_json::to_writer(&facts, self)?;
+        facts.sync_all()
+    }
+
     /// The saved state of a VM; `None` if it has none.
     pub fn read(files: &SavedState) -> io::Result<Option<Self>> {
         if !files.state().try_exists()? {

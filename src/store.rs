@@ -44,6 +44,12 @@ const MIGRATIONS: &[&str] = &[
     // `labels` (an object of JSON, NULL for none) and `protected` repeat the definition.
     "ALTER TABLE vm ADD COLUMN labels TEXT;
     ALTER TABLE vm ADD COLUMN protected INTEGER NOT NULL DEFAULT 0;",
+    // Renames of which the files are still to be moved.
+    "CREATE TABLE renaming (
+        old     TEXT PRIMARY KEY,
+        new     TEXT NOT NULL,
+        enabled INTEGER NOT NULL
+    ) STRICT;",
 ];
 
 /// How long to wait for another process that writes.
@@ -74,6 +80,14 @@ pub enum Error {
     /// The name is taken.
     #[error("there is a VM `{0}` already")]
     Exists(VmName),
+    /// The UUID is another VM's.
+    #[error("VM `{other}` has the UUID of VM `{name}`")]
+    SameUuid {
+        /// The VM that was to have it.
+        name: VmName,
+        /// The one that has it.
+        other: String,
+    },
     /// SQLite failed.
     #[error("the database failed")]
     Sqlite(#[from] rusqlite::Error),
@@ -114,6 +128,17 @@ pub struct Row {
     pub labels: Labels,
     /// Whether it is not to be removed.
     pub protected: bool,
+}
+
+/// A VM that has another name, while some of what belongs to it may not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renaming {
+    /// What it was called.
+    pub old: VmName,
+    /// What it is called.
+    pub new: VmName,
+    /// Whether it starts at boot.
+    pub enabled: bool,
 }
 
 /// What users tell VMs from others by: texts by name, in the order of the definition.
@@ -233,28 +258,7 @@ impl Store {
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(Error::from)?;
-        let created_at = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        let added = tx
-            .execute(
-                "INSERT INTO vm
-                    (name, uuid, definition, memory, cpus, team, labels, protected, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (name) DO NOTHING",
-                params![
-                    row.name.as_str(),
-                    row.uuid,
-                    row.definition,
-                    row.memory.map(|bytes| bytes as i64),
-                    row.cpus,
-                    row.group.as_ref().map(GroupName::as_str),
-                    labels_text(&row.labels),
-                    row.protected,
-                    created_at as i64
-                ],
-            )
-            .map_err(Error::from)?;
-        if added == 0 {
+        if !insert_row(&tx, row)? {
             return Err(Error::Exists(row.name.clone()).into());
         }
         for disk in make()? {
@@ -342,21 +346,134 @@ impl Store {
     /// The caller has read `old` and made `new` of it: what someone else wrote
     /// meanwhile is not overwritten. Name and UUID stay.
     pub fn replace(&mut self, old: &str, new: &Row) -> Result<bool, Error> {
-        Ok(self.db.execute(
-            "UPDATE vm SET definition = ?3, memory = ?4, cpus = ?5, team = ?6, labels = ?7,
-                protected = ?8
-             WHERE name = ?1 AND definition = ?2",
-            params![
-                new.name.as_str(),
-                old,
-                new.definition,
-                new.memory.map(|bytes| bytes as i64),
-                new.cpus,
-                new.group.as_ref().map(GroupName::as_str),
-                labels_text(&new.labels),
-                new.protected,
-            ],
-        )? > 0)
+        replace_row(&self.db, old, new)
+    }
+
+    /// Gives a VM another name and definition, and others the definitions that go with
+    /// it; whether all of them were still as they were read.
+    ///
+    /// `new_path` tells where a file of the VM will be, if it is moved. What is to be done
+    /// besides is kept until [`finish_renamings`](Self::finish_renamings).
+    pub fn rename(
+        &mut self,
+        old: &Row,
+        definition: &str,
+        others: &[(Row, String)],
+        renaming: &Renaming,
+        new_path: impl Fn(&Path) -> Option<PathBuf>,
+    ) -> Result<bool, Error> {
+        let new = &renaming.new;
+        let tx = self
+            .db
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let taken: bool = tx.query_row(
+            "SELECT EXISTS (SELECT 1 FROM vm WHERE name = ?1)",
+            [new.as_str()],
+            |row| row.get(0),
+        )?;
+        if taken {
+            return Err(Error::Exists(new.clone()));
+        }
+        let mut is_as_read = tx.execute(
+            "UPDATE vm SET name = ?3, definition = ?4 WHERE name = ?1 AND definition = ?2",
+            [old.name.as_str(), &old.definition, new.as_str(), definition],
+        )? > 0;
+        for (other, definition) in others {
+            is_as_read &= tx.execute(
+                "UPDATE vm SET definition = ?3 WHERE name = ?1 AND definition = ?2",
+                [other.name.as_str(), &other.definition, definition],
+            )? > 0;
+        }
+        if !is_as_read {
+            return Ok(false);
+        }
+        let disks: Vec<String> = tx
+            .prepare("SELECT path FROM made_disk WHERE vm = ?1")?
+            .query_map([new.as_str()], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for disk in disks {
+            if let Some(path) = new_path(Path::new(&disk)) {
+                tx.execute(
+                    "UPDATE made_disk SET path = ?2 WHERE path = ?1",
+                    [disk.into(), path.to_string_lossy()],
+                )?;
+            }
+        }
+        tx.execute(
+            "INSERT INTO renaming (old, new, enabled) VALUES (?1, ?2, ?3)",
+            params![renaming.old.as_str(), new.as_str(), renaming.enabled],
+        )?;
+        tx.commit()?;
+        Ok(true)
+    }
+
+    /// The renames that are not finished.
+    pub fn renamings(&self) -> Result<Vec<Renaming>, Error> {
+        renamings(&self.db)
+    }
+
+    /// Finishes renames by `finish`, which says whether nothing is left to do.
+    ///
+    /// Only one process does so at a time.
+    pub fn finish_renamings<E: From<Error>>(
+        &mut self,
+        finish: impl Fn(&Renaming) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let tx = self
+            .db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(Error::from)?;
+        for renaming in renamings(&tx)? {
+            if finish(&renaming)? {
+                tx.execute(
+                    "DELETE FROM renaming WHERE old = ?1",
+                    [renaming.old.as_str()],
+                )
+                .map_err(Error::from)?;
+            }
+        }
+        tx.commit().map_err(Error::from)?;
+        Ok(())
+    }
+
+    /// Adds VMs, or puts them in the places of those that are given with them; all or none.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] for one that is there, or is not as it was; [`Error::SameUuid`].
+    pub fn import(&mut self, rows: &[(Row, Option<Row>)]) -> Result<(), Error> {
+        let tx = self
+            .db
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for (row, old) in rows {
+            let other: Option<String> = tx
+                .query_row(
+                    "SELECT name FROM vm WHERE uuid = ?1 AND name != ?2",
+                    [&row.uuid, row.name.as_str()],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            if let Some(other) = other {
+                return Err(Error::SameUuid {
+                    name: row.name.clone(),
+                    other,
+                });
+            }
+            let is_done = match old {
+                None => insert_row(&tx, row)?,
+                Some(old) => {
+                    tx.execute(
+                        "UPDATE vm SET uuid = ?2 WHERE name = ?1",
+                        [row.name.as_str(), &row.uuid],
+                    )?;
+                    replace_row(&tx, &old.definition, row)?
+                }
+            };
+            if !is_done {
+                return Err(Error::Exists(row.name.clone()));
+            }
+        }
+        tx.commit()?;
+        Ok(())
     }
 
     /// Notes that maqet made a disk for a VM.
@@ -393,6 +510,7 @@ impl Store {
             "SELECT name, uuid, definition, memory, cpus, team, labels, protected FROM vm",
             "SELECT path, identity, vm FROM made_disk",
             "SELECT team, property, value FROM budget",
+            "SELECT old, new, enabled FROM renaming",
         ] {
             if let Err(error) = self.db.prepare(columns) {
                 faults.push(error.to_string());
@@ -467,6 +585,66 @@ fn record_disk(db: &Connection, name: &VmName, disk: &MadeDisk) -> Result<(), Er
         params![disk.path.to_string_lossy(), disk.identity, name.as_str()],
     )?;
     Ok(())
+}
+
+/// Adds a VM; whether its name was free.
+fn insert_row(db: &Connection, row: &Row) -> Result<bool, Error> {
+    let created_at = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let added = db.execute(
+        "INSERT INTO vm
+                (name, uuid, definition, memory, cpus, team, labels, protected, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (name) DO NOTHING",
+        params![
+            row.name.as_str(),
+            row.uuid,
+            row.definition,
+            row.memory.map(|bytes| bytes as i64),
+            row.cpus,
+            row.group.as_ref().map(GroupName::as_str),
+            labels_text(&row.labels),
+            row.protected,
+            created_at as i64
+        ],
+    )?;
+    Ok(added > 0)
+}
+
+/// Puts `new` in the place of `old`, if that is still as it was.
+fn replace_row(db: &Connection, old: &str, new: &Row) -> Result<bool, Error> {
+    Ok(db.execute(
+        "UPDATE vm SET definition = ?3, memory = ?4, cpus = ?5, team = ?6, labels = ?7,
+            protected = ?8
+         WHERE name = ?1 AND definition = ?2",
+        params![
+            new.name.as_str(),
+            old,
+            new.definition,
+            new.memory.map(|bytes| bytes as i64),
+            new.cpus,
+            new.group.as_ref().map(GroupName::as_str),
+            labels_text(&new.labels),
+            new.protected,
+        ],
+    )? > 0)
+}
+
+fn renamings(db: &Connection) -> Result<Vec<Renaming>, Error> {
+    let mut statement = db.prepare("SELECT old, new, enabled FROM renaming")?;
+    let rows = statement.query_map([], |row| {
+        let names = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
+        Ok((names.0, names.1, row.get(2)?))
+    })?;
+    let mut all = Vec::new();
+    for row in rows {
+        let (old, new, enabled) = row?;
+        // They went in as names.
+        if let (Ok(old), Ok(new)) = (old.parse(), new.parse()) {
+            all.push(Renaming { old, new, enabled });
+        }
+    }
+    Ok(all)
 }
 
 /// The columns `uuid, definition, memory, cpus, team, labels, protected`.

@@ -78,6 +78,11 @@ pub(super) fn print(error: &anyhow::Error) {
     }
 }
 
+/// Tells of what is amiss, and has kept nothing from being done.
+pub(super) fn warn(words: &str) {
+    eprintln!("warning: {words}");
+}
+
 fn hint(error: &Error) -> Option<String> {
     Some(match error {
         Error::NoSuchVm {
@@ -108,6 +113,16 @@ fn hint(error: &Error) -> Option<String> {
         } => format!("stop that one with `maqet stop {other}`, or forward another port"),
         Error::PortTaken { .. } | Error::NoHostPort { .. } => {
             "another port can be given in `forward` of its network".to_owned()
+        }
+        Error::Qmp(qmp::Error::Refused { command, desc, .. })
+            if command == "device_add" && desc.contains("does not support hotplug") =>
+        {
+            "`maqet device add NAME DRIVER …` finds a port for it that does".to_owned()
+        }
+        Error::Qmp(qmp::Error::Timeout { .. }) => {
+            "QEMU may wait for a disk, or be stopped: a longer `--timeout` waits for it, \
+             `maqet status NAME` and `maqet logs NAME` tell more"
+                .to_owned()
         }
         Error::NotReady { name, .. } => format!(
             "`maqet logs --console {name}` shows its console, `maqet stop {name}` stops it"

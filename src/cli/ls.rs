@@ -1,8 +1,9 @@
 use std::process::ExitCode;
 
-use crate::ops::ls::Listed;
+use crate::ops::ls::{List, Listed};
 use crate::ops::{self, Host, Selector};
 
+use super::error;
 use super::output::{Output, bytes, or_dash, span, table};
 use super::several::Traits;
 
@@ -22,7 +23,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
-    let vms = ops::ls::ls(host, &args.traits.selectors(&args.names))?;
+    let List { vms, warnings } = ops::ls::ls(host, &args.traits.selectors(&args.names))?;
+    for warning in warnings {
+        error::warn(&warning);
+    }
     out.answer(&vms, |w| {
         table(
             w,

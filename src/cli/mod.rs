@@ -12,8 +12,10 @@ mod doctor;
 mod enable;
 mod error;
 mod events;
+mod export;
 mod group;
 mod hmp;
+mod import;
 mod internal;
 mod interrupt;
 mod job;
@@ -28,6 +30,7 @@ mod output;
 mod pause;
 mod powerdown;
 mod qmp;
+mod rename;
 mod reset;
 mod resume;
 mod rm;
@@ -98,6 +101,9 @@ enum Command {
     Wait(wait::Args),
     Jobs(jobs::Args),
     Job(job::Args),
+    Rename(rename::Args),
+    Export(export::Args),
+    Import(import::Args),
     Rm(rm::Args),
     Migrate(migrate::Args),
     Doctor(doctor::Args),
@@ -169,6 +175,9 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => agent::run(out, &host()?, args),
         Command::Hmp(args) => hmp::run(out, &host()?, &args),
         Command::Logs(args) => logs::run(out, &host()?, args),
+        Command::Rename(args) => rename::run(out, &host()?, args),
+        Command::Export(args) => export::run(out, &host()?, args),
+        Command::Import(args) => import::run(out, &host()?, args),
         Command::Rm(args) => rm::run(out, &host()?, args),
         Command::Migrate(args) => migrate::run(out, &host()?, args),
         Command::Doctor(args) => doctor::run(out, args),

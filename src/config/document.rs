@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
+use crate::vm::VmName;
+
 use super::error::{Error, Mistake};
 use super::path::path_text;
 use super::source::Source;
@@ -156,6 +158,40 @@ impl fmt::Display for Document {
     }
 }
 
+/// The same definition when a VM has another name, be it this one's or one that it names.
+///
+/// `moved` tells where a file is then, if it is elsewhere.
+pub fn rename(
+    text: &str,
+    file: &Path,
+    (old, new): (&VmName, &VmName),
+    moved: impl Fn(&Path) -> Option<PathBuf>,
+) -> Result<String, Error> {
+    let mut config = VmConfig::parse_with(text, file, &Defaults::default())?;
+    let mut document = Document::parse(text, file)?;
+    if config.name == *old {
+        document.set("name", new.as_str())?;
+    }
+    for key in ["after", "requires"] {
+        let names = document.toml.get_mut(key).and_then(Item::as_array_mut);
+        for name in names.into_iter().flat_map(|names| names.iter_mut()) {
+            if name.as_str() == Some(old.as_str()) {
+                let decor = name.decor().clone();
+                *name = new.as_str().into();
+                *name.decor_mut() = decor;
+            }
+        }
+    }
+    for (key, path) in config.paths_mut() {
+        if document.says(&key)
+            && let Some(text) = moved(path).as_deref().and_then(path_text)
+        {
+            document.set(&key, text)?;
+        }
+    }
+    Ok(document.to_string())
+}
+
 /// The same definition, able to stand anywhere: with its name, and with every
 /// path absolute.
 ///
@@ -266,6 +302,30 @@ mod tests {
             assert!(!document.remove("disk.data"));
             assert_eq!(document.to_string().trim(), text.trim());
         }
+    }
+
+    #[test]
+    fn a_rename_changes_names_and_paths_and_nothing_else() {
+        let text = "name = \"web\" # it\nafter = [ \"db\", # first\n  \"web2\" ]\n\
+                    requires = [\"db\"]\ndescription = \"db and web\"\nkernel = \"/vms/web/k\"\n\
+                    initrd = \"/vms/web2/i\"\n";
+        let (web, db, new): (VmName, VmName, VmName) = (
+            "web".parse().unwrap(),
+            "db".parse().unwrap(),
+            "new".parse().unwrap(),
+        );
+        let file = Path::new("web.toml");
+        let moved =
+            |path: &Path| Some(Path::new("/vms/new").join(path.strip_prefix("/vms/web").ok()?));
+        assert_eq!(
+            rename(text, file, (&web, &new), moved).unwrap(),
+            text.replace("name = \"web\"", "name = \"new\"")
+                .replace("/vms/web/k", "/vms/new/k")
+        );
+        assert_eq!(
+            rename(text, file, (&db, &new), |_| None).unwrap(),
+            text.replace("\"db\"", "\"new\"")
+        );
     }
 
     #[test]

@@ -323,6 +323,33 @@ pub enum Error {
     /// QEMU itself is not there.
     #[error(transparent)]
     Qemu(#[from] qemu::binary::Error),
+    /// A text has a VM twice.
+    #[error("there are two definitions of VM `{0}` in what is to be imported")]
+    Twice(VmName),
+    /// A text lacks a VM.
+    #[error("there is no VM `{0}` in what is to be imported")]
+    NotInText(VmName),
+    /// A definition is of another VM than the line that it begins with.
+    #[error("the definition that begins with `#-- VM {mark}` is of a VM `{name}`")]
+    OtherMark {
+        /// The VM of the line.
+        mark: VmName,
+        /// The VM of the definition.
+        name: VmName,
+    },
+    /// A text's UUID is none.
+    #[error("`{uuid}` is not a UUID: VM `{name}` cannot have it")]
+    NoUuid {
+        /// The VM.
+        name: VmName,
+        /// What should be its UUID.
+        uuid: String,
+    },
+    /// A definition cannot be told from others in one text.
+    #[error(
+        "VM `{0}` cannot be exported: within a text of its definition, a line begins with `#-- VM`"
+    )]
+    NotExported(VmName),
     /// Another process works on the VM.
     #[error(transparent)]
     Lock(#[from] lock::Error),
@@ -386,4 +413,19 @@ impl Error {
     pub(super) fn io(doing: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io(doing.to_string(), source)
     }
+}
+
+/// An error and its causes on one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some libraries repeat their cause in their own words.
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(&format!(": {words}"));
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -11,7 +11,7 @@ use crate::systemd::journal::{self, Entries, Query};
 use crate::systemd::{Scope, UnitStatus, status, unit_name};
 use crate::vm::VmName;
 
-use super::{Error, policy};
+use super::{Error, policy, rename};
 
 /// Where an operation happens. Making one opens nothing.
 #[derive(Clone, Debug)]
@@ -34,12 +34,18 @@ impl Host {
 
     /// The database, made where there is none.
     pub(super) fn store(&self) -> Result<Store, Error> {
-        Ok(Store::open(&self.paths.database())?)
+        let mut store = Store::open(&self.paths.database())?;
+        rename::finish(self, &mut store)?;
+        Ok(store)
     }
 
     /// The database, if there is one.
     pub(super) fn existing_store(&self) -> Result<Option<Store>, Error> {
-        Ok(Store::open_existing(&self.paths.database())?)
+        let mut store = Store::open_existing(&self.paths.database())?;
+        if let Some(store) = &mut store {
+            rename::finish(self, store)?;
+        }
+        Ok(store)
     }
 
     /// The stored VM of that name.

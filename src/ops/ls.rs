@@ -6,13 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::config::VmConfig;
+use crate::config::{Defaults, VmConfig};
 use crate::qmp::{self, RunState, Status};
 use crate::saved;
 use crate::store::{Labels, Summary};
 use crate::systemd::{self, ActiveState, ListedUnit, unit_name};
 use crate::vm::{GroupName, VmName};
 
+use super::doctor::kept_definitions;
+use super::error::with_causes;
 use super::{Error, Host, Selector};
 
 /// What a VM is doing, in one word.
@@ -98,6 +100,15 @@ pub struct Listed {
     pub unit: String,
 }
 
+/// What is listed.
+#[derive(Debug)]
+pub struct List {
+    /// The VMs, by name.
+    pub vms: Vec<Listed>,
+    /// What is amiss, and did not keep them from being listed: a sentence each.
+    pub warnings: Vec<String>,
+}
+
 /// How long monitors may take to answer, all together.
 const ANSWERS: Duration = Duration::from_secs(1);
 
@@ -105,7 +116,7 @@ const ANSWERS: Duration = Duration::from_secs(1);
 ///
 /// One question to systemd for all of them; QEMU is asked only where its event log
 /// leaves open what the guest is doing.
-pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
+pub fn ls(host: &Host, selectors: &[Selector]) -> Result<List, Error> {
     let (units, enabled) = systemd::list_and_enabled(&host.scope, "maqet-*.service")?;
     let enabled: HashSet<VmName> = enabled.into_iter().collect();
     let mut units: HashMap<String, ListedUnit> = units
@@ -117,7 +128,20 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
         .into_iter()
         .map(|vm| (vm.name.clone(), vm))
         .collect();
-    let defaults = host.defaults()?;
+    let mut warnings = Vec::new();
+    if stored.is_empty() {
+        let lost = kept_definitions(host).len();
+        if lost > 0 {
+            warnings.push(format!(
+                "the database has no VMs, and VMs that it had are in {}: see `maqet doctor`",
+                host.paths.vms().display()
+            ));
+        }
+    }
+    let defaults = host.defaults().unwrap_or_else(|error| {
+        warnings.push(with_causes(&error));
+        Defaults::default()
+    });
     // What a definition means that says nothing.
     let silent = VmConfig::parse_with("name = \"x\"", Path::new(""), &defaults)?;
     let (memory, cpus) = (silent.memory.bytes(), silent.cpus);
@@ -159,7 +183,7 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
             .filter_map(|(name, (active, ..))| (*active == ActiveState::Active).then_some(name)),
     );
     let saved = saved::all(&host.paths.saved_states());
-    Ok(vms
+    let vms = vms
         .into_iter()
         .map(|(name, (active, sub, unit, memory, cpus))| {
             let (group, labels) = stored
@@ -183,7 +207,8 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<Vec<Listed>, Error> {
                 unit,
             }
         })
-        .collect())
+        .collect();
+    Ok(List { vms, warnings })
 }
 
 /// What QEMU says of its guest: in its event log, or when that leaves it open, asked.

@@ -1,6 +1,5 @@
 //! QMP commands on a running VM, from any process.
 
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +9,11 @@ use serde_json::{Value, json};
 
 use crate::process::Process;
 use crate::qmp::schema::{self, Further, FurtherType, Schema};
-use crate::qmp::{self, Follower, Monitor, RunState, Start, lock_path};
+use crate::qmp::{self, Follower, Monitor, RunState, Start};
 use crate::systemd::ActiveState;
 use crate::vm::VmName;
 
+use super::monitor::{open, or_why_gone};
 use super::{Error, Host};
 
 /// A command as people write it.
@@ -247,7 +247,7 @@ impl<'a> Session<'a> {
             self.release();
         }
         // The first command connects: a socket that nobody serves shows only now.
-        Err(or_why_gone(self.host, self.name, error))
+        Err(or_why_gone(self.host, self.name)(error))
     }
 
     /// What QEMU refuses since it does not know it was probably misspelt.
@@ -263,15 +263,6 @@ impl<'a> Session<'a> {
         }
         refusal.into()
     }
-}
-
-/// The VM's monitor, with `limit` for it and for each command.
-pub(super) fn open(host: &Host, name: &VmName, limit: Duration) -> Result<Monitor, Error> {
-    let socket = host.paths.sockets(name).qmp();
-    let mut monitor = Monitor::open(&socket, &lock_path(&socket), limit)
-        .map_err(|error| or_why_gone(host, name, error))?;
-    monitor.set_timeout(limit);
-    Ok(monitor)
 }
 
 /// The schema of this QEMU, from the last time that it or its like was asked.
@@ -395,21 +386,6 @@ pub(super) fn device_properties(monitor: &mut Monitor, driver: &str) -> Result<F
             Some((name.to_owned(), kind(name, property["type"].as_str()?)))
         })
         .collect())
-}
-
-/// Tells a monitor that is not there by what has become of the VM.
-pub(super) fn or_why_gone(host: &Host, name: &VmName, error: qmp::Error) -> Error {
-    match error {
-        qmp::Error::Connect { ref source, .. }
-            if matches!(
-                source.kind(),
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused
-            ) =>
-        {
-            why_gone(host, name).unwrap_or(error.into())
-        }
-        other => other.into(),
-    }
 }
 
 /// Why there is no monitor: no such VM, not running, or running without its sockets.

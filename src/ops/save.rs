@@ -65,7 +65,7 @@ pub fn save(
     let runtime = host.paths.sockets(name);
     let files = host.paths.saved(name);
     let bytes = write(name, &runtime, &files, limit, progress).map_err(|error| match error {
-        Error::Qmp(error) => super::qmp::or_why_gone(host, name, error),
+        Error::Qmp(error) => super::monitor::or_why_gone(host, name)(error),
         other => other,
     })?;
     systemd::stop(&host.scope, &unit.unit, || {})?;

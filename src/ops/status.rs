@@ -16,6 +16,7 @@ use crate::systemd::{ActiveState, UnitStatus, boot, rfc3339};
 use crate::vm::VmName;
 
 use super::device::ls::block_image;
+use super::error::with_causes;
 use super::ls::State;
 use super::past;
 pub use super::past::{Ending, Failure};
@@ -37,6 +38,8 @@ pub struct Status {
     pub unit: UnitStatus,
     /// Whether it starts at boot.
     pub enabled: bool,
+    /// Why its definition, or the user's defaults, cannot be read.
+    pub mistake: Option<String>,
     /// Whether the definition is another than the one the VM runs with.
     pub definition_changed: bool,
     /// The accelerator in use, `kvm` or `tcg`, while QEMU answers.
@@ -117,7 +120,11 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
         Err(Error::NoSuchVm { .. }) if unit.active_state != ActiveState::Inactive => None,
         Err(error) => return Err(error),
     };
-    let config = row.as_ref().map(|row| host.config(row)).transpose()?;
+    let read = row.as_ref().map(|row| host.config(row)).transpose();
+    let (config, mistake) = match read {
+        Ok(config) => (config, None),
+        Err(error) => (None, Some(with_causes(&error))),
+    };
     let runtime = host.paths.sockets(name);
     let up = unit.active_state.is_up();
     let (mut run_state, mut accel, mut drives, mut monitor_error) = (None, None, Vec::new(), None);
@@ -176,6 +183,7 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             .unwrap_or_default(),
         protected: row.as_ref().is_some_and(|row| row.protected),
         enabled: boot::enabled(&host.scope)?.contains(name),
+        mistake,
         definition_changed,
         accel,
         memory_used: unit.memory.or(usage.map(|usage| usage.memory)),
@@ -285,15 +293,4 @@ fn defined_drives(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Drive> {
             }
         })
         .collect()
-}
-
-/// An error and its causes on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

@@ -439,7 +439,7 @@ impl<'a> Listener<'a> {
 
 /// The VM's monitor, for a question or two.
 pub(super) fn open(host: &Host, name: &VmName) -> Result<Monitor, Error> {
-    super::qmp::open(host, name, ANSWER)
+    super::monitor::open(host, name, ANSWER)
 }
 
 pub(super) fn no_such_job(name: &VmName, id: &str, all: &[Job]) -> Error {

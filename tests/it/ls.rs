@@ -162,3 +162,38 @@ fn labels_select_vms_all_of_them_at_once() {
         .fails(2)
         .saying("KEY=VALUE");
 }
+
+#[test]
+fn a_mistake_in_the_user_s_defaults_is_told_and_hides_no_vm() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    std::fs::create_dir_all(sandbox.path("config/maqet")).unwrap();
+    let file = sandbox.path("config/maqet/config.toml");
+    std::fs::write(&file, "[defaults]\nmemroy = \"80M\"\n").unwrap();
+    let warning = "config.toml:2:1: unknown key `memroy`, did you mean `memory`?";
+    let listed = sandbox
+        .maqet(&["ls", "--json", "@web"])
+        .ok()
+        .saying(warning);
+    assert!(listed.stdout.contains("prelaunch"), "{}", listed.stdout);
+    let status = sandbox.maqet(&["status", "@web"]).ok().saying(warning);
+    assert!(status.stdout.contains("prelaunch"), "{}", status.stdout);
+}
+
+#[test]
+fn an_empty_database_is_not_the_same_as_no_vms() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    let data = sandbox.path("data/maqet");
+    for file in ["maqet.db-wal", "maqet.db-shm"] {
+        let _ = std::fs::remove_file(data.join(file));
+    }
+    std::fs::write(data.join("maqet.db"), "").unwrap();
+    sandbox.maqet(&["ls"]).ok().saying("maqet doctor");
+    sandbox.maqet(&["doctor", "--rebuild"]).ok();
+    assert_eq!(sandbox.state("web"), "stopped");
+    assert!(!sandbox.maqet(&["ls"]).ok().stderr.contains("doctor"));
+}

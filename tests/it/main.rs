@@ -26,10 +26,14 @@ mod doctor;
 mod enable;
 /// What QEMU told, kept and followed.
 mod events;
+/// Definitions as one text.
+mod export;
 /// Slices, and the limits that VMs share.
 mod group;
 /// QEMU's monitor for people.
 mod hmp;
+/// Definitions from one text, all or none.
+mod import;
 /// One job: told what to do, waited for, failed.
 mod job;
 /// Jobs, listed.
@@ -57,6 +61,8 @@ mod qmp;
 mod races;
 /// As far as the definition wants the guest to be.
 mod ready;
+/// Another name, whole or not at all.
+mod rename;
 /// The reset button.
 mod reset;
 /// What brings a VM back, and what does not.

@@ -426,3 +426,15 @@ fn a_damaged_schema_is_asked_for_anew() {
     let whole = lengths.max().unwrap();
     assert!(whole > 50_000, "{whole}");
 }
+
+#[test]
+fn a_bus_that_takes_no_more_devices_has_a_hint() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox
+        .maqet(&["qmp", "@web", "device_add", "driver=virtio-rng-pci", "id=r"])
+        .fails(5)
+        .saying("does not support hotplug")
+        .saying("maqet device add");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::ops::{Error, Host, qmp as ops_qmp};
+use crate::ops::{Error, Host, monitor, qmp as ops_qmp};
 use crate::qemu::disk;
 use crate::qemu::part::{Kind, Part};
 use crate::qmp::schema::FurtherType;
@@ -30,10 +30,10 @@ pub(super) struct Qemu {
 
 impl Qemu {
     pub(super) fn open(host: &Host, name: &VmName) -> Result<Self, Error> {
-        let mut monitor = ops_qmp::open(host, name, OPEN)?;
+        let mut monitor = monitor::open(host, name, OPEN)?;
         let devices = monitor
             .execute("qom-list", json!({ "path": PERIPHERAL }))
-            .map_err(|error| ops_qmp::or_why_gone(host, name, error))?;
+            .map_err(monitor::or_why_gone(host, name))?;
         monitor.set_timeout(ANSWER);
         Ok(Self {
             monitor,

@@ -13,11 +13,13 @@ use std::fmt;
 use serde::Serialize;
 
 pub use rebuild::{Rebuilt, rebuild};
+pub(super) use vms::kept_definitions;
 
 use crate::config::VmConfig;
 use crate::vm::VmName;
 
 use super::Host;
+use super::error::with_causes;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -122,19 +124,4 @@ pub fn doctor() -> Vec<Finding> {
     findings.extend(manager::limits(&definitions));
     findings.push(manager::journal());
     findings
-}
-
-/// An error and its causes on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Some libraries repeat their cause in their own words.
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(&format!(": {words}"));
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -104,7 +104,7 @@ fn names(host: &Host) -> Vec<VmName> {
 }
 
 /// The VMs of which a start has kept the definition.
-pub(super) fn kept_definitions(host: &Host) -> Vec<(VmName, PathBuf)> {
+pub(in crate::ops) fn kept_definitions(host: &Host) -> Vec<(VmName, PathBuf)> {
     let dirs = fs::read_dir(host.paths.vms())
         .into_iter()
         .flatten()

@@ -1,0 +1,228 @@
+//! Giving a VM another name.
+//!
+//! The database is changed in one transaction, which also notes what is left to do:
+//! files are moved, and what starts at boot is changed, after it. Whoever opens the
+//! database finishes what a rename that was killed has left ([`finish`]). So a VM has
+//! its old name or its new one at any moment, and never a part of it.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::slice::from_ref;
+
+use serde::Serialize;
+
+use crate::config;
+use crate::lock::VmLock;
+use crate::saved::Saved;
+use crate::store::{Renaming, Row, Store};
+use crate::systemd::{self, boot, unit_name};
+use crate::vm::VmName;
+
+use super::{Error, Host};
+
+/// A VM that has another name now.
+#[derive(Debug, Serialize)]
+pub struct Renamed {
+    /// What it was called.
+    pub old: VmName,
+    /// What it is called.
+    pub name: VmName,
+    /// The VMs that name it in their definitions, and do so by its new name now.
+    pub followed: Vec<VmName>,
+    /// Whether it starts at boot, now by its new name.
+    pub enabled: bool,
+}
+
+/// Gives a VM that does not run another name.
+///
+/// Its UUID, and with it its MAC addresses, stay. Its directory goes along, with the
+/// disks in it, and so does a saved state.
+///
+/// # Errors
+/// [`Error::Running`], [`Error::AlreadyExists`], [`Error::FileExists`] when files of
+/// another VM are in the way.
+pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error> {
+    let row = host.vm(old)?;
+    if old == new || host.store()?.get(new)?.is_some() {
+        return Err(Error::AlreadyExists(new.clone()));
+    }
+    for name in [old, new] {
+        if host.unit(name)?.active_state.is_up() {
+            return Err(Error::Running(name.clone()));
+        }
+    }
+    // Held until all is done: nobody starts it meanwhile.
+    let _lock = VmLock::try_take(&host.paths.vm(old).lock())?;
+    free(host.paths.vm(new).path())?;
+    let saved = host.paths.saved(new).state();
+    if saved.exists() {
+        return Err(Error::FileExists(saved));
+    }
+    let enabled = boot::enabled(&host.scope)?.contains(old);
+    let mut row = row;
+    let followed = loop {
+        let change = Change { host, old, new };
+        let definition = change.of(&row.definition)?;
+        let mut others: Vec<(Row, String)> = Vec::new();
+        let mut store = host.store()?;
+        for other in store.rows_with(old.as_str())? {
+            if other.name == *old {
+                continue;
+            }
+            // One that cannot be read is left as it is.
+            if let Ok(text) = change.of(&other.definition)
+                && text != other.definition
+            {
+                others.push((other, text));
+            }
+        }
+        let renaming = Renaming {
+            old: old.clone(),
+            new: new.clone(),
+            enabled,
+        };
+        let new_path = |path: &Path| change.path(path);
+        if store.rename(&row, &definition, &others, &renaming, new_path)? {
+            break others.into_iter().map(|(other, _)| other.name).collect();
+        }
+        // Someone has changed a definition meanwhile.
+        drop(store);
+        row = host.vm(old)?;
+    };
+    // What another command has finished meanwhile is done, too.
+    let mut store = Store::open(&host.paths.database())?;
+    finish(host, &mut store)?;
+    Ok(Renamed {
+        old: old.clone(),
+        name: new.clone(),
+        followed,
+        enabled,
+    })
+}
+
+/// Sees to it that nothing is in the way of a VM's directory.
+fn free(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // Disks that a VM of that name has left.
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+            Err(Error::FileExists(dir.to_owned()))
+        }
+        other => other.map_err(Error::io(format_args!("cannot remove {}", dir.display()))),
+    }
+}
+
+/// What a rename changes in definitions.
+struct Change<'a> {
+    host: &'a Host,
+    old: &'a VmName,
+    new: &'a VmName,
+}
+
+impl Change<'_> {
+    fn of(&self, definition: &str) -> Result<String, Error> {
+        let file = self.host.paths.vm(self.old).definition();
+        Ok(config::rename(
+            definition,
+            &file,
+            (self.old, self.new),
+            |path| self.path(path),
+        )?)
+    }
+
+    /// Where a file is then, if it is elsewhere.
+    fn path(&self, path: &Path) -> Option<PathBuf> {
+        let inner = path
+            .strip_prefix(self.host.paths.vm(self.old).path())
+            .ok()?;
+        Some(self.host.paths.vm(self.new).path().join(inner))
+    }
+}
+
+/// Finishes renames that were killed halfway.
+///
+/// One process does so at a time, and what it has done is not done again.
+///
+/// # Errors
+/// When files cannot be moved. A service manager that cannot be reached now is asked
+/// the next time.
+pub(super) fn finish(host: &Host, store: &mut Store) -> Result<(), Error> {
+    if store.renamings()?.is_empty() {
+        return Ok(());
+    }
+    store.finish_renamings(|Renaming { old, new, enabled }| {
+        let change = Change { host, old, new };
+        move_dir(host.paths.vm(old).path(), host.paths.vm(new).path())
+            .and_then(|()| move_saved(&change))
+            .and_then(|()| change_kept(&change))
+            .map_err(Error::io(format_args!(
+                "cannot finish the renaming of VM `{old}` to `{new}`"
+            )))?;
+        // A unit that failed would lend its state to the next VM of that name.
+        let _ = systemd::reset_failed(&host.scope, &unit_name(old));
+        let is_done = !enabled
+            || boot::enable(&host.scope, from_ref(new)).is_ok()
+                && boot::disable(&host.scope, from_ref(old)).is_ok();
+        Ok(is_done)
+    })
+}
+
+/// Moves a directory; one that is there already takes what it lacks.
+fn move_dir(old: &Path, new: &Path) -> io::Result<()> {
+    match fs::rename(old, new) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        // It was moved before, and a start that came too late has looked for it since.
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+        other => return other,
+    }
+    for entry in fs::read_dir(old)? {
+        let entry = entry?;
+        let target = new.join(entry.file_name());
+        match target.try_exists()? {
+            true => fs::remove_file(entry.path())?,
+            false => fs::rename(entry.path(), target)?,
+        }
+    }
+    fs::remove_dir(old)
+}
+
+/// Moves a saved state, with the definition that it goes on with.
+fn move_saved(change: &Change<'_>) -> io::Result<()> {
+    let old = change.host.paths.saved(change.old);
+    let new = change.host.paths.saved(change.new);
+    if let Some(mut saved) = Saved::read(&old)? {
+        saved.definition = change.of(&saved.definition).map_err(io::Error::other)?;
+        for disk in &mut saved.disks {
+            if let Some(path) = change.path(&disk.path) {
+                disk.path = path;
+            }
+        }
+        saved.write_facts(&new)?;
+        // The state is there only when all that belongs to it is.
+        fs::rename(old.state(), new.state())?;
+    }
+    for file in [old.facts(), old.unfinished()] {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Changes the definition that the last start has kept beside the disks.
+fn change_kept(change: &Change<'_>) -> io::Result<()> {
+    let file = change.host.paths.vm(change.new).definition();
+    let text = match fs::read_to_string(&file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        text => text?,
+    };
+    // The next start keeps it anew.
+    let Ok(text) = change.of(&text) else {
+        return fs::remove_file(file);
+    };
+    let unfinished = file.with_extension("toml.unfinished");
+    fs::write(&unfinished, text)?;
+    fs::rename(unfinished, file)
+}

@@ -1,0 +1,168 @@
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::sandbox::{Sandbox, guests, systemctl};
+
+/// A VM with a disk of its own, a MAC address that is derived, and one that requires it.
+fn add(sandbox: &Sandbox) {
+    sandbox.add_lines(
+        "old",
+        "disk.root.size = '1M'\nnet.lan = {}\nlabels.env = 'ci'\ndescription = 'old'",
+    );
+    sandbox.add_lines("app", "requires = ['@old'] # it");
+}
+
+fn mac(sandbox: &Sandbox, vm: &str) -> String {
+    let argv = sandbox.maqet(&["show", "--argv", vm]).ok().stdout;
+    argv.split("mac=").nth(1).unwrap()[..17].to_owned()
+}
+
+/// Everything belongs to the VM of one name, and nothing to one of the other.
+#[track_caller]
+fn is_whole(sandbox: &Sandbox, name: &str, other: &str) {
+    let vm = format!("@{name}");
+    sandbox.maqet(&["show", &format!("@{other}")]).fails(4);
+    assert!(sandbox.vm_dir(name).join("root.qcow2").exists());
+    assert!(!sandbox.vm_dir(other).exists());
+    let app = sandbox.maqet(&["show", "@app"]).ok().stdout;
+    let requires = format!("requires = ['{}'] # it", sandbox.name(name));
+    let requires_anew = format!("requires = [\"{}\"] # it", sandbox.name(name));
+    assert!(
+        app.contains(&requires) || app.contains(&requires_anew),
+        "{app}"
+    );
+    sandbox.maqet(&["start", "@app"]).ok();
+    assert_eq!(sandbox.state(name), "prelaunch");
+    sandbox.maqet(&["stop", "--force", "@app", &vm]).ok();
+}
+
+#[test]
+fn a_renamed_vm_is_the_same_with_all_that_belongs_to_it() {
+    let sandbox = Sandbox::new();
+    sandbox.install_template();
+    add(&sandbox);
+    sandbox.maqet(&["enable", "@old"]).ok();
+    sandbox.maqet(&["start", "@old"]).ok();
+    sandbox
+        .maqet(&["rename", "@old", "@new"])
+        .fails(1)
+        .saying("is running")
+        .saying("maqet stop");
+    sandbox.maqet(&["stop", "--force", "@old"]).ok();
+    let before = mac(&sandbox, "@old");
+    let said = sandbox.maqet(&["rename", "@old", "@new", "--json"]).json();
+    assert_eq!(said["name"], sandbox.name("new"));
+    assert_eq!(said["followed"][0], sandbox.name("app"));
+    assert_eq!(said["enabled"], true);
+
+    assert_eq!(mac(&sandbox, "@new"), before);
+    assert_eq!(sandbox.listed("new")["enabled"], true);
+    assert_eq!(sandbox.listed("new")["labels"]["env"], "ci");
+    let shown = sandbox.maqet(&["show", "@new"]).ok().stdout;
+    assert!(shown.contains("description = 'old'"), "{shown}");
+    let kept = fs::read_to_string(sandbox.vm_dir("new").join("definition.toml")).unwrap();
+    assert!(kept.contains(&sandbox.name("new")), "{kept}");
+    is_whole(&sandbox, "new", "old");
+    let old = format!("maqet@{}.service", sandbox.name("old"));
+    assert_ne!(systemctl(&["is-enabled", &old]).status, 0);
+
+    // The disk is maqet's own all the same.
+    sandbox.maqet(&["rm", "@app", "@new", "--disks"]).ok();
+    assert!(!sandbox.vm_dir("new").exists());
+}
+
+#[test]
+fn a_name_that_is_taken_or_has_files_is_refused_and_nothing_changes() {
+    let sandbox = Sandbox::new();
+    add(&sandbox);
+    sandbox
+        .maqet(&["rename", "@old", "@app"])
+        .fails(1)
+        .saying("there is a VM");
+    sandbox.maqet(&["rename", "@old", "@old"]).fails(1);
+    sandbox.maqet(&["rename", "@nosuch", "@new"]).fails(4);
+    sandbox.maqet(&["rename", "@old", "a/b"]).fails(2);
+    let left = sandbox.vm_dir("new");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("root.qcow2"), "mine").unwrap();
+    sandbox
+        .maqet(&["rename", "@old", "@new"])
+        .fails(1)
+        .saying("is there already");
+    assert_eq!(fs::read(left.join("root.qcow2")).unwrap(), b"mine");
+    fs::remove_dir_all(&left).unwrap();
+    is_whole(&sandbox, "old", "new");
+}
+
+#[test]
+fn a_saved_vm_goes_on_under_its_new_name() {
+    let sandbox = Sandbox::new();
+    let guest = guests().join("probe");
+    let text = format!(
+        "memory = '128M'\naccel = 'tcg'\nkernel = '{0}/kernel'\ninitrd = '{0}/initrd'\n\
+         append = 'console=ttyS0 quiet probe.write=1'\ndisk.data.size = '1M'\n",
+        guest.display()
+    );
+    let file = sandbox.path(&format!("{}.toml", sandbox.name("old")));
+    fs::write(&file, text).unwrap();
+    sandbox.maqet(&["add", file.to_str().unwrap()]).ok();
+    sandbox.maqet(&["start", "@old"]).ok();
+    sandbox.wait_for_console("old", "probe: ready");
+    sandbox.maqet(&["save", "@old"]).ok();
+    sandbox.maqet(&["rename", "@old", "@new"]).ok();
+    assert_eq!(sandbox.state("new"), "saved");
+    sandbox
+        .maqet(&["start", "@new"])
+        .ok()
+        .saying("goes on where it was saved");
+    assert_eq!(sandbox.state("new"), "running");
+}
+
+#[test]
+fn a_rename_that_is_killed_leaves_the_old_name_or_the_new_one() {
+    let sandbox = Sandbox::new();
+    add(&sandbox);
+    let (mut name, mut other) = ("old", "new");
+    // Before it has done anything, at its steps, and after the last.
+    for micros in (0..40_000).step_by(2_000) {
+        let from = format!("@{name}");
+        let mut child = sandbox.spawn(&["rename", &from, &format!("@{other}")]);
+        thread::sleep(Duration::from_micros(micros));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if sandbox.maqet(&["show", &from]).status != 0 {
+            (name, other) = (other, name);
+        }
+        // An earlier try may have left the place of a lock.
+        let _ = fs::remove_file(sandbox.vm_dir(other).join("lock"));
+        let _ = fs::remove_dir(sandbox.vm_dir(other));
+        is_whole(&sandbox, name, other);
+    }
+}
+
+#[test]
+fn the_next_command_finishes_what_a_killed_rename_has_begun() {
+    let sandbox = Sandbox::new();
+    add(&sandbox);
+    let (old, new) = (sandbox.name("old"), sandbox.name("new"));
+    sandbox.maqet(&["rename", "@old", "@new"]).ok();
+    // As it is just after the database has been changed.
+    fs::rename(sandbox.vm_dir("new"), sandbox.vm_dir("old")).unwrap();
+    let db = rusqlite::Connection::open(sandbox.path("data/maqet/maqet.db")).unwrap();
+    db.execute("INSERT INTO renaming VALUES (?1, ?2, 0)", [&old, &new])
+        .unwrap();
+    sandbox.maqet(&["show", "@new"]).ok();
+    is_whole(&sandbox, "new", "old");
+
+    // As it is when a start of the old name came too late.
+    fs::create_dir_all(sandbox.vm_dir("old")).unwrap();
+    fs::write(sandbox.vm_dir("old").join("lock"), "").unwrap();
+    db.execute("INSERT INTO renaming VALUES (?1, ?2, 0)", [&old, &new])
+        .unwrap();
+    is_whole(&sandbox, "new", "old");
+    let left: u32 = db
+        .query_row("SELECT count(*) FROM renaming", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 0);
+}
