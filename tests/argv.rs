@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use maqet::config::{self, Cache, Format, VmConfig};
+use maqet::config::{self, Cache, Format, NetKind, VmConfig};
 use maqet::qemu::argv::{Accel, Host, Listen, Sockets, argv, paste};
 use serde_json::{Value, json};
 
@@ -73,6 +73,9 @@ fn qemu_takes_each_command_line_as_it_is_meant() {
     for golden in goldens() {
         let dir = tempfile::tempdir().unwrap();
         let vm = Vm::new(&golden, dir.path());
+        if vm.needs_more_of_the_host() {
+            continue;
+        }
         vm.make_files();
         let mut qemu = Prelaunch::start(&vm);
 
@@ -154,12 +157,20 @@ impl Vm {
             binary: config.qemu.binary.clone(),
             accel: Accel::Tcg,
             uuid: "2b6a5e0c-9c1f-4a55-8f1c-0d7f6d1f2a01".to_owned(),
+            vhost_net: false,
             vm_dir: dir.join("vm"),
             sockets: Sockets::in_dir(&dir.join("run")),
             console_log: dir.join("vm/console.log"),
             incoming: false,
         };
         Self { config, host }
+    }
+
+    /// Whether QEMU would want bridges, tap devices or PCI devices, which not every host has;
+    /// tests/boot makes a host that has the first two.
+    fn needs_more_of_the_host(&self) -> bool {
+        let of_host = |net: &config::Net| matches!(net.kind, NetKind::Bridge | NetKind::Tap);
+        self.config.nets.values().any(of_host) || !self.config.pcis.is_empty()
     }
 
     fn argv(&self) -> Vec<OsString> {

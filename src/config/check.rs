@@ -64,6 +64,7 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
     check_boot_indexes(config, &mut faults);
     check_nets(config, &mut faults);
     check_devices(config, &mut faults);
+    check_passthrough(config, &mut faults);
     check_ready(config, &mut faults);
     faults
 }
@@ -158,9 +159,10 @@ fn check_disks(config: &VmConfig, faults: &mut Faults) {
 /// QEMU refuses two of the same.
 fn check_boot_indexes(config: &VmConfig, faults: &mut Faults) {
     let disks = config.disks.iter();
-    let indexes: Vec<(String, u16)> = disks
-        .filter_map(|(name, disk)| Some((format!("disk.{name}"), disk.boot_index?)))
-        .collect();
+    let disks = disks.filter_map(|(name, disk)| Some((format!("disk.{name}"), disk.boot_index?)));
+    let nets = config.nets.iter();
+    let nets = nets.filter_map(|(name, net)| Some((format!("net.{name}"), net.boot_index?)));
+    let indexes: Vec<(String, u16)> = disks.chain(nets).collect();
     for (i, (table, index)) in indexes.iter().enumerate() {
         if let Some((other, _)) = indexes[..i].iter().find(|(_, it)| it == index) {
             let message = format!("`{other}` has the same place");
@@ -173,6 +175,12 @@ fn check_nets(config: &VmConfig, faults: &mut Faults) {
     let mut forwards: Vec<(&DeviceName, &Forward)> = Vec::new();
     for (i, (name, net)) in config.nets.iter().enumerate() {
         let key = |last: &str| format!("net.{name}.{last}");
+        for (last, message) in net.faults() {
+            match last {
+                "" => faults.add(format!("net.{name}"), message),
+                last => faults.add(key(last), message),
+            }
+        }
         let message = format!("machine `{}` cannot have a NIC", config.machine);
         faults.add_if(
             config.board() == Board::None,
@@ -198,6 +206,30 @@ fn check_nets(config: &VmConfig, faults: &mut Faults) {
                 key("mac"),
                 format!("network `{other}` has the same address"),
             );
+        }
+    }
+}
+
+/// Devices of the host.
+fn check_passthrough(config: &VmConfig, faults: &mut Faults) {
+    let machine = &config.machine;
+    let has_pci = config.board().has_pci();
+    for (name, usb) in &config.usbs {
+        let message = format!("machine `{machine}` cannot have a USB device");
+        faults.add_if(!has_pci, format!("usb.{name}"), message);
+        match usb.fault() {
+            Some(("", message)) => faults.add(format!("usb.{name}"), message),
+            Some((key, message)) => faults.add(format!("usb.{name}.{key}"), message),
+            None => {}
+        }
+    }
+    for (i, (name, pci)) in config.pcis.iter().enumerate() {
+        let message = format!("machine `{machine}` cannot have a PCI device");
+        faults.add_if(!has_pci, format!("pci.{name}"), message);
+        let mut others = config.pcis.iter().take(i);
+        if let Some((other, _)) = others.find(|(_, other)| other.address == pci.address) {
+            let message = format!("`pci.{other}` is the same device");
+            faults.add(format!("pci.{name}.address"), message);
         }
     }
 }

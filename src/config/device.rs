@@ -91,7 +91,7 @@ pub(super) fn is_own_id(name: &str) -> bool {
         "virtio-serial",
     ];
     own.contains(&name)
-        || ["disk-", "net-", "nic-"]
+        || ["disk-", "net-", "nic-", "hostusb-", "hostpci-"]
             .iter()
             .any(|p| name.starts_with(p))
         || name

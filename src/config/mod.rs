@@ -28,6 +28,7 @@ mod forward;
 mod limits;
 mod mac;
 mod net;
+mod passthrough;
 mod path;
 mod python;
 mod ready;
@@ -52,7 +53,8 @@ pub use error::{Error, Fault, Mistake, Position};
 pub use forward::{Forward, InvalidForward, Protocol};
 pub use limits::{Limit, Limits, Throttle};
 pub use mac::{InvalidMac, Mac};
-pub use net::{Net, NetKind};
+pub use net::{DomainName, InterfaceName, McastGroup, Net, NetKind, Network};
+pub use passthrough::{Pci, PciAddress, Usb, UsbId, UsbPort};
 pub use path::{is_device_node, path_text};
 pub use ready::{InvalidReadyLevel, Ready, ReadyLevel};
 pub use schema::schema;
@@ -139,6 +141,12 @@ pub struct VmConfig {
     /// Further devices by name, in the order of the file.
     #[serde(default, rename = "device")]
     pub devices: IndexMap<DeviceName, Device>,
+    /// USB devices of the host that the guest gets, by name.
+    #[serde(default, rename = "usb")]
+    pub usbs: IndexMap<DeviceName, Usb>,
+    /// PCI devices of the host that the guest gets, by name.
+    #[serde(default, rename = "pci")]
+    pub pcis: IndexMap<DeviceName, Pci>,
     /// VMs that this one starts after, and stops before.
     #[serde(default)]
     pub after: Vec<VmName>,
@@ -361,12 +369,17 @@ impl VmConfig {
     fn paths_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
         let disks = self.disks.iter_mut();
         let files = disks.map(|(name, disk)| (format!("disk.{name}.file"), disk.file.as_mut()));
+        let sockets = self.nets.iter_mut().flat_map(|(name, net)| {
+            let paths = net.paths_mut().into_iter();
+            paths.map(move |(key, path)| (format!("net.{name}.{key}"), path))
+        });
         [
             ("kernel".to_owned(), self.kernel.as_mut()),
             ("initrd".to_owned(), self.initrd.as_mut()),
         ]
         .into_iter()
         .chain(files)
+        .chain(sockets)
         .filter_map(|(key, path)| Some((key, path?)))
         .chain(
             path::has_directory(&self.qemu.binary)

@@ -196,6 +196,7 @@ mod tests {
             json!([true]),
             json!([{}]),
             json!({"a": 1}),
+            json!({"address": "0000:01:00.0"}),
             json!({"a": "a"}),
             json!({"a": {}}),
             json!({"driver": "a"}),

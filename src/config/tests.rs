@@ -122,7 +122,7 @@ stop = 5
 /vms/web.toml:15:7: `01:00:00:00:00:00` is not the address of one NIC: make its first pair even, as in "52:54:00:12:34:56"
   15 | mac = "01:00:00:00:00:00"
      |       ^^^^^^^^^^^^^^^^^^^
-/vms/web.toml:16:1: unknown key `stop`, expected one of `type`, `forward`, `model`, `mac`
+/vms/web.toml:16:1: unknown key `stop`, expected one of `type`, `forward`, `restrict`, `network`, `host`, `dns`, `dhcp-start`, `hostname`, `domain`, `dns-search`, `ipv4`, `ipv6`, `bridge`, `ifname`, `listen`, `connect`, `local`, `remote`, `group`, `model`, `mac`, `link`, `boot-index`, `mtu`
   16 | stop = 5
      | ^^^^
 "#);
@@ -345,11 +345,33 @@ fn a_definition_is_shown_as_json() {
           "guest_port": 22
         }
       ],
+      "restrict": false,
+      "network": null,
+      "host": null,
+      "dns": null,
+      "dhcp_start": null,
+      "hostname": null,
+      "domain": null,
+      "dns_search": [],
+      "ipv4": null,
+      "ipv6": null,
+      "bridge": null,
+      "ifname": null,
+      "listen": null,
+      "connect": null,
+      "local": null,
+      "remote": null,
+      "group": null,
       "model": "virtio-net-pci",
-      "mac": null
+      "mac": null,
+      "link": true,
+      "boot_index": null,
+      "mtu": null
     }
   },
   "device": {},
+  "usb": {},
+  "pci": {},
   "after": [],
   "requires": [],
   "start_delay": 0,
@@ -525,6 +547,7 @@ fn what_another_finds_wrong_is_shown_where_it_is_written() {
 }
 
 mod disks;
+mod networks;
 
 mod man_page {
     use super::*;

@@ -19,9 +19,11 @@ impl Document {
             |message: String| Error::new(Path::new(table), vec![Mistake { at: None, message }]);
         self.add_table(table)?;
         // Whether and how many; every other value is a text.
-        const BOOLS: [&str; 2] = ["read-only", "removable"];
-        const NUMBERS: [&str; 7] = [
+        const BOOLS: [&str; 6] = ["read-only", "removable", "restrict", "ipv4", "ipv6", "link"];
+        const NUMBERS: [&str; 9] = [
             "boot-index",
+            "bus",
+            "mtu",
             "rotation-rate",
             "logical-block-size",
             "physical-block-size",
@@ -29,18 +31,20 @@ impl Document {
             "limits.iops-read",
             "limits.iops-write",
         ];
-        let mut forwards = Array::new();
+        let (mut forwards, mut domains) = (Array::new(), Array::new());
         for word in words {
             let (key, text) = word
                 .split_once('=')
                 .filter(|(key, _)| is_plain(key))
                 .ok_or_else(|| wrong(format!("`{word}` is not a setting: write key=value")))?;
             let value: Value = match key {
-                "file" if !text.is_empty() => std::path::absolute(dir.join(text))
-                    .ok()
-                    .and_then(|path| path_text(&path))
-                    .ok_or_else(|| wrong(format!("`{word}`: this cannot be a path")))?
-                    .into(),
+                "file" | "listen" | "connect" | "local" | "remote" if !text.is_empty() => {
+                    std::path::absolute(dir.join(text))
+                        .ok()
+                        .and_then(|path| path_text(&path))
+                        .ok_or_else(|| wrong(format!("`{word}`: this cannot be a path")))?
+                        .into()
+                }
                 _ if BOOLS.contains(&key) => truth(text)
                     .ok_or_else(|| wrong(format!("`{word}`: expected `on` or `off`")))?
                     .into(),
@@ -52,6 +56,10 @@ impl Document {
                 "forward" => {
                     forwards.push(text);
                     forwards.clone().into()
+                }
+                "dns-search" => {
+                    domains.push(text);
+                    domains.clone().into()
                 }
                 _ => text.into(),
             };

@@ -12,12 +12,14 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use serde_json::json;
 
 use crate::config::ReadyLevel;
 use crate::ops::ready::{NotReady, Signs, hmp, wait};
 use crate::ops::{Host, save};
 use crate::paths::RuntimeDir;
 use crate::process::Process;
+use crate::qemu::net::nic_id;
 use crate::qmp::{Client, DEFAULT_TIMEOUT, RunState};
 use crate::vm::VmName;
 
@@ -56,6 +58,13 @@ fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> 
     let definition =
         fs::read_to_string(runtime.definition()).context("cannot read the definition")?;
     let config = host.read_config(name, &definition)?;
+    // No option of the command line says it.
+    for (name, _) in config.nets.iter().filter(|(_, net)| !net.link) {
+        let link = json!({ "name": nic_id(name), "up": false });
+        monitor
+            .execute("set_link", link)
+            .context("a network cannot be unplugged")?;
+    }
     if config.ready.level == ReadyLevel::Monitor {
         return Ok(());
     }

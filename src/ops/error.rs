@@ -193,6 +193,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The host lacks what the definition names, or the user may not use it.
+    #[error("`{what}`: {why}")]
+    Host {
+        /// The table of the definition.
+        what: String,
+        /// What is missing, and how to get it.
+        why: String,
+    },
     /// What is there cannot be a disk.
     #[error("disk `{disk}`: {}: {why}", .path.display())]
     NotADisk {

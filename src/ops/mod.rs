@@ -34,6 +34,7 @@ pub mod nmi;
 mod order;
 mod past;
 pub mod pause;
+mod plumbing;
 mod policy;
 mod port;
 pub mod powerdown;

@@ -9,7 +9,7 @@ use crate::qemu::{binary, kvm};
 use crate::saved::Saved;
 use crate::store::Row;
 
-use super::{Error, Host, check};
+use super::{Error, Host, check, plumbing};
 
 /// The command line that a definition becomes on this host, today; with a saved state,
 /// one that waits for it.
@@ -31,6 +31,7 @@ pub fn command_line(
         },
         incoming: saved.is_some(),
         uuid: row.uuid.clone(),
+        vhost_net: plumbing::has_vhost_net(),
         console_log: vm_dir.console_log(),
         vm_dir: vm_dir.path().to_owned(),
         sockets,
@@ -58,6 +59,7 @@ pub fn check_files(host: &Host, row: &Row, config: &VmConfig) -> Result<(), Erro
             })?;
         }
     }
+    plumbing::check(config)?;
     let vm_dir = host.paths.vm(&row.name);
     for (name, disk) in &config.disks {
         let Some(path) = disk.path(name, vm_dir.path()) else {

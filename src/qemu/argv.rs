@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::AGENT_CHARDEV;
 use super::optarg::OptArg;
 use super::part::{self, Part, virtio};
-use super::{disk, net};
+use super::{disk, net, passthrough};
 use crate::config::{Board, Display, Interface, Vga, VmConfig};
 
 /// What the definition does not say.
@@ -23,6 +23,8 @@ pub struct Host {
     pub accel: Accel,
     /// The VM's UUID.
     pub uuid: String,
+    /// Whether the kernel can serve the NICs behind tap devices.
+    pub vhost_net: bool,
     /// The VM's directory, where disks without a `file` lie.
     pub vm_dir: PathBuf,
     /// Where its sockets are.
@@ -320,7 +322,7 @@ fn hotplug_ports(argv: &mut Argv, config: &VmConfig) {
 /// NICs, each on its own network.
 fn nets(argv: &mut Argv, config: &VmConfig, host: &Host) {
     for (name, net) in &config.nets {
-        argv.parts(net::parts(name, net, &host.uuid));
+        argv.parts(net::parts(name, net, &host.uuid, host.vhost_net));
     }
 }
 
@@ -360,10 +362,16 @@ fn disks(argv: &mut Argv, config: &VmConfig, host: &Host) {
     }
 }
 
-/// Further devices.
+/// Further devices, and those of the host.
 fn devices(argv: &mut Argv, config: &VmConfig) {
     for (name, device) in &config.devices {
         argv.parts([part::device(name, device)]);
+    }
+    for (name, usb) in &config.usbs {
+        argv.parts([passthrough::usb(name, usb)]);
+    }
+    for (name, pci) in &config.pcis {
+        argv.parts([passthrough::pci(name, pci)]);
     }
 }
 

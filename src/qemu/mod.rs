@@ -7,6 +7,7 @@ pub mod kvm;
 pub mod net;
 pub mod optarg;
 pub mod part;
+pub mod passthrough;
 
 /// The id of the chardev that the guest agent is behind.
 pub const AGENT_CHARDEV: &str = "agent";

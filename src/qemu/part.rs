@@ -206,10 +206,11 @@ pub fn scsi_controller(board: Board) -> Option<Part> {
 pub fn needs_usb_controller(config: &VmConfig) -> bool {
     let mut devices = config.devices.values();
     let wants = |device: &Device| is_usb_device(device.driver()) && !device.says("bus");
-    config
-        .disks
-        .values()
-        .any(|disk| disk.interface == Interface::Usb)
+    !config.usbs.is_empty()
+        || config
+            .disks
+            .values()
+            .any(|disk| disk.interface == Interface::Usb)
         || config.devices.values().any(wants)
             && !devices.any(|device| is_usb_controller(device.driver()))
 }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::config::{self, DeviceName, Document, Interface, VmConfig};
 use crate::image;
 use crate::ops::add::made_disk;
-use crate::ops::{Error, Host, qmp as ops_qmp};
+use crate::ops::{Error, Host, plumbing, qmp as ops_qmp};
 use crate::qemu::part::{self, Kind, Part};
-use crate::qemu::{disk, net};
+use crate::qemu::{disk, net, passthrough};
 use crate::qmp;
 use crate::store::Row;
 use crate::vm::VmName;
@@ -71,6 +71,8 @@ pub fn add(
     match what.split_once('.') {
         Some(("disk", disk)) => adding.disk(disk.parse().map_err(wrong)?, words),
         Some(("net", net)) => adding.net(net.parse().map_err(wrong)?, words),
+        Some(("usb", usb)) => adding.of_host(Target::Usb(usb.parse().map_err(wrong)?), words),
+        Some(("pci", pci)) => adding.of_host(Target::Pci(pci.parse().map_err(wrong)?), words),
         Some(("device", device)) => adding.named_device(&device.parse().map_err(wrong)?, words),
         None if !what.contains(['=', '/']) => adding.device(what, words),
         _ => Err(DeviceError::What(what.to_owned()).into()),
@@ -164,7 +166,10 @@ impl Adding<'_> {
             definition::write_default_net(document)?;
             document.set_words(&what, words, &self.options.dir)
         })?;
-        let [netdev, nic] = net::parts(&name, &config.nets[&name], &self.row.uuid);
+        let net = &config.nets[&name];
+        plumbing::check_net(&name, net)?;
+        let vhost = plumbing::has_vhost_net();
+        let [netdev, nic] = net::parts(&name, net, &self.row.uuid, vhost);
         let mut added = self.added(&nic);
         if let Some(driver) = self.qemu.devices.get(nic.id()) {
             let is_it = driver == nic.driver();
@@ -176,6 +181,46 @@ impl Adding<'_> {
         let mut steps: Vec<Step> = vec![(&netdev).into()];
         steps.extend(controller.as_ref().map(Step::from));
         steps.push(on(&nic, bus.as_deref()));
+        self.qemu.plug(&steps)?;
+        if !net.link {
+            let link = json!({ "name": nic.id(), "up": false });
+            self.qemu.monitor.execute("set_link", link)?;
+        }
+        added.bus = bus;
+        self.finish(&target, added, Some(&with))
+    }
+
+    /// A device of the host.
+    fn of_host(&mut self, target: Target, words: &[String]) -> Result<Added, Error> {
+        let what = target.to_string();
+        let (with, config) = self.defined(&what, words, &|document| {
+            document.set_words(&what, words, &self.options.dir)
+        })?;
+        let (device, controller, bus) = match &target {
+            Target::Usb(name) => {
+                let usb = &config.usbs[name];
+                plumbing::check_usb(name, usb)?;
+                (
+                    passthrough::usb(name, usb),
+                    self.controller(part::USB)?,
+                    None,
+                )
+            }
+            Target::Pci(name) => {
+                let pci = &config.pcis[name];
+                plumbing::check_pci(name, pci)?;
+                let device = passthrough::pci(name, pci);
+                let port = self.qemu.free_port(device.driver())?;
+                (device, None, port)
+            }
+            _ => unreachable!("the others are not the host's"),
+        };
+        let mut added = self.added(&device);
+        if self.qemu.has(device.id()) {
+            return self.only_persist(&target, added, true, &with);
+        }
+        let mut steps: Vec<Step> = controller.as_ref().map(Step::from).into_iter().collect();
+        steps.push(on(&device, bus.as_deref()));
         self.qemu.plug(&steps)?;
         added.bus = bus;
         self.finish(&target, added, Some(&with))

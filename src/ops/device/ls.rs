@@ -123,6 +123,8 @@ pub fn ls(host: &Host, name: &VmName) -> Result<Vec<Device>, Error> {
     }
     let defined = (config.disks.keys().cloned().map(Target::Disk))
         .chain(config.nets.keys().cloned().map(Target::Net))
+        .chain(config.usbs.keys().cloned().map(Target::Usb))
+        .chain(config.pcis.keys().cloned().map(Target::Pci))
         .chain(
             config
                 .devices

@@ -17,7 +17,7 @@ use std::str::FromStr;
 pub use error::Error;
 
 use crate::config::DeviceName;
-use crate::qemu::{disk, net};
+use crate::qemu::{disk, net, passthrough};
 
 /// A device of a VM: one that the definition can name, or any other by QEMU's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub enum Target {
     Disk(DeviceName),
     /// `net.NAME`.
     Net(DeviceName),
+    /// `usb.NAME`.
+    Usb(DeviceName),
+    /// `pci.NAME`.
+    Pci(DeviceName),
     /// `device.NAME`, or whatever has this id.
     Device(String),
 }
@@ -36,6 +40,8 @@ impl Target {
         match self {
             Self::Disk(name) => disk::id(name),
             Self::Net(name) => net::nic_id(name),
+            Self::Usb(name) => passthrough::usb_id(name),
+            Self::Pci(name) => passthrough::pci_id(name),
             Self::Device(id) => id.clone(),
         }
     }
@@ -45,6 +51,8 @@ impl Target {
         match self {
             Self::Disk(name) => Some(format!("disk.{name}")),
             Self::Net(name) => Some(format!("net.{name}")),
+            Self::Usb(name) => Some(format!("usb.{name}")),
+            Self::Pci(name) => Some(format!("pci.{name}")),
             Self::Device(id) => id
                 .parse::<DeviceName>()
                 .ok()
@@ -65,6 +73,10 @@ impl FromStr for Target {
             Self::Disk(name)
         } else if let Some(name) = name(["net.", "nic-"]) {
             Self::Net(name)
+        } else if let Some(name) = name(["usb.", "hostusb-"]) {
+            Self::Usb(name)
+        } else if let Some(name) = name(["pci.", "hostpci-"]) {
+            Self::Pci(name)
         } else {
             Self::Device(text.strip_prefix("device.").unwrap_or(text).to_owned())
         })
@@ -77,6 +89,8 @@ impl fmt::Display for Target {
         match self {
             Self::Disk(name) => write!(f, "disk.{name}"),
             Self::Net(name) => write!(f, "net.{name}"),
+            Self::Usb(name) => write!(f, "usb.{name}"),
+            Self::Pci(name) => write!(f, "pci.{name}"),
             Self::Device(id) => f.write_str(id),
         }
     }

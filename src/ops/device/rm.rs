@@ -220,7 +220,7 @@ fn close(qemu: &mut Qemu, target: &Target) -> Result<bool, Error> {
             Err(qmp::Error::Refused { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         },
-        Target::Device(_) => Ok(false),
+        Target::Usb(_) | Target::Pci(_) | Target::Device(_) => Ok(false),
     }
 }
 

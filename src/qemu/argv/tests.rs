@@ -10,6 +10,7 @@ fn host() -> Host {
         binary: "/usr/bin/qemu-system-x86_64".into(),
         accel: Accel::Tcg,
         uuid: "2b6a5e0c-9c1f-4a55-8f1c-0d7f6d1f2a01".to_owned(),
+        vhost_net: false,
         vm_dir: "/vms/web".into(),
         sockets: Sockets::in_dir(Path::new("/run/web")),
         console_log: "/run/web/console.log".into(),
