@@ -23,6 +23,8 @@ const MONITOR_BUSY: u8 = 6;
 const NOT_IN_TIME: u8 = 7;
 /// 8: the VM has ended, and what was waited for cannot come any more.
 const ENDED: u8 = 8;
+/// 9: `diff` was asked for a status, and something differs.
+pub(super) const DIFFERS: u8 = 9;
 
 /// Prints an error with its causes and what to do about it.
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {

@@ -7,6 +7,7 @@ mod add;
 mod agent;
 mod completion;
 mod device;
+mod diff;
 mod disable;
 mod doctor;
 mod enable;
@@ -89,6 +90,7 @@ enum Command {
     Show(show::Args),
     Set(set::Args),
     Unset(unset::Args),
+    Diff(diff::Args),
     #[command(subcommand)]
     Group(group::Command),
     Qmp(qmp::Args),
@@ -164,6 +166,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(out, &host()?, args),
         Command::Show(args) => show::run(out, &host()?, args),
         Command::Set(args) => set::run(out, &host()?, args),
+        Command::Diff(args) => diff::run(out, &host()?, args),
         Command::Unset(args) => unset::run(out, &host()?, args),
         Command::Group(command) => group::run(out, &host()?, command),
         Command::Qmp(args) => qmp::run(out, &host()?, args),

@@ -78,9 +78,5 @@ fn words(change: &Change) -> String {
         When::UntilStop => ", until it stops",
         When::NextStart => ", from its next start on",
     };
-    let difference = &change.difference;
-    format!(
-        "{}: {} -> {}{when}",
-        difference.key, difference.old_text, difference.new_text
-    )
+    format!("{}{when}", super::diff::words(&change.difference))
 }

@@ -117,8 +117,8 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
     if let Some(error) = &status.monitor_error {
         line("monitor", error)?;
     }
-    if status.definition_changed {
-        line("pending", &"the definition has changed since the start")?;
+    for pending in &status.pending {
+        line("pending", &super::diff::words(&pending.difference))?;
     }
     for drive in &status.drives {
         line("drive", &drive_words(drive))?;

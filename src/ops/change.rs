@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::config::{self, Difference, Document, VmConfig, differences};
+use crate::qmp::Monitor;
 use crate::store::Row;
 use crate::systemd::property::{self, Given, Setting};
 use crate::systemd::{self, unit_name};
 use crate::vm::VmName;
 
-use super::in_force::{Definition, InForce, take_over};
-use super::{Error, Host, add, check, policy};
+use super::in_force::{self, Definition, InForce, take_over};
+use super::{Error, Host, add, check, live, monitor, policy};
 
 /// A VM that was changed.
 #[derive(Clone, Debug, Serialize)]
@@ -118,6 +119,8 @@ pub(super) fn change(
     let mut doing = Doing {
         host,
         name,
+        monitor: None,
+        no_monitor: None,
         running: None,
         started_as: None,
         made: Vec::new(),
@@ -132,6 +135,10 @@ pub(super) fn change(
 struct Doing<'a> {
     host: &'a Host,
     name: &'a VmName,
+    /// Open if QEMU may have to be told something.
+    monitor: Option<Monitor>,
+    /// Why it is not, although it should be.
+    no_monitor: Option<Error>,
     running: Option<InForce>,
     /// What the VM went by before anything was done.
     started_as: Option<Definition>,
@@ -151,10 +158,7 @@ impl Doing<'_> {
                 });
             }
             // One that cannot be read any more can be changed all the same.
-            let old = self.host.config(&row).ok().and_then(|config| {
-                let document = Document::parse(&row.definition, request.file).ok()?;
-                Some(Definition { document, config })
-            });
+            let old = Definition::read(self.host, self.name, &row.definition).ok();
             let edited = old
                 .as_ref()
                 .map_or_else(Vec::new, |old| between(old, &new.definition));
@@ -190,8 +194,7 @@ impl Doing<'_> {
         request: &Request<'_>,
     ) -> Result<Vec<Difference>, Error> {
         if self.running.is_none() && self.host.unit(self.name)?.active_state.is_up() {
-            self.running = InForce::take(self.host, self.name)?;
-            self.started_as = self.running.as_ref().map(|it| it.definition.clone());
+            self.take(request)?;
         }
         let Some(running) = &mut self.running else {
             return Ok(Vec::new());
@@ -200,7 +203,7 @@ impl Doing<'_> {
         let keys: Vec<String> = between(&before, new)
             .into_iter()
             .map(|difference| difference.key)
-            .filter(|key| request.reach.covers(key) && is_live(key))
+            .filter(|key| request.reach.covers(key) && is_live(key, &before.config, &new.config))
             .collect();
         let mut settings = Vec::new();
         for key in request.reach.named().iter().chain(&keys) {
@@ -211,9 +214,8 @@ impl Doing<'_> {
         for (property, value) in request.limits {
             settings.push(property::parse(property, Given::Text(value))?);
         }
-        if !settings.is_empty() {
-            systemd::set_properties(&self.host.scope, &unit_name(self.name), &settings)?;
-        }
+        self.perform(&before.config, &new.config, &keys, &settings)?;
+        let running = self.running.as_mut().expect("it was there a moment ago");
         let mut document = before.document.clone();
         for key in &keys {
             take_over(&mut document, &new.document, key)?;
@@ -223,6 +225,66 @@ impl Doing<'_> {
         }
         running.note(self.host, document)?;
         Ok(between(&before, &running.definition))
+    }
+
+    /// Takes the right to change the running VM, and its monitor if that may be needed.
+    fn take(&mut self, request: &Request<'_>) -> Result<(), Error> {
+        let Some(used) = in_force::read(self.host, self.name)? else {
+            return Ok(());
+        };
+        let asks = |key: &String| request.reach.covers(key);
+        if live::keys(&used.config).iter().any(asks) {
+            match monitor::open(self.host, self.name, live::ANSWER) {
+                Ok(monitor) => self.monitor = Some(monitor),
+                // It is an error only if there is something to tell.
+                Err(error) => self.no_monitor = Some(error),
+            }
+        }
+        self.running = InForce::take(self.host, self.name)?;
+        if let Some(running) = &mut self.running {
+            if let Some(monitor) = &mut self.monitor {
+                let used = &running.definition;
+                let document = live::corrected(monitor, &used.document, &used.config)?;
+                running.definition = Definition::read(self.host, self.name, &document.to_string())?;
+            }
+            self.started_as = Some(running.definition.clone());
+        }
+        Ok(())
+    }
+
+    /// Changes the running VM, all of it or nothing.
+    fn perform(
+        &mut self,
+        from: &VmConfig,
+        to: &VmConfig,
+        keys: &[String],
+        settings: &[Setting],
+    ) -> Result<(), Error> {
+        let mut steps = Vec::new();
+        for step in keys.iter().filter_map(|key| live::step(key, from, to)) {
+            if !steps.contains(&step) {
+                steps.push(step);
+            }
+        }
+        if let Some(error) = self.no_monitor.take_if(|_| !steps.is_empty()) {
+            return Err(error);
+        }
+        let mut all = || {
+            if let Some(monitor) = &mut self.monitor {
+                for step in &steps {
+                    live::perform(monitor, step, to)?;
+                }
+            }
+            set_properties(self.host, self.name, settings)
+        };
+        let done = all();
+        if let (Err(_), Some(monitor)) = (&done, &mut self.monitor) {
+            for step in steps.iter().rev() {
+                // What cannot be taken back, `diff` shows: it asks QEMU.
+                let _ = live::perform(monitor, step, from);
+            }
+        }
+        done
     }
 
     /// What was changed, and from when on.
@@ -274,12 +336,31 @@ impl Doing<'_> {
             .iter()
             .filter_map(|it| setting(property_of(&it.key)?, &before.config).ok())
             .collect();
+        let mut is_undone = set_properties(self.host, self.name, &settings).is_ok();
+        if let Some(monitor) = &mut self.monitor {
+            let used = &running.definition.config;
+            let steps = done
+                .iter()
+                .filter_map(|it| live::step(&it.key, used, &before.config));
+            for step in steps {
+                is_undone &= live::perform(monitor, &step, &before.config).is_ok();
+            }
+        }
         // What cannot be taken back stays noted, and can be seen.
-        if settings.is_empty()
-            || systemd::set_properties(&self.host.scope, &unit_name(self.name), &settings).is_ok()
-        {
+        if is_undone {
             let _ = running.note(self.host, before.document.clone());
         }
+    }
+}
+
+fn set_properties(host: &Host, name: &VmName, settings: &[Setting]) -> Result<(), Error> {
+    match settings.is_empty() {
+        true => Ok(()),
+        false => Ok(systemd::set_properties(
+            &host.scope,
+            &unit_name(name),
+            settings,
+        )?),
     }
 }
 
@@ -326,9 +407,11 @@ pub(super) fn is_at_once(key: &str) -> bool {
         .any(|known| overlap(known, key))
 }
 
-/// Whether a running VM can be given another value of this key.
-pub(super) fn is_live(key: &str) -> bool {
-    is_at_once(key) || property_of(key).is_some_and(property::is_live)
+/// Whether a VM that runs with `from` can be given the value that a key has in `to`.
+pub(super) fn is_live(key: &str, from: &VmConfig, to: &VmConfig) -> bool {
+    is_at_once(key)
+        || property_of(key).is_some_and(property::is_live)
+        || live::step(key, from, to).is_some()
 }
 
 /// A property as a definition has it; with no value, if that says nothing.

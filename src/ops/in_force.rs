@@ -28,14 +28,21 @@ pub(super) struct Definition {
     pub config: VmConfig,
 }
 
+impl Definition {
+    /// Reads a definition that is kept for a VM.
+    pub fn read(host: &Host, name: &VmName, text: &str) -> Result<Self, Error> {
+        Ok(Self {
+            document: Document::parse(text, &host.paths.vm(name).definition())?,
+            config: host.read_config(name, text)?,
+        })
+    }
+}
+
 /// Reads the definition that a VM goes by; `None` if it does not run.
 pub(super) fn read(host: &Host, name: &VmName) -> Result<Option<Definition>, Error> {
     let file = host.paths.sockets(name).definition();
     match fs::read_to_string(&file) {
-        Ok(text) => Ok(Some(Definition {
-            document: Document::parse(&text, &file)?,
-            config: host.read_config(name, &text)?,
-        })),
+        Ok(text) => Definition::read(host, name, &text).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(format_args!("cannot read {}", file.display()))(
             error,

@@ -16,7 +16,9 @@ use crate::systemd::{ActiveState, UnitStatus, boot, rfc3339};
 use crate::vm::VmName;
 
 use super::device::ls::block_image;
+use super::diff::{self, Differing};
 use super::error::with_causes;
+use super::in_force::{self, Definition};
 use super::ls::State;
 use super::past;
 pub use super::past::{Ending, Failure};
@@ -42,6 +44,8 @@ pub struct Status {
     pub mistake: Option<String>,
     /// Whether the definition is another than the one the VM runs with.
     pub definition_changed: bool,
+    /// What that changes at the next start, key by key.
+    pub pending: Vec<Differing>,
     /// The accelerator in use, `kvm` or `tcg`, while QEMU answers.
     pub accel: Option<&'static str>,
     /// Bytes of memory that QEMU uses.
@@ -127,11 +131,26 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
     };
     let runtime = host.paths.sockets(name);
     let up = unit.active_state.is_up();
+    // One that today's maqet cannot read differs, but cannot be compared.
+    let used = up
+        .then(|| in_force::read(host, name).ok().flatten())
+        .flatten();
+    let new = row
+        .as_ref()
+        .and_then(|row| Definition::read(host, name, &row.definition).ok());
+    let mut pending = match (&used, &new) {
+        (Some(used), Some(new)) => diff::pending(host, name, used, new, None),
+        _ => Vec::new(),
+    };
+    let is_unreadable = used.is_some() && row.is_some() && new.is_none();
     let (mut run_state, mut accel, mut drives, mut monitor_error) = (None, None, Vec::new(), None);
     if unit.active_state == ActiveState::Active {
         let socket = runtime.qmp();
         let asked = Monitor::open(&socket, &lock_path(&socket), ANSWER).and_then(|mut monitor| {
             monitor.set_timeout(ANSWER);
+            if let (Some(used), Some(new)) = (&used, &new) {
+                pending = diff::pending(host, name, used, new, Some(&mut monitor));
+            }
             Ok((
                 monitor.status()?.run_state,
                 monitor.execute("query-kvm", ())?,
@@ -164,10 +183,6 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
     };
     let usage = unit.main_pid.and_then(process::usage);
     let past = past::look(host, name, &unit)?;
-    let definition_changed = up
-        && row.as_ref().is_some_and(|row| {
-            std::fs::read_to_string(runtime.definition()).is_ok_and(|used| used != row.definition)
-        });
     Ok(Status {
         state: State::new(
             unit.active_state,
@@ -184,7 +199,8 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
         protected: row.as_ref().is_some_and(|row| row.protected),
         enabled: boot::enabled(&host.scope)?.contains(name),
         mistake,
-        definition_changed,
+        definition_changed: is_unreadable || !pending.is_empty(),
+        pending,
         accel,
         memory_used: unit.memory.or(usage.map(|usage| usage.memory)),
         cpu_seconds: unit

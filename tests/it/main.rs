@@ -18,6 +18,8 @@ mod concurrency;
 mod conflict;
 /// Plugged, unplugged, kept by a guest, kept in the definition.
 mod device;
+/// What waits for the next start, what a file would change.
+mod diff;
 /// What starts at boot no more.
 mod disable;
 /// What is broken, found and mended.

@@ -1,4 +1,4 @@
-use crate::sandbox::{Ran, Sandbox, guests, signal, wait_until, wait_until_open};
+use crate::sandbox::{Ran, Sandbox, free_ports, guests, signal, wait_until, wait_until_open};
 
 /// Adds a probe guest whose definition goes on with `more`.
 fn add_probe(sandbox: &Sandbox, short: &str, words: &str, more: &str) {
@@ -118,13 +118,6 @@ fn a_level_that_could_never_be_seen_is_a_mistake() {
         std::fs::write(sandbox.path("web.toml"), text).unwrap();
         sandbox.maqet(&["add", "web.toml"]).fails(1).saying(words);
     }
-}
-
-/// Two ports of the host that nobody listens on.
-fn free_ports() -> [u16; 2] {
-    let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let both = [(), ()].map(bind);
-    both.map(|listener| listener.local_addr().unwrap().port())
 }
 
 #[test]

@@ -387,3 +387,10 @@ pub fn signal(pid: u32, signal: i32) {
     let has_ended = error.raw_os_error() == Some(libc::ESRCH);
     assert!(sent == 0 || has_ended, "kill {pid}: {error}");
 }
+
+/// Two ports of the host that nobody listens on.
+pub fn free_ports() -> [u16; 2] {
+    let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let both = [(), ()].map(bind);
+    both.map(|listener| listener.local_addr().unwrap().port())
+}

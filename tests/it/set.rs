@@ -1,6 +1,9 @@
 use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{PATIENCE, Ran, Sandbox, free_ports, guests};
 
 #[test]
 fn the_definition_s_properties_are_the_unit_s() {
@@ -154,7 +157,7 @@ fn a_definition_changed_by_two_at_once_has_both_changes() {
     .map(|change| sandbox.spawn(&["set", "@web", change, "--persist"]))
     .collect();
     for change in changes {
-        crate::sandbox::Ran::of(change).ok();
+        Ran::of(change).ok();
     }
     let text = sandbox.maqet(&["show", "@web"]).ok().stdout;
     for key in ["CPUWeight", "IOWeight", "TasksMax", "Nice", "MemoryLow"] {
@@ -273,7 +276,7 @@ fn keys_changed_by_many_at_once_are_all_there() {
         .map(|word| sandbox.spawn(&["set", "@web", word]))
         .collect();
     for change in changes {
-        crate::sandbox::Ran::of(change).ok();
+        Ran::of(change).ok();
     }
     let shown = sandbox.maqet(&["show", "--json", "@web"]).json();
     let mut after: Vec<_> = shown["after"].as_array().unwrap().clone();
@@ -295,4 +298,194 @@ fn a_relative_path_is_relative_to_where_one_is() {
         shown["disk"]["data"]["file"].as_str(),
         sandbox.path("a b.raw").to_str()
     );
+}
+
+/// Whether somebody listens on a port of this host.
+fn listens(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+#[test]
+fn forwarded_ports_come_and_go_while_the_vm_runs() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let [one, two] = free_ports();
+    // The network that a definition has by default.
+    sandbox
+        .maqet(&["set", "@web", &format!("net.net0.forward={one}:22")])
+        .ok()
+        .saying(&format!("net.net0.forward: [] -> [\"{one}:22\"]\n"));
+    assert!(listens(one));
+    sandbox
+        .maqet(&["set", "@web", &format!("net.net0.forward+=udp:{two}:53")])
+        .ok();
+    sandbox
+        .maqet(&["set", "@web", &format!("net.net0.forward+={two}:80")])
+        .ok();
+    assert!(listens(one) && listens(two));
+    sandbox
+        .maqet(&[
+            "set",
+            "@web",
+            &format!("net.net0.forward-={one}:22"),
+            "cpus=2",
+        ])
+        .ok()
+        .saying("cpus: 1 -> 2, from its next start on");
+    assert!(!listens(one) && listens(two));
+    // The same port to another one of the guest.
+    sandbox
+        .maqet(&["set", "@web", &format!("net.net0.forward=[\"{two}:81\"]")])
+        .ok();
+    let ran = sandbox.maqet(&["hmp", "@web", "info", "usernet"]).ok();
+    assert!(
+        ran.stdout.contains(" 81 ") && !ran.stdout.contains("UDP"),
+        "{}",
+        ran.stdout
+    );
+    sandbox.maqet(&["unset", "@web", "net"]).ok();
+    assert!(!listens(two));
+    let waits = sandbox.maqet(&["diff", "--json", "@web"]).json();
+    assert_eq!(waits.as_array().unwrap().len(), 1, "{waits}");
+    assert_eq!(waits[0]["key"], "cpus");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_and_all_stays_as_it_was() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let [old, free] = free_ports();
+    sandbox
+        .maqet(&["set", "@web", &format!("net.net0.forward={old}:22")])
+        .ok();
+    let before = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port();
+    let word = format!("net.net0.forward=[\"{taken}:22\"]");
+    sandbox
+        .maqet(&["set", "@web", "unit.CPUWeight=7", &word])
+        .fails(5)
+        .saying("Could not set up host forwarding rule");
+    assert!(listens(old));
+    assert_ne!(sandbox.property("web", "CPUWeight"), "7");
+    assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    // systemd refuses, when QEMU has done its part already.
+    let word = format!("net.net0.forward=[\"{free}:22\"]");
+    sandbox
+        .maqet(&["set", "@web", &word, "unit.CPUQuota=0%"])
+        .fails(1)
+        .saying("out of range");
+    assert!(listens(old) && !listens(free));
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    drop(listener);
+}
+
+/// The forwards that QEMU has, by their ports of the host.
+fn forwarded(sandbox: &Sandbox) -> Vec<String> {
+    let printed = sandbox
+        .maqet(&["hmp", "@web", "info", "usernet"])
+        .ok()
+        .stdout;
+    let lines = printed.lines().filter(|line| line.contains("HOST_FORWARD"));
+    let mut ports: Vec<_> = lines
+        .map(|line| line.split_whitespace().nth(3).unwrap().to_owned())
+        .collect();
+    ports.sort();
+    ports
+}
+
+#[test]
+fn killed_at_any_moment_it_leaves_what_diff_shows_and_can_be_done_again() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let ports = free_ports();
+    let began = Instant::now();
+    sandbox
+        .maqet(&["set", "@web", &format!("net.net0.forward={}:22", ports[0])])
+        .ok();
+    let whole = began.elapsed();
+    for moment in 0..24 {
+        let port = ports[(moment + 1) % 2];
+        let word = format!("net.net0.forward={port}:22");
+        let mut child = sandbox.spawn(&["set", "@web", &word]);
+        std::thread::sleep(whole * moment as u32 / 20);
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let defined = sandbox.maqet(&["show", "--json", "@web"]).json();
+        let defined = defined["net"]["net0"]["forward"]
+            .as_array()
+            .unwrap()
+            .clone();
+        let defined: Vec<String> = defined
+            .iter()
+            .map(|it| it["host_port"].to_string())
+            .collect();
+        let waits = sandbox.maqet(&["diff", "--json", "@web"]).json();
+        let differs = waits.as_array().unwrap();
+        assert_eq!(
+            differs.is_empty(),
+            forwarded(&sandbox) == defined,
+            "{waits}"
+        );
+        if let Some(it) = differs.first() {
+            let has = it["old"].as_array().unwrap();
+            let mut has: Vec<String> = has.iter().map(|it| it["host_port"].to_string()).collect();
+            has.sort();
+            assert_eq!(has, forwarded(&sandbox), "{waits}");
+        }
+        sandbox.maqet(&["set", "@web", &word]).ok();
+        assert_eq!(forwarded(&sandbox), [port.to_string()]);
+        assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    }
+}
+
+/// What a guest's SSH server says first, through a forwarded port.
+fn banner(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let mut text = [0; 4];
+    stream.read_exact(&mut text).ok()?;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+#[test]
+fn a_forwarded_port_answers_is_removed_and_is_added_again() {
+    let sandbox = Sandbox::new();
+    let guest = guests().join("debian");
+    let image = std::process::Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+        .args([guest.join("root.qcow2"), sandbox.path("root.qcow2")])
+        .status();
+    assert!(image.unwrap().success());
+    let [ssh, _] = free_ports();
+    let text = format!(
+        "memory = \"512M\"\naccel = \"tcg\"\nkernel = \"{0}/kernel\"\ninitrd = \"{0}/initrd\"\n\
+         append = \"root=/dev/vda rw quiet console=ttyS0\"\n\
+         [disk.root]\nfile = \"root.qcow2\"\n[net.lan]\nforward = [\"{ssh}:22\"]\n",
+        guest.display()
+    );
+    let file = format!("{}.toml", sandbox.name("web"));
+    fs::write(sandbox.path(&file), text).unwrap();
+    sandbox.maqet(&["add", &file]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let answers = || {
+        // A whole system boots, on a processor that is emulated.
+        let deadline = Instant::now() + 10 * PATIENCE;
+        while banner(ssh).as_deref() != Some("SSH-") {
+            assert!(Instant::now() < deadline, "no SSH server answers");
+        }
+    };
+    answers();
+    sandbox.maqet(&["set", "@web", "net.lan.forward=[]"]).ok();
+    assert!(TcpStream::connect(("127.0.0.1", ssh)).is_err());
+    sandbox
+        .maqet(&["set", "@web", &format!("net.lan.forward+={ssh}:22")])
+        .ok();
+    answers();
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
 }
