@@ -476,6 +476,34 @@ impl Store {
         Ok(())
     }
 
+    /// Adds VMs, and puts others in the place of their old definitions, all or none, with
+    /// the disks that `make` makes for them; whether each was still as the caller has read
+    /// it, which is not to be there for one without an old definition.
+    pub fn put<E: From<Error>>(
+        &mut self,
+        rows: &[(Option<String>, Row)],
+        make: impl FnOnce() -> Result<Vec<(VmName, MadeDisk)>, E>,
+    ) -> Result<bool, E> {
+        let tx = self
+            .db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(Error::from)?;
+        for (old, row) in rows {
+            let is_done = match old {
+                Some(old) => replace_row(&tx, old, row)?,
+                None => insert_row(&tx, row)?,
+            };
+            if !is_done {
+                return Ok(false);
+            }
+        }
+        for (name, disk) in make()? {
+            record_disk(&tx, &name, &disk)?;
+        }
+        tx.commit().map_err(Error::from)?;
+        Ok(true)
+    }
+
     /// Notes that maqet made a disk for a VM.
     pub fn record_disk(&mut self, name: &VmName, disk: &MadeDisk) -> Result<(), Error> {
         record_disk(&self.db, name, disk)

@@ -138,6 +138,9 @@ fn hint(error: &Error) -> Option<String> {
         Error::NothingToChange(_) => {
             "`--persist` changes its definition, and so its next start".to_owned()
         }
+        Error::ChangedMeanwhile(name) => {
+            format!("`maqet diff {name} FILE` compares it with the text that is kept, `maqet apply FILE` has the last word")
+        }
         Error::NoKey { nearest, .. } if !nearest.is_empty() => {
             format!("did you mean `{}`?", nearest.join("`, `"))
         }

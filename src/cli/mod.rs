@@ -5,11 +5,13 @@
 
 mod add;
 mod agent;
+mod apply;
 mod completion;
 mod device;
 mod diff;
 mod disable;
 mod doctor;
+mod edit;
 mod enable;
 mod error;
 mod events;
@@ -88,6 +90,8 @@ enum Command {
     Ls(ls::Args),
     Status(status::Args),
     Show(show::Args),
+    Apply(apply::Args),
+    Edit(edit::Args),
     Set(set::Args),
     Unset(unset::Args),
     Diff(diff::Args),
@@ -165,6 +169,8 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Ls(args) => ls::run(out, &host()?, args),
         Command::Status(args) => status::run(out, &host()?, args),
         Command::Show(args) => show::run(out, &host()?, args),
+        Command::Apply(args) => apply::run(out, &host()?, args),
+        Command::Edit(args) => edit::run(out, &host()?, args),
         Command::Set(args) => set::run(out, &host()?, args),
         Command::Diff(args) => diff::run(out, &host()?, args),
         Command::Unset(args) => unset::run(out, &host()?, args),

@@ -54,6 +54,29 @@ impl Output {
         !self.quiet && !self.json
     }
 
+    /// Tells where a text is kept that was not used.
+    pub fn kept(&self, file: &std::path::Path) {
+        eprintln!("the text is kept in {}", file.display());
+    }
+
+    /// Asks on the terminal; whether the answer was `yes`, which an empty line is, too.
+    pub fn ask(&self, question: &str, yes: char, no: char) -> io::Result<bool> {
+        loop {
+            eprint!("{question}");
+            let mut line = String::new();
+            if io::stdin().read_line(&mut line)? == 0 {
+                eprintln!();
+                return Ok(false);
+            }
+            match line.trim().to_lowercase().chars().next() {
+                None => return Ok(true),
+                Some(answer) if answer == yes => return Ok(true),
+                Some(answer) if answer == no => return Ok(false),
+                Some(_) => {}
+            }
+        }
+    }
+
     /// A line of conversation.
     pub fn note(&self, words: impl Display) {
         if self.talks() {

@@ -72,7 +72,8 @@ pub(super) fn report(out: &Output, changed: &Changed) -> std::io::Result<()> {
     }
 }
 
-fn words(change: &Change) -> String {
+/// A change on one line.
+pub(super) fn words(change: &Change) -> String {
     let when = match change.when {
         When::Now => "",
         When::UntilStop => ", until it stops",

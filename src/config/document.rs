@@ -1,5 +1,6 @@
 //! A definition as text that is edited: comments, order and layout stay.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -190,6 +191,17 @@ pub fn rename(
         }
     }
     Ok(document.to_string())
+}
+
+/// The name of the VM that a definition is of: what it says, or its file's; `None` if it
+/// has no usable one.
+pub fn name(text: &str, file: &Path) -> Result<Option<VmName>, Error> {
+    let document = Document::parse(text, file)?;
+    let said = match document.get("name") {
+        Some(name) => name.as_str(),
+        None => file.file_stem().and_then(OsStr::to_str),
+    };
+    Ok(said.and_then(|name| name.parse().ok()))
 }
 
 /// The same definition, able to stand anywhere: with its name, and with every

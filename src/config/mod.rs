@@ -48,7 +48,7 @@ pub use device::{Device, Property};
 pub use device_name::{DeviceName, InvalidDeviceName};
 pub use difference::{Difference, differences};
 pub use disk::{Aio, Cache, DetectZeroes, Discard, Disk, Format, Interface, IoThread};
-pub use document::{Document, rename, resolve};
+pub use document::{Document, name, rename, resolve};
 pub use error::{Error, Fault, Mistake, Position};
 pub use forward::{Forward, InvalidForward, Protocol};
 pub use limits::{Limit, Limits, Throttle};

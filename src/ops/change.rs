@@ -72,6 +72,10 @@ pub(super) struct Request<'a> {
 pub(super) enum Reach<'a> {
     /// These keys, and all below them.
     Keys(&'a [String]),
+    /// What the definition is changed in.
+    Edited,
+    /// All of it.
+    All,
     /// Nothing.
     Nothing,
 }
@@ -87,24 +91,24 @@ impl Proposal {
     pub fn read(
         host: &Host,
         text: &str,
-        old: &Row,
+        old: Option<&Row>,
         file: &Path,
         label: &Path,
     ) -> Result<Self, Error> {
         let read = || {
             let defaults = host.defaults()?;
-            let config =
-                VmConfig::parse_checked(text, file, &defaults, check::faults(host, Some(old)))?;
+            let config = VmConfig::parse_checked(text, file, &defaults, check::faults(host, old))?;
             Ok((config, config::resolve(text, file)?))
         };
         let (config, text) = read().map_err(|error: Error| match error {
             Error::Config(error) => error.in_file(label).into(),
             other => other,
         })?;
+        let uuid = old.map_or_else(add::uuid, |old| Ok(old.uuid.clone()))?;
         // It is TOML, whatever it was made from.
         let document = Document::parse(&text, &file.with_extension("toml"))?;
         Ok(Self {
-            row: add::row(&config, text, old.uuid.clone(), file)?,
+            row: add::row(&config, text, uuid, file)?,
             definition: Definition { document, config },
         })
     }
@@ -150,7 +154,7 @@ impl Doing<'_> {
         loop {
             let row = self.host.vm(self.name)?;
             let text = (request.edit)(&row)?;
-            let new = Proposal::read(self.host, &text, &row, request.file, request.label)?;
+            let new = Proposal::read(self.host, &text, Some(&row), request.file, request.label)?;
             if new.row.name != *self.name {
                 return Err(Error::Renamed {
                     name: self.name.clone(),
@@ -162,7 +166,7 @@ impl Doing<'_> {
             let edited = old
                 .as_ref()
                 .map_or_else(Vec::new, |old| between(old, &new.definition));
-            let live = self.change_live(&new.definition, request)?;
+            let live = self.change_live(&new.definition, &edited, request)?;
             let old_config = old.as_ref().map(|old| &old.config);
             add::make_disks(
                 self.host,
@@ -191,10 +195,11 @@ impl Doing<'_> {
     fn change_live(
         &mut self,
         new: &Definition,
+        edited: &[Difference],
         request: &Request<'_>,
     ) -> Result<Vec<Difference>, Error> {
         if self.running.is_none() && self.host.unit(self.name)?.active_state.is_up() {
-            self.take(request)?;
+            self.take(request, edited)?;
         }
         let Some(running) = &mut self.running else {
             return Ok(Vec::new());
@@ -203,7 +208,9 @@ impl Doing<'_> {
         let keys: Vec<String> = between(&before, new)
             .into_iter()
             .map(|difference| difference.key)
-            .filter(|key| request.reach.covers(key) && is_live(key, &before.config, &new.config))
+            .filter(|key| {
+                request.reach.covers(key, edited) && is_live(key, &before.config, &new.config)
+            })
             .collect();
         let mut settings = Vec::new();
         for key in request.reach.named().iter().chain(&keys) {
@@ -228,11 +235,11 @@ impl Doing<'_> {
     }
 
     /// Takes the right to change the running VM, and its monitor if that may be needed.
-    fn take(&mut self, request: &Request<'_>) -> Result<(), Error> {
+    fn take(&mut self, request: &Request<'_>, edited: &[Difference]) -> Result<(), Error> {
         let Some(used) = in_force::read(self.host, self.name)? else {
             return Ok(());
         };
-        let asks = |key: &String| request.reach.covers(key);
+        let asks = |key: &String| request.reach.covers(key, edited);
         if live::keys(&used.config).iter().any(asks) {
             match monitor::open(self.host, self.name, live::ANSWER) {
                 Ok(monitor) => self.monitor = Some(monitor),
@@ -373,8 +380,10 @@ impl Reach<'_> {
         }
     }
 
-    fn covers(&self, key: &str) -> bool {
+    fn covers(&self, key: &str, edited: &[Difference]) -> bool {
         match self {
+            Self::Edited => edited.iter().any(|it| overlap(&it.key, key)),
+            Self::All => true,
             Self::Keys(keys) => keys.iter().any(|named| overlap(named, key)),
             Self::Nothing => false,
         }

@@ -38,7 +38,7 @@ pub fn running(host: &Host, name: &VmName) -> Result<Vec<Differing>, Error> {
 /// What a definition would be given by a file.
 pub fn with_file(host: &Host, name: &VmName, source: &Source) -> Result<Vec<Differing>, Error> {
     let row = host.vm(name)?;
-    let new = Proposal::read(host, &source.text, &row.uuid, &source.file, &source.file)?;
+    let new = Proposal::read(host, &source.text, Some(&row), &source.file, &source.file)?;
     let old = Definition::read(host, name, &row.definition)?;
     Ok(judged(&old, &new.definition))
 }

@@ -306,6 +306,15 @@ pub enum Error {
         /// The name in the definition.
         other: VmName,
     },
+    /// Someone else changed the definition while it was edited.
+    #[error("the definition of VM `{0}` was changed by someone else meanwhile")]
+    ChangedMeanwhile(VmName),
+    /// Several sources have mistakes.
+    #[error("{}", .0.iter().map(|error| with_causes(error)).collect::<Vec<_>>().join("\n"))]
+    Mistakes(Vec<Error>),
+    /// Definitions were changed by others again and again.
+    #[error("the definitions are being changed by someone else all the time")]
+    Contended,
     /// Another process changes the VM, and does not come to an end.
     #[error("VM `{0}` is being changed by another process")]
     BeingChanged(VmName),
@@ -331,8 +340,8 @@ pub enum Error {
     /// QEMU itself is not there.
     #[error(transparent)]
     Qemu(#[from] qemu::binary::Error),
-    /// A text has a VM twice.
-    #[error("there are two definitions of VM `{0}` in what is to be imported")]
+    /// Texts have a VM twice.
+    #[error("there are two definitions of VM `{0}`")]
     Twice(VmName),
     /// A text lacks a VM.
     #[error("there is no VM `{0}` in what is to be imported")]

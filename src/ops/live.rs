@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::config::{DeviceName, Document, Forward, NetKind, VmConfig};
-use crate::qemu::part;
+use crate::qemu::net::netdev_id;
 use crate::qmp::Monitor;
 
 use super::Error;
@@ -66,7 +66,7 @@ pub(super) fn corrected(
             Some(said) => said,
             said => said.insert(hmp(monitor, "info usernet")?),
         };
-        let has = parse_forwards(said, &part::netdev_id(name));
+        let has = parse_forwards(said, &netdev_id(name));
         if !same(&has, forwards) {
             let list: toml_edit::Array = has.iter().map(ToString::to_string).collect();
             document.set(&format!("net.{name}.forward"), list)?;
@@ -83,7 +83,7 @@ fn user_nets(config: &VmConfig) -> impl Iterator<Item = (&DeviceName, &[Forward]
 }
 
 fn set_forwards(monitor: &mut Monitor, name: &DeviceName, wanted: &[Forward]) -> Result<(), Error> {
-    let netdev = part::netdev_id(name);
+    let netdev = netdev_id(name);
     let has = parse_forwards(&hmp(monitor, "info usernet")?, &netdev);
     let host = |it: &Forward| format!("{}:{}:{}", it.protocol, it.host_address, it.host_port);
     let mut refused = None;

@@ -6,12 +6,14 @@
 
 pub mod add;
 pub mod agent;
+pub mod apply;
 pub mod change;
 mod check;
 pub mod device;
 pub mod diff;
 pub mod disable;
 pub mod doctor;
+pub mod edit;
 mod effect;
 pub mod enable;
 mod error;

@@ -10,6 +10,8 @@ mod sandbox;
 mod add;
 /// Whether the guest runs an agent, and which.
 mod agent;
+/// As the files say, and the second time nothing.
+mod apply;
 /// Killed, cut off, full, misspelt: what is true afterwards.
 mod broken;
 /// Many clients of one monitor, some of them stuck.
@@ -24,6 +26,8 @@ mod diff;
 mod disable;
 /// What is broken, found and mended.
 mod doctor;
+/// A text edited, checked and kept, or nothing changed.
+mod edit;
 /// What starts at boot.
 mod enable;
 /// What QEMU told, kept and followed.

@@ -1,0 +1,173 @@
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::process::Stdio;
+
+use crate::sandbox::{Ran, Sandbox, free_ports};
+
+/// Writes the definition of a VM that never runs an instruction; its file.
+fn write(sandbox: &Sandbox, short: &str, more: &str) -> String {
+    let name = sandbox.name(short);
+    let text = format!(
+        "name = \"{name}\" # {short}\nmemory = \"64M\"\naccel = \"tcg\"\nqemu.args = [\"-S\"]\n{more}"
+    );
+    let file = format!("{short}.toml");
+    fs::write(sandbox.path(&file), text).unwrap();
+    file
+}
+
+#[test]
+fn twice_is_the_same_as_once() {
+    let sandbox = Sandbox::new();
+    let web = write(&sandbox, "web", "disk.data.size = \"1M\"\n");
+    let db = write(&sandbox, "db", "");
+    let all = ["apply", &web, &db];
+    sandbox
+        .maqet(&all)
+        .ok()
+        .saying(&format!("VM `{}`: created", sandbox.name("web")))
+        .saying(&format!("VM `{}`: created", sandbox.name("db")))
+        .saying("made ");
+    let before = sandbox.maqet(&["show", "--json", "@web"]).json();
+    let again = sandbox.maqet(&all).ok();
+    assert_eq!(
+        again.stderr.matches(": unchanged\n").count(),
+        2,
+        "{}",
+        again.stderr
+    );
+    write(&sandbox, "web", "disk.data.size = \"1M\"\ncpus = 2\n");
+    let json = sandbox.maqet(&[&all[..], &["--json"]].concat()).json();
+    assert_eq!(json[0]["outcome"], "changed", "{json}");
+    assert_eq!(json[0]["changes"][0]["key"], "cpus");
+    assert_eq!(json[0]["changes"][0]["when"], "next-start");
+    assert_eq!(json[1]["outcome"], "unchanged");
+    let shown = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    assert!(shown.contains("# web"), "{shown}");
+    let after = sandbox.maqet(&["show", "--json", "@web"]).json();
+    assert_eq!(before["uuid"], after["uuid"]);
+    // The same in other words.
+    write(
+        &sandbox,
+        "web",
+        "disk = { data = { size = \"1024K\" } }\ncpus = 2\n",
+    );
+    sandbox
+        .maqet(&all)
+        .ok()
+        .saying("only the text of its definition has changed");
+}
+
+#[test]
+fn a_running_vm_is_changed_at_once_where_that_can_be() {
+    let sandbox = Sandbox::new();
+    let web = write(&sandbox, "web", "");
+    sandbox.maqet(&["apply", &web]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let [port, _] = free_ports();
+    let more = format!("cpus = 2\nunit.CPUWeight = 77\n[net.net0]\nforward = [\"{port}:22\"]\n");
+    write(&sandbox, "web", &more);
+    let dry = sandbox.maqet(&["apply", "--dry-run", &web]).ok();
+    sandbox.maqet(&["diff", "@web", "--exit-code"]).ok();
+    let done = sandbox.maqet(&["apply", &web]).ok();
+    assert_eq!(dry.stderr, done.stderr);
+    done.saying("cpus: 1 -> 2, from its next start on")
+        .saying(&format!("net.net0.forward: [] -> [\"{port}:22\"]\n"))
+        .saying("unit.CPUWeight: none -> 77\n");
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    assert_eq!(sandbox.property("web", "CPUWeight"), "77");
+    // What was changed of the running VM alone is as the file says again.
+    sandbox.maqet(&["set", "@web", "CPUWeight=5"]).ok();
+    sandbox
+        .maqet(&["apply", &web])
+        .ok()
+        .saying("unit.CPUWeight: 5 -> 77\n");
+    assert_eq!(sandbox.property("web", "CPUWeight"), "77");
+    sandbox.maqet(&["apply", &web]).ok().saying(": unchanged");
+    write(&sandbox, "web", "cpus = 2\n");
+    sandbox.maqet(&["apply", "--no-live", &web]).ok();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    sandbox.maqet(&["apply", &web]).ok();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+#[test]
+fn all_mistakes_of_all_files_are_told_and_nothing_is_done() {
+    let sandbox = Sandbox::new();
+    let good = write(&sandbox, "good", "disk.data.size = \"1M\"\n");
+    fs::write(sandbox.path("a.toml"), "memroy = \"1G\"\ncpus = 0\n").unwrap();
+    fs::write(sandbox.path("b.toml"), "[disk.x]\ninterface = \"scsy\"\n").unwrap();
+    fs::copy(sandbox.path(&good), sandbox.path("twin.toml")).unwrap();
+    sandbox
+        .maqet(&["apply", &good, "a.toml", "b.toml", "missing.toml"])
+        .fails(1)
+        .saying("missing.toml");
+    sandbox
+        .maqet(&["apply", &good, "a.toml", "b.toml", "twin.toml"])
+        .fails(1)
+        .saying("a.toml:1:1: unknown key `memroy`, did you mean `memory`?")
+        .saying("b.toml:2:13: unknown value `scsy`, did you mean `scsi`?")
+        .saying("two definitions of VM");
+    let image = sandbox.path("absent.qcow2");
+    let bad = write(&sandbox, "bad", &format!("disk.x.file = {image:?}\n"));
+    sandbox
+        .maqet(&["apply", &good, &bad])
+        .fails(1)
+        .saying("does not exist");
+    for name in ["@good", "@bad"] {
+        sandbox.maqet(&["show", name]).fails(4);
+    }
+    assert!(!sandbox.vm_dir("good").join("data.qcow2").exists());
+}
+
+#[test]
+fn standard_input_is_a_file_too_and_has_to_name_its_vm() {
+    let sandbox = Sandbox::new();
+    let pipe = |text: &str| {
+        let mut command = sandbox.command(&["apply", "-"]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        Ran::of(child)
+    };
+    pipe("cpus = 1\n").fails(1).saying("the VM has no name");
+    pipe(&format!("name = \"{}\"\ncpus = 2\n", sandbox.name("web")))
+        .ok()
+        .saying("created");
+    assert_eq!(sandbox.listed("web")["cpus"], 2);
+}
+
+#[test]
+fn of_many_at_once_all_agree() {
+    let sandbox = Sandbox::new();
+    let files: Vec<String> = (0..20)
+        .map(|n| write(&sandbox, &format!("vm{n}"), "disk.data.size = \"1M\"\n"))
+        .collect();
+    let args: Vec<&str> = ["apply"]
+        .into_iter()
+        .chain(files.iter().map(String::as_str))
+        .collect();
+    let both = [sandbox.spawn(&args), sandbox.spawn(&args)];
+    for child in both {
+        Ran::of(child).ok();
+    }
+    for n in 0..20 {
+        let short = format!("vm{n}");
+        assert!(
+            sandbox.vm_dir(&short).join("data.qcow2").exists(),
+            "{short}"
+        );
+    }
+    let again = sandbox.maqet(&args).ok();
+    assert_eq!(
+        again.stderr.matches(": unchanged\n").count(),
+        20,
+        "{}",
+        again.stderr
+    );
+}
