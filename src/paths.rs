@@ -56,6 +56,11 @@ impl Paths {
         self.config.join("config.toml")
     }
 
+    /// The user's templates for definitions, each `NAME.toml`.
+    pub fn templates(&self) -> PathBuf {
+        self.config.join("templates")
+    }
+
     /// A directory for each VM.
     pub fn vms(&self) -> PathBuf {
         self.data.join("vms")

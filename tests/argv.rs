@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use maqet::config::{self, Cache, Format, NetKind, VmConfig};
+use maqet::config::{self, Cache, Defaults, Format, Layer, Layers, NetKind, VmConfig};
 use maqet::qemu::argv::{Accel, Host, Listen, Sockets, argv, paste};
 use serde_json::{Value, json};
 
@@ -50,22 +50,29 @@ fn each_definition_means_the_same_in_yaml() {
             serde_json::to_string(&tree).unwrap(),
             serde_json::to_string_pretty(&tree).unwrap(),
         ] {
-            let read = |text: &str, file| VmConfig::parse(text, Path::new(file));
-            let config =
-                read(&yaml, "/vms/definition.yaml").unwrap_or_else(|error| panic!("{error}"));
+            let layers = load(&yaml, "/vms/definition.yaml");
+            let config = read(&layers);
+            let toml = read(&load(&text, "/vms/definition.toml"));
+            assert_eq!(config, toml, "{yaml}");
+            let stored = layers.resolve().unwrap();
             assert_eq!(
                 config,
-                read(&text, "/vms/definition.toml").unwrap(),
-                "{yaml}"
-            );
-            let stored = config::resolve(&yaml, Path::new("/vms/definition.yaml")).unwrap();
-            assert_eq!(
-                config,
-                read(&stored, "/elsewhere/x.toml").unwrap(),
+                read(&load(&stored, "/elsewhere/x.toml")),
                 "{stored}"
             );
         }
     }
+}
+
+/// A text, and the templates that it extends.
+fn load(text: &str, file: impl AsRef<Path>) -> Layers {
+    let layer = Layer::file(file.as_ref(), text.to_owned());
+    Layers::load(vec![layer], Path::new("/nonexistent")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn read(layers: &Layers) -> VmConfig {
+    let config = layers.check(&Defaults::default(), |_| Vec::new());
+    config.unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -151,8 +158,7 @@ impl Vm {
             .find(|name| golden.join(name).exists())
             .unwrap();
         let text = fs::read_to_string(golden.join(name)).unwrap();
-        let config =
-            VmConfig::parse(&text, &dir.join(name)).unwrap_or_else(|error| panic!("{error}"));
+        let config = read(&load(&text, dir.join(name)));
         let host = Host {
             binary: config.qemu.binary.clone(),
             accel: Accel::Tcg,

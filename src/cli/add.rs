@@ -4,23 +4,40 @@ use std::process::ExitCode;
 use anyhow::Context;
 use indexmap::IndexMap;
 
-use crate::config::{Document, Size, VmConfig};
+use crate::config::{Assignment, Defaults, Document, Layer, Layers, Size, render};
 use crate::ops::set::Change;
-use crate::ops::{self, Host, add::Source};
+use crate::ops::{self, Host};
 use crate::vm::{GroupName, VmName};
 
 use super::output::Output;
 
-/// Add a VM from a definition file, from options, or from both
+/// Add a VM from definition files, from options, or from both
 ///
 /// Reads the definition, checks it, makes the disks that have a size and do not
-/// exist, and keeps it. The VM is not started. Options win over the file.
+/// exist, and keeps it. The VM is not started. Several files are merged, the
+/// last wins: SEVERAL FILES in maqet.toml(5). Options win over files, and --set
+/// and --unset, which take any key, over those.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Definition file (TOML, or YAML in `.yaml` and `.yml`), see maqet.toml(5)
-    #[arg(required_unless_present = "name")]
-    file: Option<PathBuf>,
-    /// Name of the VM [default: what the file says, or the file's own name]
+    /// Definition files (TOML, or YAML in `.yaml` and `.yml`), see maqet.toml(5)
+    #[arg(required_unless_present = "name", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Begin with a template (`maqet template ls`); for several, give it several times
+    #[arg(long, value_name = "NAME")]
+    template: Vec<String>,
+    /// Show what would be added: each value, and where it is from
+    #[arg(long)]
+    dry_run: bool,
+    /// With --dry-run, show the QEMU command line instead, ready to paste into a shell
+    #[arg(long, requires = "dry_run")]
+    argv: bool,
+    /// Give any key a value, as `maqet set` does, such as stop.timeout=90s; for several, give it several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Assignment>,
+    /// Take a key out of what the files say, such as net.lan.forward; for several, give it several times
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
+    /// Name of the VM [default: what the files say, or the last one's own name]
     #[arg(long)]
     name: Option<VmName>,
     /// One line about the VM
@@ -75,9 +92,12 @@ struct DiskArg {
 }
 
 impl std::str::FromStr for DiskArg {
-    type Err = std::convert::Infallible;
+    type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Err("a disk is a FILE, or FILE:SIZE");
+        }
         // What follows the last colon is a size only if it reads as one.
         let split = text
             .rsplit_once(':')
@@ -96,8 +116,25 @@ impl std::str::FromStr for DiskArg {
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
-    let source = source(args)?;
-    let added = ops::add::add(host, &source)?;
+    let layers = layers(host, &args)?;
+    if args.argv {
+        super::show::argv(out, &ops::add::preview_argv(host, &layers)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.dry_run {
+        let preview = ops::add::preview(host, &layers)?;
+        for note in layers.notes() {
+            out.note(note);
+        }
+        for warning in &preview.warnings {
+            out.note(format_args!("warning: {warning}"));
+        }
+        out.answer(&preview, |w| {
+            w.write_all(render(&preview.values).as_bytes())
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let added = ops::add::add(host, &layers)?;
     for note in &added.notes {
         out.note(note);
     }
@@ -111,85 +148,116 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// The definition with the options written into it.
-fn source(args: Args) -> anyhow::Result<Source> {
-    let Source { text, file, notes } = match &args.file {
-        Some(file) => ops::add::read(file)?,
-        None => Source {
-            text: String::new(),
-            // For messages only: paths on the command line are made absolute here.
-            file: "the command line".into(),
-            notes: Vec::new(),
-        },
-    };
-    let mut document = Document::parse(&text, &file)?;
-    let unchanged = document.to_string();
-    let mut set = |key: &str, value: Option<String>| match value {
-        Some(value) => document.set(key, value),
-        None => Ok(()),
-    };
-    set("name", args.name.map(|name| name.to_string()))?;
-    set("description", args.description)?;
-    set("memory", args.memory.map(|size| size.to_string()))?;
-    set("machine", args.machine)?;
-    set("accel", args.accel)?;
-    set("kernel", path(args.kernel.as_deref())?)?;
-    set("initrd", path(args.initrd.as_deref())?)?;
-    set("append", args.append)?;
-    set("group", args.group.map(|group| group.to_string()))?;
-    set("qemu.binary", program(args.qemu.as_deref())?)?;
-    if let Some(cpus) = args.cpus {
-        document.set("cpus", i64::from(cpus))?;
+/// The files, and above them each option as a text of its own.
+fn layers(host: &Host, args: &Args) -> anyhow::Result<Layers> {
+    let mut layers = ops::add::layers(host, &args.template, &args.files)?;
+    for key in &args.unset {
+        let mut document = Document::parse("", Path::new(""))?;
+        document.set("unset", toml_edit::Array::from_iter([key]))?;
+        layers.push(option(&["--unset", key], &document)?);
     }
-    for (i, disk) in args.disk.iter().enumerate() {
-        let name = format!("disk{i}");
-        document.set(
-            &format!("disk.{name}.file"),
-            path(Some(&disk.file))?.unwrap_or_default(),
-        )?;
-        if let Some(size) = disk.size {
-            document.set(&format!("disk.{name}.size"), size.to_string())?;
+    let mut add = |words: &[&str], values: Vec<(String, toml_edit::Value)>| -> anyhow::Result<()> {
+        let mut document = Document::parse("", Path::new(""))?;
+        for (key, value) in values {
+            document.set(&key, value)?;
+        }
+        layers.push(option(words, &document)?);
+        Ok(())
+    };
+    let texts = [
+        ("--name", "name", args.name.as_ref().map(VmName::to_string)),
+        ("--description", "description", args.description.clone()),
+        ("--memory", "memory", args.memory.map(|it| it.to_string())),
+        ("--machine", "machine", args.machine.clone()),
+        ("--accel", "accel", args.accel.clone()),
+        ("--kernel", "kernel", path(args.kernel.as_deref())?),
+        ("--initrd", "initrd", path(args.initrd.as_deref())?),
+        ("--append", "append", args.append.clone()),
+        (
+            "--group",
+            "group",
+            args.group.as_ref().map(GroupName::to_string),
+        ),
+        ("--qemu", "qemu.binary", program(args.qemu.as_deref())?),
+    ];
+    for (flag, key, value) in texts {
+        if let Some(value) = value {
+            add(
+                &[flag, &value],
+                vec![(key.to_owned(), value.as_str().into())],
+            )?;
         }
     }
-    if !args.forward.is_empty() {
-        // Of the definition's networks the first; it has one by default.
-        let nets = VmConfig::parse(&text, &file).map(|config| config.nets);
-        let net = nets
-            .ok()
-            .and_then(|nets| Some(nets.keys().next()?.to_string()));
-        let key = format!("net.{}.forward", net.as_deref().unwrap_or("net0"));
-        document.set(&key, args.forward.iter().collect::<toml_edit::Array>())?;
+    if let Some(cpus) = args.cpus {
+        let value = i64::from(cpus).into();
+        add(
+            &["--cpus", &cpus.to_string()],
+            vec![("cpus".to_owned(), value)],
+        )?;
+    }
+    for (i, disk) in args.disk.iter().enumerate() {
+        let file = path(Some(&disk.file))?.unwrap_or_default();
+        let mut words = disk.file.display().to_string();
+        let mut values = vec![(format!("disk.disk{i}.file"), file.into())];
+        if let Some(size) = disk.size {
+            words += &format!(":{size}");
+            values.push((format!("disk.disk{i}.size"), size.to_string().into()));
+        }
+        add(&["--disk", &words], values)?;
     }
     let mut properties: IndexMap<&str, Vec<&str>> = IndexMap::new();
     for change in &args.unit {
-        properties
-            .entry(&change.property)
-            .or_default()
-            .push(&change.value);
+        let values = properties.entry(&change.property).or_default();
+        values.push(&change.value);
     }
     for (property, values) in properties {
         let value: toml_edit::Value = match values[..] {
             [value] => value.into(),
-            _ => values.into_iter().collect::<toml_edit::Array>().into(),
+            _ => values.iter().copied().collect::<toml_edit::Array>().into(),
         };
-        document.set(&format!("unit.{property}"), value)?;
-    }
-    if !args.qemu_arg.is_empty() {
-        document.set(
-            "qemu.args",
-            args.qemu_arg.iter().collect::<toml_edit::Array>(),
+        let words = format!("{property}={}", values.join(" "));
+        add(
+            &["--unit", &words],
+            vec![(format!("unit.{property}"), value)],
         )?;
     }
-    let changed = document.to_string();
-    if changed == unchanged {
-        // Mistakes are shown in what the user wrote.
-        return Ok(Source { text, file, notes });
+    for word in &args.qemu_arg {
+        let list = toml_edit::Array::from_iter([word]);
+        add(
+            &["--qemu-arg", word],
+            vec![("qemu.args".to_owned(), list.into())],
+        )?;
     }
-    Ok(Source {
-        text: changed,
-        file: document.file().to_owned(),
-        notes,
-    })
+    if !args.forward.is_empty() {
+        // Of the definition's networks the first; it has one by default.
+        let nets = layers.check(&Defaults::default(), |_| Vec::new());
+        let net = nets.ok().and_then(|it| it.nets.into_keys().next());
+        let net = net.map_or("net0".to_owned(), |net| net.to_string());
+        for forward in &args.forward {
+            let mut document = Document::parse("", Path::new(""))?;
+            let list = toml_edit::Array::from_iter([forward]);
+            document.set(&format!("net.{net}.forward"), list)?;
+            layers.push(option(&["--forward", forward], &document)?);
+        }
+    }
+    for word in &args.set {
+        // What the value is, and what it is added to, depends on all that is below.
+        let mut below = Document::parse(&layers.resolve()?, Path::new("set.toml"))?;
+        below.assign(word)?;
+        let mut document = Document::parse("", Path::new(""))?;
+        document.copy(&below, &word.key)?;
+        layers.push(Layer {
+            replaces_lists: true,
+            ..option(&["--set", &word.to_string()], &document)?
+        });
+    }
+    Ok(layers)
+}
+
+/// An option as one of the texts that a definition is made of.
+fn option(words: &[&str], document: &Document) -> anyhow::Result<Layer> {
+    let dir = std::env::current_dir().context("cannot tell the current directory")?;
+    Ok(Layer::option(words.join(" "), document.to_string(), &dir))
 }
 
 /// A path from the command line, which is relative to the current directory and not to the file.

@@ -109,6 +109,7 @@ fn hint(error: &Error) -> Option<String> {
         Error::AlreadyExists(name) => {
             format!("`maqet show {name}` shows it; `maqet rm {name}` forgets it")
         }
+        Error::Template(_) => "`maqet template ls` lists the templates there are".to_owned(),
         Error::NotRunning(name) => format!("start it with `maqet start {name}`"),
         Error::PortTaken {
             by: By::Vm(other), ..
@@ -316,6 +317,8 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
             Error::Qmp(qmp::Error::Refused { .. }) | Error::NoCommand { .. } | Error::Hmp { .. },
         ) => REFUSED,
         Some(Error::JobFailed { .. } | Error::JobCanceled(_)) => REFUSED,
+        Some(Error::Config(error)) if error.is_usage() => USAGE,
+        Some(Error::Template(_)) => USAGE,
         Some(Error::NotInTime { .. }) => NOT_IN_TIME,
         Some(Error::Ended { .. }) => ENDED,
         Some(Error::Qmp(qmp::Error::Busy { .. } | qmp::Error::Timeout { .. })) => MONITOR_BUSY,

@@ -46,6 +46,7 @@ mod show;
 mod start;
 mod status;
 mod stop;
+mod template;
 mod r#type;
 mod unset;
 mod wait;
@@ -113,6 +114,8 @@ enum Command {
     Rm(rm::Args),
     Migrate(migrate::Args),
     Doctor(doctor::Args),
+    #[command(subcommand)]
+    Template(template::Command),
     Schema(schema::Args),
     Completion(completion::Args),
     #[command(subcommand, hide = true)]
@@ -190,6 +193,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Rm(args) => rm::run(out, &host()?, args),
         Command::Migrate(args) => migrate::run(out, &host()?, args),
         Command::Doctor(args) => doctor::run(out, args),
+        Command::Template(command) => template::run(out, &host()?, command),
         Command::Schema(args) => schema::run(out, &args),
         Command::Completion(args) => completion::run(args),
         Command::Internal(command) => internal::run(out, command),

@@ -1,9 +1,10 @@
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::config::VmConfig;
+use crate::config::{VmConfig, render};
 use crate::ops::{self, Host};
 use crate::qemu::argv::paste;
 use crate::vm::VmName;
@@ -21,6 +22,9 @@ pub(super) struct Args {
     /// Show the QEMU command line it becomes, ready to paste into a shell
     #[arg(long)]
     argv: bool,
+    /// Show all values, those that it does not say too, and where each comes from
+    #[arg(long, conflicts_with = "argv")]
+    all: bool,
 }
 
 #[derive(Serialize)]
@@ -33,11 +37,10 @@ struct Definition<'a> {
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     if args.argv {
         let argv = ops::show::argv(host, &args.name)?;
-        let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
-        out.answer(&words, |w| {
-            w.write_all(paste(&argv).as_bytes())?;
-            writeln!(w)
-        })?;
+        self::argv(out, &argv)?;
+    } else if args.all {
+        let values = ops::show::values(host, &args.name)?;
+        out.answer(&values, |w| w.write_all(render(&values).as_bytes()))?;
     } else {
         let shown = ops::show::show(host, &args.name)?;
         let definition = Definition {
@@ -50,4 +53,14 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
         })?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows a command line.
+pub(super) fn argv(out: &Output, argv: &[OsString]) -> anyhow::Result<()> {
+    let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
+    out.answer(&words, |w| {
+        w.write_all(paste(argv).as_bytes())?;
+        writeln!(w)
+    })?;
+    Ok(())
 }

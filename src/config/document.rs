@@ -8,11 +8,12 @@ use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 use crate::vm::VmName;
 
-use super::error::{Error, Mistake};
-use super::path::path_text;
+use super::error::{Error, Fault, Mistake};
+use super::layer::{EXTENDS, Layers, Origin, UNSET};
+use super::path::{path_text, process_env};
 use super::source::Source;
 use super::yaml::is_yaml;
-use super::{Defaults, VmConfig};
+use super::{Defaults, Reading, VmConfig, merge};
 
 /// The text of a definition, to be changed key by key.
 #[derive(Clone, Debug)]
@@ -168,7 +169,9 @@ pub fn rename(
     (old, new): (&VmName, &VmName),
     moved: impl Fn(&Path) -> Option<PathBuf>,
 ) -> Result<String, Error> {
-    let mut config = VmConfig::parse_with(text, file, &Defaults::default())?;
+    let none = Defaults::default();
+    let source = Source::parse(text, file)?;
+    let Reading { mut config, .. } = VmConfig::read(source, file, &none, &process_env)?;
     let mut document = Document::parse(text, file)?;
     if config.name == *old {
         document.set("name", new.as_str())?;
@@ -210,24 +213,125 @@ pub fn name(text: &str, file: &Path) -> Result<Option<VmName>, Error> {
 /// This is the form that is stored. Parsed again, from whichever directory and
 /// environment, it gives the same [`VmConfig`].
 pub fn resolve(text: &str, file: &Path) -> Result<String, Error> {
-    let mut config = VmConfig::parse_with(text, file, &Defaults::default())?;
+    let none = Defaults::default();
+    let source = Source::parse(text, file)?;
+    let Reading {
+        mut config,
+        source,
+        mistakes,
+    } = VmConfig::read(source, file, &none, &process_env)?;
+    source.check(mistakes)?;
     let mut document = Document::parse(text, file)?;
-    if !document.says("name") {
-        document.set("name", config.name.as_str())?;
-    }
-    for (key, path) in config.paths_mut() {
-        if document.says(&key) {
-            let text = path_text(path).ok_or_else(|| {
-                let message = format!(
-                    "`{key}`: {} is not UTF-8, and cannot be stored",
-                    path.display()
-                );
-                Error::new(file, vec![Mistake { at: None, message }])
-            })?;
-            document.set(&key, text)?;
-        }
-    }
+    document.stand_alone(&mut config)?;
     Ok(document.to_string())
+}
+
+impl Document {
+    fn stand_alone(&mut self, config: &mut VmConfig) -> Result<(), Error> {
+        if !self.says("name") {
+            self.set("name", config.name.as_str())?;
+        }
+        for (key, path) in config.paths_mut() {
+            if self.says(&key) {
+                let text = path_text(path).ok_or_else(|| {
+                    let message = format!(
+                        "`{key}`: {} is not UTF-8, and cannot be stored",
+                        path.display()
+                    );
+                    Error::new(&self.file, vec![Mistake { at: None, message }])
+                })?;
+                self.set(&key, text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Layers {
+    /// Reads all of it and checks it; see [`VmConfig::parse_checked`].
+    pub fn check(
+        &self,
+        defaults: &Defaults,
+        judge: impl FnOnce(&VmConfig) -> Vec<Fault>,
+    ) -> Result<VmConfig, Error> {
+        let source = Source::layered(&self.layers, &self.file)?;
+        VmConfig::read(source, &self.file, defaults, &process_env)?.checked(judge)
+    }
+
+    /// The one text that means the same, able to stand anywhere; see [`resolve`].
+    ///
+    /// Comments stay where they are; those of built-in templates are left out.
+    pub fn resolve(&self) -> Result<String, Error> {
+        Ok(self.resolve_as()?.0)
+    }
+
+    /// The same, and whether it has the layout of the texts.
+    pub(super) fn resolve_as(&self) -> Result<(String, bool), Error> {
+        let none = Defaults::default();
+        let source = Source::layered(&self.layers, &self.file)?;
+        let Reading {
+            mut config,
+            source,
+            mistakes,
+        } = VmConfig::read(source, &self.file, &none, &process_env)?;
+        source.check(mistakes)?;
+        let file = self.file.with_extension("toml");
+        let (head, toml) = self.merged_text()?;
+        let mut document = Document {
+            file: file.clone(),
+            toml,
+        };
+        document.stand_alone(&mut config)?;
+        let text = head + &document.to_string();
+        // Text is merged by other code than what was checked: it must mean the same.
+        let again = Source::parse(&text, &file)
+            .and_then(|source| VmConfig::read(source, &file, &none, &process_env));
+        let is_same = |again: &Reading<'_>| format!("{:?}", again.config) == format!("{config:?}");
+        if again.is_ok_and(|again| is_same(&again)) {
+            return Ok((text, true));
+        }
+        document.toml = source.plain_document();
+        document.stand_alone(&mut config)?;
+        Ok((document.to_string(), false))
+    }
+
+    /// The texts merged, and the comments before what they extend.
+    fn merged_text(&self) -> Result<(String, DocumentMut), Error> {
+        let mut head = String::new();
+        let mut toml = DocumentMut::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let file = PathBuf::from(layer.origin.to_string());
+            let source = Source::parse_layer(layer, &file)?;
+            let mut above = match layer.origin {
+                Origin::Template(_) => source.plain_document(),
+                _ => source.document()?,
+            };
+            for key in source.words(UNSET, &mut Vec::new()) {
+                merge::remove_text(toml.as_table_mut(), key.get_ref());
+            }
+            let is_base = layer.is_base.then_some("name");
+            for key in [EXTENDS, UNSET].into_iter().chain(is_base) {
+                if let Some((key, _)) = above.remove_entry(key) {
+                    let comment = key.leaf_decor().prefix().and_then(|it| it.as_str());
+                    head += comment.unwrap_or_default();
+                }
+            }
+            if i == 0 {
+                toml = above;
+            } else {
+                merge::merge_text(
+                    toml.as_table_mut(),
+                    above.as_table(),
+                    false,
+                    layer.replaces_lists,
+                );
+            }
+        }
+        if !head.is_empty() && !head.ends_with('\n') {
+            head.push('\n');
+        }
+        Ok((head, toml))
+    }
 }
 
 #[cfg(test)]

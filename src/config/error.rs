@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::layer::Origin;
+
 /// The mistakes found in one file.
 ///
 /// Shown one after the other, each with its line and a caret:
@@ -42,6 +44,10 @@ pub struct Fault {
 /// A place in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
+    /// Which text; `None` if there is but one.
+    pub origin: Option<Origin>,
+    /// How many bytes of other texts come before it.
+    base: usize,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -55,7 +61,10 @@ pub struct Position {
 impl Error {
     /// There is at least one mistake. They are put in the order of the file.
     pub(super) fn new(file: &Path, mut mistakes: Vec<Mistake>) -> Self {
-        mistakes.sort_by_key(|mistake| mistake.at.as_ref().map(|at| (at.line, at.column)));
+        mistakes.sort_by_key(|mistake| {
+            let at = mistake.at.as_ref();
+            at.map(|at| (at.base, at.line, at.column))
+        });
         Self {
             file: file.to_owned(),
             mistakes,
@@ -64,11 +73,22 @@ impl Error {
 
     /// The same of a text that has another name for people.
     #[must_use]
-    pub fn in_file(self, file: &Path) -> Self {
-        Self {
-            file: file.to_owned(),
-            ..self
+    pub fn in_file(mut self, file: &Path) -> Self {
+        for at in self.mistakes.iter_mut().filter_map(|it| it.at.as_mut()) {
+            let is_it = matches!(&at.origin, Some(Origin::File(origin)) if *origin == self.file);
+            if is_it {
+                at.origin = Some(Origin::File(file.to_owned()));
+            }
         }
+        self.file = file.to_owned();
+        self
+    }
+
+    /// Whether all that is wrong was typed on the command line.
+    pub fn is_usage(&self) -> bool {
+        let is_option = |at: &Position| matches!(at.origin, Some(Origin::Option(_)));
+        let mut mistakes = self.mistakes.iter();
+        mistakes.all(|mistake| mistake.at.as_ref().is_some_and(is_option))
     }
 
     /// The file that was read.
@@ -90,10 +110,15 @@ impl fmt::Display for Error {
             if i > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{}:", self.file.display())?;
-            match &mistake.at {
-                None => write!(f, " {}", mistake.message)?,
-                Some(at) => {
+            let origin = mistake.at.as_ref().and_then(|at| at.origin.as_ref());
+            match origin {
+                Some(origin) => write!(f, "{origin}:")?,
+                None => write!(f, "{}:", self.file.display())?,
+            }
+            match (&mistake.at, origin) {
+                // What was typed a moment ago stands before it.
+                (None, _) | (_, Some(Origin::Option(_))) => write!(f, " {}", mistake.message)?,
+                (Some(at), _) => {
                     writeln!(f, "{}:{}: {}", at.line, at.column, mistake.message)?;
                     write!(f, "{at}")?;
                 }
@@ -112,10 +137,23 @@ impl Position {
         let line_end = line_start + line.len();
         let end = char_start(text, span.end.clamp(start, line_end.max(start)));
         Self {
+            origin: None,
+            base: 0,
             line: text[..line_start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             text: line.trim_end_matches('\r').to_owned(),
             width: text[start..end].chars().count().max(1),
+        }
+    }
+}
+
+impl Position {
+    /// The same place in the text of `origin`, which comes after `base` bytes of others.
+    pub(super) fn of(self, origin: &Origin, base: usize) -> Self {
+        Self {
+            origin: Some(origin.clone()),
+            base,
+            ..self
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A definition is TOML text, or YAML in a file that is called so; what is
 //! stored is TOML. [`VmConfig::parse`] reads it and finds every
 //! mistake in it; [`resolve`] makes it independent of where its file lies;
+//! [`Layers`] are the several texts that one can be made of;
 //! [`Document`] edits it. See maqet.toml(5) for the keys.
 
 use std::ffi::OsStr;
@@ -24,9 +25,12 @@ mod difference;
 mod disk;
 mod document;
 mod error;
+mod explain;
 mod forward;
+mod layer;
 mod limits;
 mod mac;
+mod merge;
 mod net;
 mod passthrough;
 mod path;
@@ -35,6 +39,7 @@ mod ready;
 mod schema;
 mod size;
 mod source;
+mod template;
 mod text;
 mod time_span;
 mod unit;
@@ -50,7 +55,9 @@ pub use difference::{Difference, differences};
 pub use disk::{Aio, Cache, DetectZeroes, Discard, Disk, Format, Interface, IoThread};
 pub use document::{Document, name, rename, resolve};
 pub use error::{Error, Fault, Mistake, Position};
+pub use explain::{Explained, Place, render};
 pub use forward::{Forward, InvalidForward, Protocol};
+pub use layer::{Layer, Layers, Origin};
 pub use limits::{Limit, Limits, Throttle};
 pub use mac::{InvalidMac, Mac};
 pub use net::{DomainName, InterfaceName, McastGroup, Net, NetKind, Network};
@@ -59,6 +66,7 @@ pub use path::{is_device_node, path_text};
 pub use ready::{InvalidReadyLevel, Ready, ReadyLevel};
 pub use schema::schema;
 pub use size::{InvalidSize, Size};
+pub use template::{BUILT_IN, Template, users as user_templates};
 pub use time_span::{InvalidTimeSpan, TimeSpan};
 pub use unit::UnitValue;
 
@@ -296,6 +304,29 @@ pub fn notes(text: &str, file: &Path) -> Vec<String> {
     yaml::notes(text, file)
 }
 
+/// A definition whose values are read, and not yet held against each other.
+struct Reading<'a> {
+    config: VmConfig,
+    source: Source<'a>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reading<'_> {
+    fn checked(mut self, judge: impl FnOnce(&VmConfig) -> Vec<Fault>) -> Result<VmConfig, Error> {
+        let Self { config, source, .. } = &self;
+        let own = check::faults(config).0.into_iter();
+        let own = own.map(|(key, message)| source.mistake(&key, message));
+        let judged = judge(config).into_iter().map(|fault| match fault.in_name {
+            true => source.mistake_in_name(&fault.key, fault.message),
+            false => source.mistake(&fault.key, fault.message),
+        });
+        let found: Vec<Mistake> = own.chain(judged).collect();
+        self.mistakes.extend(found);
+        self.source.check(self.mistakes)?;
+        Ok(self.config)
+    }
+}
+
 impl VmConfig {
     /// Reads a definition that lies in `file`, and checks all of it.
     ///
@@ -327,7 +358,17 @@ impl VmConfig {
         env: Env<'_>,
         judge: impl FnOnce(&Self) -> Vec<Fault>,
     ) -> Result<Self, Error> {
-        let mut source = Source::parse(text, file)?;
+        let source = Source::parse(text, file)?;
+        Self::read(source, file, defaults, env)?.checked(judge)
+    }
+
+    /// Reads texts that are merged, and expands the paths in them.
+    fn read<'a>(
+        mut source: Source<'a>,
+        file: &Path,
+        defaults: &'a Defaults,
+        env: Env<'_>,
+    ) -> Result<Reading<'a>, Error> {
         let mut mistakes = Vec::new();
         if !source.says("name") {
             let stem = file.file_stem().and_then(OsStr::to_str).unwrap_or_default();
@@ -339,30 +380,22 @@ impl VmConfig {
                 source.add("name", "unnamed");
             }
         }
+        source.fill(defaults)?;
         let mut config: Self = source.read(&mut mistakes)?;
         mistakes.extend(source.lists_for_tables(&config));
-        defaults.apply(&mut config, &source);
-
-        let dir = file.parent().unwrap_or(Path::new(""));
         for (key, path) in config.paths_mut() {
             let text = path.to_str().expect("it was read from a text");
-            match path::expand(text, dir, env) {
+            match path::expand(text, source.dir(&key), env) {
                 Ok(expanded) => *path = expanded,
                 Err(message) => mistakes.push(source.mistake(&key, message)),
             }
         }
         config.complete(&source);
-        for (key, message) in check::faults(&config).0 {
-            mistakes.push(source.mistake(&key, message));
-        }
-        for fault in judge(&config) {
-            mistakes.push(match fault.in_name {
-                true => source.mistake_in_name(&fault.key, fault.message),
-                false => source.mistake(&fault.key, fault.message),
-            });
-        }
-        source.check(mistakes)?;
-        Ok(config)
+        Ok(Reading {
+            config,
+            source,
+            mistakes,
+        })
     }
 
     /// The paths it holds, with their keys.

@@ -7,6 +7,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::layer::{EXTENDS, UNSET};
 use super::{Size, TimeSpan, VmConfig};
 
 /// Gives a type that is written as text its schema: a pattern (ECMA 262), and examples.
@@ -65,7 +66,22 @@ pub fn schema() -> Value {
         // A file without a name has its own.
         keys.remove("required");
     }
+    // These say what it is made of, and are gone when it is.
+    schema["properties"][EXTENDS] = texts(
+        "Definitions that this one begins with: files, or a template as in `template:linux`.",
+        "base.toml",
+    );
+    schema["properties"][UNSET] = texts(
+        "Keys of them that do not hold, as dotted paths.",
+        "net.net0.forward",
+    );
     schema
+}
+
+/// One text or a list of them.
+fn texts(description: &str, example: &str) -> Value {
+    let text = json!({"type": "string", "minLength": 1, "examples": [example]});
+    json!({"description": description, "anyOf": [text, {"type": "array", "items": text}]})
 }
 
 /// Takes out what TOML does not have, and puts defaults as they are written.
@@ -164,6 +180,8 @@ mod tests {
             .filter(|it| it.is_object());
         let free = free.map(|value| ("a".to_owned(), value));
         let properties = named("properties").map(|(key, value)| (key.clone(), value));
+        // Not of the parser: of what gives it a text.
+        let properties = properties.filter(|(key, _)| key != EXTENDS && key != UNSET);
         for (key, value) in properties.chain(any).chain(free) {
             let path: Vec<String> = path.iter().cloned().chain([key]).collect();
             let inner = match value["$ref"].as_str() {

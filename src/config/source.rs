@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -10,46 +10,173 @@ use toml::de::{DeArray, DeTable, DeValue};
 use toml_edit::DocumentMut;
 
 use super::error::{Error, Mistake, Position};
+use super::layer::{EXTENDS, Layer, Origin, UNSET};
 use super::yaml;
+use super::{Defaults, merge};
 use crate::nearest::nearest;
 
-/// A text that is valid TOML, or YAML if its file's name says so.
+/// Texts that are valid TOML, or YAML if a file's name says so, merged into one tree.
 ///
-/// Keys are dotted paths, as in `disk.root.file`.
+/// Keys are dotted paths, as in `disk.root.file`. The spans of the tree are those
+/// of the texts laid end to end, so that each tells which text it is of.
 pub(super) struct Source<'a> {
-    text: &'a str,
+    texts: Vec<Text<'a>>,
+    /// The file that what is in no text is told of.
     file: &'a Path,
     tree: Spanned<DeTable<'a>>,
 }
 
+/// One of the texts.
+struct Text<'a> {
+    /// Where its spans begin.
+    base: usize,
+    text: &'a str,
+    origin: Origin,
+    dir: &'a Path,
+}
+
+/// The span of what is in no text.
+const NOWHERE: Range<usize> = usize::MAX..usize::MAX;
+
 impl<'a> Source<'a> {
     pub(super) fn parse(text: &'a str, file: &'a Path) -> Result<Self, Error> {
-        let (tree, mut mistakes) = if yaml::is_yaml(file) {
-            yaml::read(text, file).map_err(|mistake| Error::new(file, vec![mistake]))?
-        } else {
-            let (tree, errors) = DeTable::parse_recoverable(text);
-            let mistakes = errors.iter().map(|error| mistake(text, error)).collect();
-            (tree, mistakes)
-        };
-        let mut nul = Vec::new();
-        find_nul(tree.get_ref(), &mut nul);
-        mistakes.extend(nul.into_iter().map(|span| Mistake {
-            at: Some(Position::new(text, span)),
-            message: "holds a NUL character, which no program argument can".to_owned(),
-        }));
-        if mistakes.is_empty() {
-            Ok(Self { text, file, tree })
-        } else {
-            Err(Error::new(file, mistakes))
+        let dir = file.parent().unwrap_or(Path::new(""));
+        Self::parse_one(text, Origin::File(file.to_owned()), dir, file)
+    }
+
+    /// Reads one layer as it is, with what it extends and takes away.
+    pub(super) fn parse_layer(layer: &'a Layer, file: &'a Path) -> Result<Self, Error> {
+        Self::parse_one(&layer.text, layer.origin.clone(), &layer.dir, file)
+    }
+
+    fn parse_one(
+        text: &'a str,
+        origin: Origin,
+        dir: &'a Path,
+        file: &'a Path,
+    ) -> Result<Self, Error> {
+        let mut source = Self::empty(file);
+        let mut mistakes = Vec::new();
+        source.tree = source.parse_text(text, origin, dir, &mut mistakes);
+        source.check(mistakes)?;
+        Ok(source)
+    }
+
+    /// Reads texts and merges them, the lowest first: SEVERAL FILES in maqet.toml(5).
+    pub(super) fn layered(layers: &'a [Layer], file: &'a Path) -> Result<Self, Error> {
+        let mut source = Self::empty(file);
+        let mut mistakes = Vec::new();
+        for layer in layers {
+            let origin = layer.origin.clone();
+            let tree = source.parse_text(&layer.text, origin, &layer.dir, &mut mistakes);
+            let mut tree = tree.into_inner();
+            tree.remove(EXTENDS);
+            if layer.is_base {
+                tree.remove("name");
+            }
+            for key in words(tree.remove(UNSET), &source, &mut mistakes) {
+                if !merge::remove(source.tree.get_mut(), key.get_ref()) {
+                    let message = source.nothing_to_unset(key.get_ref());
+                    mistakes.push(source.mistake_at(&key.span(), message));
+                }
+            }
+            merge::merge(source.tree.get_mut(), tree, layer.replaces_lists);
+        }
+        source.check(mistakes)?;
+        Ok(source)
+    }
+
+    fn empty(file: &'a Path) -> Self {
+        Self {
+            texts: Vec::new(),
+            file,
+            tree: Spanned::new(0..0, DeTable::new()),
         }
     }
 
-    /// All of it as TOML text, to be edited.
+    /// The tree of one more text, with spans that are its own.
+    fn parse_text(
+        &mut self,
+        text: &'a str,
+        origin: Origin,
+        dir: &'a Path,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Spanned<DeTable<'a>> {
+        let base = match self.texts.last() {
+            Some(last) => last.base + last.text.len() + 1,
+            None => 0,
+        };
+        let is_yaml = matches!(&origin, Origin::File(file) if yaml::is_yaml(file));
+        let placed = |mistake: Mistake| Mistake {
+            at: mistake.at.map(|at| at.of(&origin, base)),
+            ..mistake
+        };
+        let tree = if is_yaml {
+            let file = PathBuf::from(origin.to_string());
+            let (tree, found) = yaml::read(text, &file)
+                .unwrap_or_else(|mistake| (Spanned::new(0..0, DeTable::new()), vec![mistake]));
+            mistakes.extend(found.into_iter().map(placed));
+            tree
+        } else {
+            let (tree, errors) = DeTable::parse_recoverable(text);
+            mistakes.extend(errors.iter().map(|error| {
+                placed(Mistake {
+                    at: error.span().map(|span| Position::new(text, span)),
+                    message: reword(error.message()),
+                })
+            }));
+            tree
+        };
+        self.texts.push(Text {
+            base,
+            text,
+            origin,
+            dir,
+        });
+        let span = merge::further(&tree.span(), base);
+        let tree = Spanned::new(span, merge::shift(tree.into_inner(), base));
+        let mut nul = Vec::new();
+        find_nul(tree.get_ref(), &mut nul);
+        mistakes.extend(nul.iter().map(|span| {
+            let message = "holds a NUL character, which no program argument can".to_owned();
+            self.mistake_at(span, message)
+        }));
+        tree
+    }
+
+    /// Puts `defaults` below all else: each holds where its key is not said.
+    pub(super) fn fill(&mut self, defaults: &'a Defaults) -> Result<(), Error> {
+        let Some((text, file)) = defaults.text() else {
+            return Ok(());
+        };
+        let mut mistakes = Vec::new();
+        let dir = file.parent().unwrap_or(Path::new(""));
+        let tree = self.parse_text(text, Origin::File(file.to_owned()), dir, &mut mistakes);
+        self.check(mistakes)?;
+        let defaults = tree.into_inner().remove("defaults");
+        if let Some(DeValue::Table(table)) = defaults.map(Spanned::into_inner) {
+            merge::fill(self.tree.get_mut(), table);
+        }
+        Ok(())
+    }
+
+    /// The table `key` alone, as if it were all.
+    pub(super) fn into_table(mut self, key: &str) -> Self {
+        let table = self.tree.get_mut().remove(key);
+        *self.tree.get_mut() = match table.map(Spanned::into_inner) {
+            Some(DeValue::Table(table)) => table,
+            _ => DeTable::new(),
+        };
+        self
+    }
+
+    /// All of it as TOML text, to be edited. It was read from one text.
     pub(super) fn document(&self) -> Result<DocumentMut, Error> {
         if yaml::is_yaml(self.file) {
             return Ok(yaml::document(self.tree.get_ref()));
         }
-        self.text.parse().map_err(|error: toml_edit::TomlError| {
+        let text = self.texts.first().map_or("", |text| text.text);
+        text.parse().map_err(|error: toml_edit::TomlError| {
             Error::new(
                 self.file,
                 vec![Mistake {
@@ -60,17 +187,85 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Whether the text has this key.
+    /// All of it as TOML text without comments.
+    pub(super) fn plain_document(&self) -> DocumentMut {
+        yaml::document(self.tree.get_ref())
+    }
+
+    /// Whether a text has this key.
     pub(super) fn says(&self, key: &str) -> bool {
         self.locate(key).is_some()
     }
 
-    /// Adds a key of the top level that the text does not have.
+    /// Adds a key of the top level that no text has.
     pub(super) fn add(&mut self, key: &'static str, value: &str) {
         self.tree.get_mut().insert(
-            Spanned::new(0..0, Cow::Borrowed(key)),
-            Spanned::new(0..0, DeValue::String(Cow::Owned(value.to_owned()))),
+            Spanned::new(NOWHERE, Cow::Borrowed(key)),
+            Spanned::new(NOWHERE, DeValue::String(Cow::Owned(value.to_owned()))),
         );
+    }
+
+    /// The texts that a key of the top level has, one or a list.
+    pub(super) fn words(&self, key: &str, mistakes: &mut Vec<Mistake>) -> Vec<Spanned<String>> {
+        words(self.tree.get_ref().get(key).cloned(), self, mistakes)
+    }
+
+    fn nothing_to_unset(&self, key: &str) -> String {
+        let mut known = Vec::new();
+        merge::keys(self.tree.get_ref(), "", &mut known);
+        let near = nearest(key, &known)
+            .first()
+            .map(|near| format!(", did you mean `{near}`?"));
+        format!(
+            "nothing before this says `{key}`{}",
+            near.unwrap_or_default()
+        )
+    }
+
+    /// What a relative path in the value of `key` is relative to.
+    pub(super) fn dir(&self, key: &str) -> &'a Path {
+        let text = self.locate(key).and_then(|span| self.text(&span));
+        text.map_or(Path::new(""), |text| text.dir)
+    }
+
+    /// The places that say the value of `key`; of a list, those of its items.
+    pub(super) fn places(&self, key: &str) -> Vec<Position> {
+        let mut table = Some(self.tree.get_ref());
+        let mut value = None;
+        for word in key.split('.') {
+            value = table.and_then(|table| table.get(word));
+            table = value.and_then(|value| value.get_ref().as_table());
+        }
+        match value.map(Spanned::get_ref) {
+            Some(DeValue::Array(items)) if !items.is_empty() => {
+                let places = items.iter().map(|item| self.position(&item.span()));
+                places.flatten().collect()
+            }
+            _ => self
+                .locate(key)
+                .and_then(|span| self.position(&span))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    fn text(&self, span: &Range<usize>) -> Option<&Text<'a>> {
+        let mut texts = self.texts.iter().rev();
+        let text = texts.find(|text| text.base <= span.start)?;
+        (span.start <= text.base + text.text.len()).then_some(text)
+    }
+
+    fn position(&self, span: &Range<usize>) -> Option<Position> {
+        let text = self.text(span)?;
+        let span = span.start - text.base..span.end.saturating_sub(text.base);
+        Some(Position::new(text.text, span).of(&text.origin, text.base))
+    }
+
+    pub(super) fn mistake_at(&self, span: &Range<usize>, message: String) -> Mistake {
+        Mistake {
+            at: self.position(span),
+            message,
+        }
     }
 
     /// Reads all of it as a `T`. What was wrong before is told with what is wrong here.
@@ -88,7 +283,8 @@ impl<'a> Source<'a> {
             };
             // A key that was cut out is not missing.
             if mistakes.is_empty() || !error.message().starts_with("missing field") {
-                mistakes.push(mistake(self.text, &error));
+                let span = error.span().unwrap_or(NOWHERE);
+                mistakes.push(self.mistake_at(&span, reword(error.message())));
             }
             let span = error.span();
             if !span.is_some_and(|span| cut_table(tree.get_mut(), &span)) {
@@ -124,10 +320,8 @@ impl<'a> Source<'a> {
         let mut mistakes = Vec::new();
         let read = serde_json::to_value(read).unwrap_or_default();
         find(self.tree.get_ref(), &read, &mut |span| {
-            mistakes.push(Mistake {
-                at: Some(Position::new(self.text, span)),
-                message: "invalid type: a list, expected a table".to_owned(),
-            });
+            let message = "invalid type: a list, expected a table".to_owned();
+            mistakes.push(self.mistake_at(&span, message));
         });
         mistakes
     }
@@ -138,7 +332,7 @@ impl<'a> Source<'a> {
         let at = std::iter::once(key)
             .chain(outer)
             .find_map(|key| self.locate(key))
-            .map(|span| Position::new(self.text, span));
+            .and_then(|span| self.position(&span));
         Mistake {
             at,
             message: message.into(),
@@ -154,7 +348,7 @@ impl<'a> Source<'a> {
         }
         let name = table.and_then(|table| table.get_key_value(last));
         Mistake {
-            at: name.map(|(name, _)| Position::new(self.text, name.span())),
+            at: name.and_then(|(name, _)| self.position(&name.span())),
             message,
         }
     }
@@ -184,11 +378,30 @@ impl<'a> Source<'a> {
     }
 }
 
-fn mistake(text: &str, error: &toml::de::Error) -> Mistake {
-    Mistake {
-        at: error.span().map(|span| Position::new(text, span)),
-        message: reword(error.message()),
+/// One text or a list of texts.
+fn words(
+    value: Option<Spanned<DeValue<'_>>>,
+    source: &Source<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Spanned<String>> {
+    let Some(value) = value else {
+        return Vec::new();
+    };
+    let items = match value.get_ref() {
+        DeValue::Array(items) => items.iter().cloned().collect(),
+        _ => vec![value],
+    };
+    let mut words = Vec::new();
+    for item in items {
+        match item.get_ref().as_str() {
+            Some(word) => words.push(Spanned::new(item.span(), word.to_owned())),
+            None => {
+                let message = "expected a text in quotes, or a list of them".to_owned();
+                mistakes.push(source.mistake_at(&item.span(), message));
+            }
+        }
     }
+    words
 }
 
 fn find_nul(table: &DeTable<'_>, found: &mut Vec<Range<usize>>) {

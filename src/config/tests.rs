@@ -271,9 +271,9 @@ fn defaults_hold_for_what_is_not_said() {
     insta::assert_snapshot!(
         Defaults::parse("[defaults]\nmemory = \"1K\"\ncpu = 1\n[default]\n", file).unwrap_err(),
         @r#"
-config.toml:3:1: unknown key `cpu`, did you mean `cpus`?
+config.toml:3:7: invalid type: integer `1`, expected a text in quotes
   3 | cpu = 1
-    | ^^^
+    |       ^
 config.toml:4:2: unknown key `default`, did you mean `defaults`?
   4 | [default]
     |  ^^^^^^^
@@ -572,7 +572,15 @@ mod man_page {
             } else {
                 "web.yaml"
             };
-            let config = VmConfig::parse(example, Path::new(file));
+            if example.starts_with("[defaults]") {
+                Defaults::parse(example, Path::new("config.toml")).unwrap();
+                continue;
+            }
+            // What is for several files is tried in `layer`.
+            let of_one =
+                |line: &&str| !line.starts_with("extends =") && !line.starts_with("unset =");
+            let lines: Vec<&str> = example.lines().filter(of_one).collect();
+            let config = VmConfig::parse(&lines.join("\n"), Path::new(file));
             config.unwrap_or_else(|error| panic!("{error}"));
         }
     }

@@ -1,15 +1,17 @@
 //! Making a VM known.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{self, Document, VmConfig};
+use crate::config::{self, Document, Explained, Layer, Layers, VmConfig};
 use crate::image;
+use crate::qemu::argv::Sockets;
 use crate::store::{MadeDisk, Row};
 use crate::vm::VmName;
 
-use super::{Error, Host, check};
+use super::{Error, Host, check, prepare};
 
 /// A VM that was added.
 #[derive(Debug, Serialize)]
@@ -35,6 +37,12 @@ pub struct Source {
     pub notes: Vec<String>,
 }
 
+impl From<Source> for Layer {
+    fn from(source: Source) -> Self {
+        Self::file(&source.file, source.text)
+    }
+}
+
 /// Reads a definition's file.
 pub fn read(file: &Path) -> Result<Source, Error> {
     let text = std::fs::read_to_string(file)
@@ -47,16 +55,65 @@ pub fn read(file: &Path) -> Result<Source, Error> {
     })
 }
 
+/// The texts of a definition: templates, files on top of them, each with what it extends.
+pub fn layers(host: &Host, templates: &[String], files: &[PathBuf]) -> Result<Layers, Error> {
+    let dir = host.paths.templates();
+    let templates = templates
+        .iter()
+        .map(|name| Layer::template(name, &dir).map_err(Error::Template));
+    let files = files.iter().map(|file| Ok(read(file)?.into()));
+    let texts = templates.chain(files).collect::<Result<_, Error>>()?;
+    Ok(Layers::load(texts, &dir)?)
+}
+
+/// What would be added.
+#[derive(Debug, Serialize)]
+pub struct Preview {
+    /// Its name.
+    pub name: VmName,
+    /// Its definition, with all defaults filled in.
+    pub definition: VmConfig,
+    /// Each value, and where it is from.
+    pub values: Vec<Explained>,
+    /// What would keep it from being added, or from running at the same time as others.
+    pub warnings: Vec<String>,
+}
+
+/// Checks a definition as [`add`] does, and shows what comes of it. Changes nothing.
+pub fn preview(host: &Host, layers: &Layers) -> Result<Preview, Error> {
+    let defaults = host.defaults()?;
+    let config = layers.check(&defaults, check::faults(host, None))?;
+    let mut warnings = Vec::new();
+    if host.vm(&config.name).is_ok() {
+        warnings.push(format!("there is a VM `{}` already", config.name));
+    }
+    warnings.extend(check::warnings(host, &config)?);
+    Ok(Preview {
+        values: layers.explain(&defaults)?,
+        name: config.name.clone(),
+        definition: config,
+        warnings,
+    })
+}
+
+/// The QEMU command line of what would be added, which has no UUID yet.
+pub fn preview_argv(host: &Host, layers: &Layers) -> Result<Vec<OsString>, Error> {
+    let config = layers.check(&host.defaults()?, check::faults(host, None))?;
+    let uuid = "00000000-0000-0000-0000-000000000000".to_owned();
+    let row = row(&config, layers.resolve()?, uuid, layers.file())?;
+    let sockets = Sockets::in_dir(host.paths.sockets(&config.name).path());
+    prepare::command_line(host, &row, &config, sockets, None)
+}
+
 /// Adds a VM: checks its definition, makes the disks that have a size and are missing, keeps it.
 ///
 /// Whatever fails, nothing is left behind.
-pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
+pub fn add(host: &Host, layers: &Layers) -> Result<Added, Error> {
     let defaults = host.defaults()?;
-    let judge = check::faults(host, None);
-    let config = VmConfig::parse_checked(&source.text, &source.file, &defaults, judge)?;
-    let definition = config::resolve(&source.text, &source.file)?;
+    let config = layers.check(&defaults, check::faults(host, None))?;
+    let definition = layers.resolve()?;
     let mut store = host.store()?;
-    let row = row(&config, definition, uuid()?, &source.file)?;
+    let row = row(&config, definition, uuid()?, layers.file())?;
     let mut made = Vec::new();
     let added = store.insert(&row, || {
         make_disks(host, &config, None, &mut made)?;
@@ -68,7 +125,7 @@ pub fn add(host: &Host, source: &Source) -> Result<Added, Error> {
             warnings: check::warnings(host, &config).unwrap_or_default(),
             name: config.name,
             made,
-            notes: source.notes.clone(),
+            notes: layers.notes(),
         }),
         // The other one's directory is none of ours.
         Err(Error::AlreadyExists(name)) => Err(Error::AlreadyExists(name)),

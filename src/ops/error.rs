@@ -331,6 +331,9 @@ pub enum Error {
     /// Files could not be read or written.
     #[error("{0}")]
     Io(String, #[source] io::Error),
+    /// There is no such template.
+    #[error("{0}")]
+    Template(String),
     /// The definition has a mistake.
     #[error(transparent)]
     Config(#[from] config::Error),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde::Serialize;
 
-use crate::config::{self, DeviceName, Document, VmConfig};
+use crate::config::{self, DeviceName, Document, Layers, VmConfig};
 use crate::store::python::{self, PythonVm};
 use crate::vm::VmName;
 
@@ -178,7 +178,8 @@ impl Old {
                 return Err(super::Error::AlreadyExists(migrated.name));
             }
         } else {
-            migrated.made = add::add(host, &source)?.made;
+            let layers = Layers::load(vec![source.into()], &host.paths.templates())?;
+            migrated.made = add::add(host, &layers)?.made;
         }
         Ok(migrated)
     }

@@ -57,6 +57,7 @@ pub mod show;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod template;
 pub mod r#type;
 pub mod unset;
 pub mod wait;

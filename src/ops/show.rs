@@ -1,8 +1,9 @@
 //! What a VM is made of.
 
 use std::ffi::OsString;
+use std::path::Path;
 
-use crate::config::VmConfig;
+use crate::config::{Explained, Layer, Layers, VmConfig};
 use crate::qemu::argv::Sockets;
 use crate::store::Row;
 use crate::vm::VmName;
@@ -28,6 +29,15 @@ pub fn show(host: &Host, name: &VmName) -> Result<Shown, Error> {
         text: row.definition,
         uuid: row.uuid,
     })
+}
+
+/// All values of a VM, and where each comes from: the definition, the user's defaults, or
+/// neither.
+pub fn values(host: &Host, name: &VmName) -> Result<Vec<Explained>, Error> {
+    let row = host.vm(name)?;
+    let layer = Layer::file(Path::new("definition"), row.definition);
+    let layers = Layers::load(vec![layer], &host.paths.templates())?;
+    Ok(layers.explain(&host.defaults()?)?)
 }
 
 /// The QEMU command line that the definition becomes.

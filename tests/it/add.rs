@@ -198,3 +198,108 @@ fn a_name_is_taken_once() {
         .saying("maqet rm");
     assert!(!sandbox.path("other.qcow2").exists());
 }
+
+#[test]
+fn several_files_are_one_definition_and_each_value_says_where_it_is_from() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    fs::create_dir(sandbox.path("sub")).unwrap();
+    fs::write(
+        sandbox.path("sub/base.toml"),
+        "memory = \"64M\"\n[disk.root]\nfile = \"root.raw\"\nsize = \"1M\"\n[qemu]\nargs = [\"-S\"]\n",
+    )
+    .unwrap();
+    fs::write(
+        sandbox.path("web.toml"),
+        format!("extends = \"sub/base.toml\"\nname = \"{name}\"\nqemu.args = [\"-usb\"]\n"),
+    )
+    .unwrap();
+    let words = ["add", "web.toml", "--template", "ci", "--cpus", "3"];
+    let with = |more: &[&str]| sandbox.maqet(&[&words[..], more].concat());
+
+    let shown = with(&["--dry-run"]).ok().stdout;
+    for part in [
+        "sub/base.toml:1\n",
+        "# --cpus 3\n",
+        "# template:ci:",
+        "base.toml:6, ",
+        "# default\n",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let json = with(&["--dry-run", "--json"]).json();
+    assert_eq!(json["definition"]["cpus"], 3);
+    let values = json["values"].as_array().unwrap();
+    let memory = values.iter().find(|it| it["key"] == "memory").unwrap();
+    assert_eq!(memory["from"][0]["line"], 1);
+    assert!(with(&["--dry-run", "--argv"]).ok().stdout.contains("-smp"));
+    // None of that has touched anything.
+    assert!(!sandbox.path("data").exists());
+    assert!(!sandbox.path("sub/root.raw").exists());
+
+    with(&["--set", "stop.timeout=7s", "--unset", "unit.RuntimeMaxSec"]).ok();
+    let shown = sandbox.maqet(&["show", "@web", "--json"]).json();
+    assert_eq!(shown["qemu"]["args"], serde_json::json!(["-S", "-usb"]));
+    assert_eq!(shown["stop"]["timeout"], 7);
+    assert!(shown["unit"].get("RuntimeMaxSec").is_none(), "{shown}");
+    // It is complete in itself.
+    fs::remove_file(sandbox.path("sub/base.toml")).unwrap();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let all = sandbox.maqet(&["show", "@web", "--all"]).ok().stdout;
+    assert!(
+        all.contains("# definition:") && all.contains("# default\n"),
+        "{all}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_an_option_is_told_of_the_option() {
+    let sandbox = Sandbox::new();
+    for (words, said) in [
+        (
+            &["--append", "quiet"][..],
+            "error: --append quiet: `append` needs a `kernel`",
+        ),
+        (&["--cpus", "0"], "error: --cpus 0: a VM has 1 to 1024 CPUs"),
+        (&["--disk", ""], "a disk is a FILE, or FILE:SIZE"),
+        (
+            &["--accel", "kmv"],
+            "error: --accel kmv: unknown value `kmv`, did you mean `kvm`?",
+        ),
+        (
+            &["--forward", "22"],
+            "error: --forward 22: `22` is not a forward",
+        ),
+        (
+            &["--set", "stop.timeout=5"],
+            "error: --set stop.timeout=5: `5` has no unit",
+        ),
+        (
+            &["--set", "memroy=5G"],
+            "unknown key `memroy`, did you mean `memory`?",
+        ),
+        (&["--set", "memory"], "is not KEY=VALUE"),
+        (
+            &["--unset", "memory"],
+            "error: --unset memory: nothing before this says `memory`",
+        ),
+        (
+            &["--template", "linus"],
+            "there is no template `linus`, did you mean `linux`?",
+        ),
+        (&["--argv"], "--dry-run"),
+    ] {
+        sandbox
+            .maqet(&[&["add", "--name", "x"], words].concat())
+            .fails(2)
+            .saying(said);
+    }
+    // What is wrong with a file is none of the command line's.
+    fs::write(sandbox.path("web.toml"), "cpus = 0\n").unwrap();
+    sandbox
+        .maqet(&["add", "web.toml", "--append", "x"])
+        .fails(1)
+        .saying("web.toml:1:8: ")
+        .saying("--append x: ");
+    assert!(!sandbox.path("data").exists());
+}

@@ -93,6 +93,8 @@ mod start;
 mod status;
 /// Powering down, and not powering down.
 mod stop;
+/// Definitions to begin with, and what they boot.
+mod template;
 /// Text, with no character lost.
 mod r#type;
 /// Keys taken out of a definition.
