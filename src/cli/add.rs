@@ -142,7 +142,7 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
         out.note(format_args!("made {}", disk.display()));
     }
     for warning in &added.warnings {
-        out.note(format_args!("warning: {warning}"));
+        out.warn(warning);
     }
     out.done(&added, format_args!("VM `{}` added", added.name))?;
     Ok(ExitCode::SUCCESS)

@@ -106,6 +106,9 @@ fn standard_input() -> anyhow::Result<Source> {
 
 fn tell(out: &Output, applied: &Applied, dry_run: bool) {
     let name = &applied.name;
+    for warning in &applied.warnings {
+        out.warn(warning);
+    }
     for disk in &applied.made {
         out.note(format_args!("made {}", disk.display()));
     }

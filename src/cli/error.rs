@@ -80,11 +80,6 @@ pub(super) fn print(error: &anyhow::Error) {
     }
 }
 
-/// Tells of what is amiss, and has kept nothing from being done.
-pub(super) fn warn(words: &str) {
-    eprintln!("warning: {words}");
-}
-
 fn hint(error: &Error) -> Option<String> {
     Some(match error {
         Error::NoSuchVm {

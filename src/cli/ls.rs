@@ -3,7 +3,6 @@ use std::process::ExitCode;
 use crate::ops::ls::{List, Listed};
 use crate::ops::{self, Host, Selector};
 
-use super::error;
 use super::output::{Output, bytes, or_dash, span, table};
 use super::several::Traits;
 
@@ -25,7 +24,7 @@ pub(super) struct Args {
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let List { vms, warnings } = ops::ls::ls(host, &args.traits.selectors(&args.names))?;
     for warning in warnings {
-        error::warn(&warning);
+        out.warn(warning);
     }
     out.answer(&vms, |w| {
         table(

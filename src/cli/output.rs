@@ -77,6 +77,13 @@ impl Output {
         }
     }
 
+    /// Tells of what is amiss, and has kept nothing from being done.
+    pub fn warn(&self, words: impl Display) {
+        if !self.quiet {
+            eprintln!("warning: {words}");
+        }
+    }
+
     /// A line of conversation.
     pub fn note(&self, words: impl Display) {
         if self.talks() {

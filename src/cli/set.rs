@@ -52,6 +52,9 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
 
 /// Tells what was changed.
 pub(super) fn report(out: &Output, changed: &Changed) -> std::io::Result<()> {
+    for warning in &changed.warnings {
+        out.warn(warning);
+    }
     for disk in &changed.made {
         out.note(format_args!("made {}", disk.display()));
     }

@@ -24,7 +24,7 @@ pub(super) struct Args {
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let status = ops::status::status(host, &args.name)?;
     if let Some(mistake) = &status.mistake {
-        super::error::warn(mistake);
+        out.warn(mistake);
     }
     out.answer(&status, |w| write(w, &status))?;
     Ok(match status.unit.active_state {

@@ -32,6 +32,8 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// The disks that were made for it.
     pub made: Vec<PathBuf>,
+    /// What may be in the way of one that runs one day, and was not before.
+    pub warnings: Vec<String>,
 }
 
 /// What became of each VM, in the order of the sources.
@@ -237,6 +239,7 @@ impl Item {
                 })
                 .collect(),
             made: self.made.clone(),
+            warnings: Vec::new(),
             name: self.new.row.name.clone(),
         }
     }
@@ -268,6 +271,7 @@ fn change_running(
         persisted,
         changes,
         made,
+        warnings,
     } = changed;
     Ok(Applied {
         outcome: match persisted || !changes.is_empty() {
@@ -277,5 +281,6 @@ fn change_running(
         name,
         changes,
         made,
+        warnings,
     })
 }

@@ -30,6 +30,8 @@ pub struct Changed {
     pub changes: Vec<Change>,
     /// The disks that were made for it.
     pub made: Vec<PathBuf>,
+    /// What may be in its way one day, and was not before.
+    pub warnings: Vec<String>,
 }
 
 /// A key that has another value.
@@ -182,7 +184,14 @@ impl Doing<'_> {
             for disk in &self.made {
                 store.record_disk(self.name, &add::made_disk(disk)?)?;
             }
+            // It is kept already: what cannot be told now is no failure of the change.
+            let told = |config| check::warnings(self.host, config).unwrap_or_default();
+            let mut warnings = told(&new.definition.config);
+            if let Some(before) = old_config.map(told) {
+                warnings.retain(|warning| !before.contains(warning));
+            }
             return Ok(Changed {
+                warnings,
                 name: self.name.clone(),
                 persisted: is_changed,
                 changes: self.judge(&new.definition, edited, live, request.limits),

@@ -144,6 +144,7 @@ pub fn set(
                 persisted: false,
                 changes: Vec::new(),
                 made: Vec::new(),
+                warnings: Vec::new(),
             })
         }
         edited => edited,

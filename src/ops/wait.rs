@@ -115,7 +115,7 @@ impl fmt::Display for Ended {
         match (&self.reason, &self.result) {
             (Some(reason), _) => f.write_str(reason),
             (None, Some(result)) => write!(f, "without a word of QEMU, by systemd's: {result}"),
-            (None, None) => f.write_str("without a word of QEMU"),
+            (None, None) => f.write_str("nothing is known of how"),
         }
     }
 }
@@ -150,7 +150,9 @@ pub fn wait(
     if !unit.active_state.is_up() && whats.contains(&What::Shutdown) {
         host.vm(name)?;
         let reason = ending(host, name, &unit)?.map(|Ending { reason, .. }| reason);
-        let result = (!unit.result.is_empty()).then_some(unit.result);
+        // Of a unit that is not there, systemd says that it has ended well.
+        let has_run = reason.is_some() || unit.inactive_since.is_some();
+        let result = has_run.then_some(unit.result);
         return Ok(Came::Shutdown(Ended { reason, result }));
     }
     let pid = unit.main_pid;

@@ -19,6 +19,14 @@ fn a_port_that_two_vms_want_is_told_when_added_and_refused_when_started() {
         .try_lines("b", &forward)
         .ok()
         .saying(&format!("VM `{}` forwards port {port}", sandbox.name("a")));
+    sandbox.add_lines("c", "");
+    let setting = format!("net.net0.forward={port}:22");
+    sandbox
+        .maqet(&["set", "@c", &setting])
+        .ok()
+        .saying(&format!("VM `{}` forwards port {port}", sandbox.name("b")));
+    let again = sandbox.maqet(&["set", "@c", "cpus=2"]).ok().stderr;
+    assert!(!again.contains("warning"), "{again}");
     sandbox.maqet(&["start", "@a"]).ok();
     // Its own port is no reason not to say that it runs.
     sandbox.maqet(&["start", "@a"]).ok().saying("already");

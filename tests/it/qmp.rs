@@ -7,16 +7,9 @@ use serde_json::json;
 
 use crate::sandbox::{Ran, Sandbox};
 
-fn running() -> Sandbox {
-    let sandbox = Sandbox::new();
-    sandbox.add_prelaunch("web");
-    sandbox.maqet(&["start", "@web"]).ok();
-    sandbox
-}
-
 #[test]
 fn an_answer_is_one_json_document() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let answer = sandbox
         .maqet(&["qmp", "@web", "query-status", "--json"])
         .json();
@@ -32,7 +25,7 @@ fn an_answer_is_one_json_document() {
 
 #[test]
 fn arguments_are_a_json_object() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     sandbox
         .maqet(&[
             "qmp",
@@ -48,7 +41,7 @@ fn arguments_are_a_json_object() {
 
 #[test]
 fn a_refused_command_is_exit_status_5_with_qemu_s_words() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     sandbox
         .maqet(&["qmp", "@web", "query-statsu"])
         .fails(5)
@@ -73,7 +66,7 @@ fn a_vm_that_does_not_run_is_3_and_one_that_is_not_there_is_4() {
 
 #[test]
 fn a_large_reply_arrives_whole() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let schema = sandbox
         .maqet(&["qmp", "@web", "query-qmp-schema", "--json"])
         .json();
@@ -82,7 +75,7 @@ fn a_large_reply_arrives_whole() {
 
 #[test]
 fn someone_who_sits_on_the_user_s_monitor_disturbs_nobody() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let _idle = UnixStream::connect(sandbox.runtime("web").join("user.sock")).unwrap();
     sandbox.maqet(&["qmp", "@web", "query-status"]).ok();
     sandbox.maqet(&["stop", "@web"]).ok();
@@ -90,7 +83,7 @@ fn someone_who_sits_on_the_user_s_monitor_disturbs_nobody() {
 
 #[test]
 fn a_monitor_that_is_held_is_waited_for_until_the_deadline_and_says_who_holds_it() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let lock = std::fs::File::create(sandbox.runtime("web").join("qmp.lock")).unwrap();
     lock.lock().unwrap();
     std::fs::write(
@@ -110,7 +103,7 @@ fn a_monitor_that_is_held_is_waited_for_until_the_deadline_and_says_who_holds_it
 
 #[test]
 fn a_client_that_does_not_take_the_lock_is_waited_for_too() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let _rude = UnixStream::connect(sandbox.runtime("web").join("qmp.sock")).unwrap();
     sandbox
         .maqet(&["qmp", "@web", "query-status", "--timeout", "1s"])
@@ -122,14 +115,14 @@ fn a_client_that_does_not_take_the_lock_is_waited_for_too() {
 
 #[test]
 fn events_that_come_before_the_reply_do_not_disturb_it() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let answer = sandbox.maqet(&["qmp", "@web", "quit", "--json"]).json();
     assert_eq!(answer, json!({}));
 }
 
 #[test]
 fn words_are_typed_by_qemu_s_own_schema() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let qmp = |words: &[&str]| sandbox.maqet(&[&["qmp", "@web"], words].concat());
     // A disk: numbers, a nested key, an on that is a boolean.
     qmp(&[
@@ -176,7 +169,7 @@ fn words_are_typed_by_qemu_s_own_schema() {
 
 #[test]
 fn a_word_that_makes_no_sense_is_exit_status_2_with_the_nearest_that_does() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     for (words, said) in [
         (
             &["blockdev-ad", "driver=qcow2"][..],
@@ -199,7 +192,7 @@ fn a_word_that_makes_no_sense_is_exit_status_2_with_the_nearest_that_does() {
 
 #[test]
 fn the_commands_are_listed_and_described() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let list = sandbox
         .maqet(&["qmp", "@web", "--list", "query-st*"])
         .ok()
@@ -239,7 +232,7 @@ fn the_commands_are_listed_and_described() {
 
 #[test]
 fn the_first_word_may_be_the_whole_command() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let whole = r#"{"execute": "qom-get", "arguments": {"path": "/machine", "property": "type"}}"#;
     let answer = sandbox.maqet(&["qmp", "@web", whole, "--json"]).json();
     assert!(answer.as_str().unwrap().ends_with("-machine"));
@@ -267,7 +260,7 @@ query-kvm"#;
 
 #[test]
 fn a_file_of_commands_is_executed_up_to_the_first_failure() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     std::fs::write(sandbox.path("commands"), COMMANDS).unwrap();
     let ran = sandbox
         .maqet(&["qmp", "@web", "--file", "commands", "--json"])
@@ -316,7 +309,7 @@ fn a_file_of_commands_is_executed_up_to_the_first_failure() {
 
 #[test]
 fn commands_come_through_a_pipe_and_keep_nobody_from_the_monitor() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let name = sandbox.name("web");
     let mut child = sandbox
         .command(&["qmp", &name, "--json"])
@@ -346,7 +339,7 @@ fn commands_come_through_a_pipe_and_keep_nobody_from_the_monitor() {
 
 #[test]
 fn whoever_is_slow_to_read_an_answer_keeps_nobody_from_the_monitor() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     for args in [
         &["query-qmp-schema"][..],
         &["--describe", "query-block"],
@@ -389,7 +382,7 @@ fn a_qemu_behind_a_script_takes_words() {
 
 #[test]
 fn a_pattern_that_matches_no_command_is_told() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let ran = sandbox.maqet(&["qmp", "@web", "--list", "resize"]).ok();
     assert_eq!(ran.stdout, "");
     ran.saying("no command matches `resize`")
@@ -398,7 +391,7 @@ fn a_pattern_that_matches_no_command_is_told() {
 
 #[test]
 fn a_damaged_schema_is_asked_for_anew() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let runtime = std::path::PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").unwrap());
     let balloon = |value: &str| {
         sandbox

@@ -132,6 +132,23 @@ fn a_protected_vm_is_not_removed_whatever_is_asked() {
 }
 
 #[test]
+fn protection_begins_and_ends_while_the_vm_runs() {
+    let sandbox = Sandbox::running();
+    let said = sandbox
+        .maqet(&["set", "@web", "protect=true", "labels.env=ci"])
+        .ok();
+    assert!(!said.stderr.contains("next start"), "{}", said.stderr);
+    assert_eq!(sandbox.listed("web")["labels"]["env"], "ci");
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox
+        .maqet(&["rm", "@web"])
+        .fails(1)
+        .saying("is protected");
+    sandbox.maqet(&["unset", "@web", "protect"]).ok();
+    sandbox.maqet(&["rm", "@web"]).ok();
+}
+
+#[test]
 fn a_pattern_removes_what_matches() {
     let sandbox = Sandbox::new();
     for name in ["ci-1", "ci-2", "web"] {

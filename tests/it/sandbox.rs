@@ -44,6 +44,14 @@ impl Sandbox {
         sandbox
     }
 
+    /// One with a VM `web` that runs, and whose guest never runs an instruction.
+    pub fn running() -> Self {
+        let sandbox = Self::new();
+        sandbox.add_prelaunch("web");
+        sandbox.maqet(&["start", "@web"]).ok();
+        sandbox
+    }
+
     /// The name that `short` has in this sandbox.
     pub fn name(&self, short: &str) -> String {
         format!("{}-{short}", self.prefix)

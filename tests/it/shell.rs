@@ -121,16 +121,9 @@ impl Drop for Terminal {
     }
 }
 
-fn running() -> Sandbox {
-    let sandbox = Sandbox::new();
-    sandbox.add_prelaunch("web");
-    sandbox.maqet(&["start", "@web"]).ok();
-    sandbox
-}
-
 #[test]
 fn commands_are_answered_and_a_refused_one_ends_nothing() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let mut terminal = Terminal::open(&sandbox);
     terminal.types("query-status\r");
     terminal.answers("\"status\": \"prelaunch\"");
@@ -175,7 +168,7 @@ fn commands_are_answered_and_a_refused_one_ends_nothing() {
 
 #[test]
 fn words_are_completed_from_the_schema() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let mut terminal = Terminal::open(&sandbox);
     terminal.types("query-nam\t\r");
     terminal.answers("\"name\": ");
@@ -194,7 +187,7 @@ fn words_are_completed_from_the_schema() {
 
 #[test]
 fn events_are_shown_while_others_use_the_monitor() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let mut terminal = Terminal::open(&sandbox);
     terminal.types("half a li");
     terminal.shows("half a li");
@@ -208,7 +201,7 @@ fn events_are_shown_while_others_use_the_monitor() {
 
 #[test]
 fn the_end_of_qemu_ends_the_shell() {
-    let sandbox = running();
+    let sandbox = Sandbox::running();
     let terminal = Terminal::open(&sandbox);
     sandbox.maqet(&["stop", "--force", "@web"]).ok();
     terminal.shows("has ended");

@@ -177,3 +177,11 @@ fn what_makes_no_sense_is_exit_status_2() {
         .maqet(&["wait", "@wbe", "--for", "shutdown"])
         .fails(4);
 }
+
+#[test]
+fn a_vm_that_never_ran_is_down_and_nothing_is_made_up() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    let came = sandbox.maqet(&["wait", "@web", "--for", "shutdown"]).ok();
+    assert_eq!(came.stdout, "shutdown: nothing is known of how\n");
+}
