@@ -245,6 +245,16 @@ impl RuntimeDir {
         self.0.join("not-ready")
     }
 
+    /// The address of the guest for vsock sockets, if it has one.
+    pub fn cid(&self) -> PathBuf {
+        self.0.join("cid")
+    }
+
+    /// There when the guest has said over vsock that it is up.
+    pub fn notified(&self) -> PathBuf {
+        self.0.join("notified")
+    }
+
     /// The definition that the VM goes by in this run; as old as the run.
     pub fn definition(&self) -> PathBuf {
         self.0.join("definition.toml")

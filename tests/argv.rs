@@ -172,11 +172,13 @@ impl Vm {
         Self { config, host }
     }
 
-    /// Whether QEMU would want bridges, tap devices or PCI devices, which not every host has;
-    /// tests/boot makes a host that has the first two.
+    /// Whether QEMU would want bridges, tap devices, PCI devices or vsock, which not every host
+    /// has; tests/boot makes a host that has the first two, tests/vm runs on one with the last.
     fn needs_more_of_the_host(&self) -> bool {
         let of_host = |net: &config::Net| matches!(net.kind, NetKind::Bridge | NetKind::Tap);
-        self.config.nets.values().any(of_host) || !self.config.pcis.is_empty()
+        self.config.nets.values().any(of_host)
+            || !self.config.pcis.is_empty()
+            || self.config.vsock.is_some()
     }
 
     fn argv(&self) -> Vec<OsString> {

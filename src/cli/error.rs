@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::ops::{By, Error, device, migrate};
+use crate::qemu::vhost;
 use crate::qmp::RunState;
 use crate::{keyboard, qmp, store, systemd};
 
@@ -180,6 +181,9 @@ fn hint(error: &Error) -> Option<String> {
         Error::Qemu(_) => {
             "install QEMU (Debian: qemu-system-x86), or name it with `binary` in `[qemu]`"
                 .to_owned()
+        }
+        Error::Vsock(vhost::Error::Device(cause)) => {
+            format!("`{}`", vhost::mend(cause)?)
         }
         Error::NoAgent { channel: true, .. } => {
             "run qemu-guest-agent in the guest; while it boots, it may not be up yet".to_owned()

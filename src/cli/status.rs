@@ -120,6 +120,9 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
     for pending in &status.pending {
         line("pending", &super::diff::words(&pending.difference))?;
     }
+    if let Some(cid) = status.vsock_cid {
+        line("vsock", &format_args!("CID {cid}"))?;
+    }
     for drive in &status.drives {
         line("drive", &drive_words(drive))?;
     }

@@ -28,7 +28,7 @@ pub(super) struct Args {
     /// What to wait for: EVENT, state=STATE, shutdown, panicked or job=ID; may be repeated
     #[arg(long = "for", value_name = "WHAT", required_unless_present = "ready")]
     what: Vec<What>,
-    /// Until the guest is up: monitor, agent, tcp:PORT or console:/REGEX/ [default: the definition's level]
+    /// Until the guest is up: monitor, agent, notify, tcp:PORT or console:/REGEX/ [default: the definition's level]
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, conflicts_with_all = ["what", "since"])]
     ready: Option<Option<ReadyLevel>>,
     /// Events since then count, too: a time such as '2026-01-31 12:00', or -1h, or '10m ago'

@@ -65,6 +65,9 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
     check_nets(config, &mut faults);
     check_devices(config, &mut faults);
     check_passthrough(config, &mut faults);
+    let message = format!("machine `{}` cannot have a vsock device", config.machine);
+    let nowhere = config.board() == Board::None;
+    faults.add_if(nowhere && config.vsock.is_some(), "vsock", message);
     check_ready(config, &mut faults);
     faults
 }
@@ -95,6 +98,9 @@ fn check_ready(config: &VmConfig, faults: &mut Faults) {
         ReadyLevel::Agent if !config.agent => "there is no guest agent: `agent` is off".to_owned(),
         ReadyLevel::Console(_) if !config.serial => {
             "there is no serial console: `serial` is off".to_owned()
+        }
+        ReadyLevel::Notify if config.vsock.is_none() => {
+            "there is nothing to notify over: `vsock` is off".to_owned()
         }
         ReadyLevel::Tcp(port)
             if !forwards

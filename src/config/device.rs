@@ -89,6 +89,7 @@ pub(super) fn is_own_id(name: &str) -> bool {
         "usb",
         "video",
         "virtio-serial",
+        "vsock",
     ];
     own.contains(&name)
         || ["disk-", "net-", "nic-", "hostusb-", "hostpci-"]

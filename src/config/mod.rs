@@ -43,6 +43,7 @@ mod template;
 mod text;
 mod time_span;
 mod unit;
+mod vsock;
 mod words;
 mod yaml;
 
@@ -69,6 +70,7 @@ pub use size::{InvalidSize, Size};
 pub use template::{BUILT_IN, Template, users as user_templates};
 pub use time_span::{InvalidTimeSpan, TimeSpan};
 pub use unit::UnitValue;
+pub use vsock::Vsock;
 
 use path::Env;
 use source::Source;
@@ -133,6 +135,10 @@ pub struct VmConfig {
     /// Whether there is a serial console.
     #[serde(default = "yes")]
     pub serial: bool,
+    /// The device for sockets between host and guest, if there is one.
+    #[serde(default, deserialize_with = "vsock::deserialize")]
+    #[schemars(schema_with = "vsock::schema")]
+    pub vsock: Option<Vsock>,
     /// Where the guest's screen is shown.
     #[serde(default)]
     pub display: Display,
@@ -436,6 +442,9 @@ impl VmConfig {
     /// Fills in the defaults that depend on other values.
     fn complete(&mut self, source: &Source<'_>) {
         let board = self.board();
+        if self.ready.level == ReadyLevel::Notify && !source.says("vsock") {
+            self.vsock = Some(Vsock::default());
+        }
         if !source.says("vga") {
             self.vga = board.default_vga();
         }

@@ -35,13 +35,16 @@ impl Default for Ready {
     }
 }
 
-/// How far a VM is, written `monitor`, `agent`, `tcp:PORT` or `console:/REGEX/`.
+/// How far a VM is, written `monitor`, `agent`, `notify`, `tcp:PORT` or
+/// `console:/REGEX/`.
 #[derive(Clone, Debug)]
 pub enum ReadyLevel {
     /// QEMU has taken its arguments; the guest may not have run at all.
     Monitor,
     /// The guest agent answers.
     Agent,
+    /// The guest's systemd has said over vsock that it is up.
+    Notify,
     /// Something in the guest accepts connections on this TCP port, which must be forwarded.
     Tcp(NonZeroU16),
     /// The guest has printed on its console what the expression matches.
@@ -51,7 +54,7 @@ pub enum ReadyLevel {
 text_schema!(
     ReadyLevel,
     concat!(
-        "^(monitor|agent|tcp:",
+        "^(monitor|agent|notify|tcp:",
         port_pattern!(),
         r"|console:/[\s\S]*/)$"
     ),
@@ -63,7 +66,7 @@ text_schema!(
 pub enum InvalidReadyLevel {
     /// None of the words.
     #[error(
-        "`{}` is no level: write \"monitor\", \"agent\", \"tcp:22\" or \"console:/login:/\"",
+        "`{}` is no level: write \"monitor\", \"agent\", \"notify\", \"tcp:22\" or \"console:/login:/\"",
         .0.escape_debug()
     )]
     Unknown(String),
@@ -88,6 +91,7 @@ impl FromStr for ReadyLevel {
         match s.split_once(':') {
             None if s == "monitor" => Ok(Self::Monitor),
             None if s == "agent" => Ok(Self::Agent),
+            None if s == "notify" => Ok(Self::Notify),
             Some(("tcp", port)) => port
                 .parse()
                 .map(Self::Tcp)
@@ -114,6 +118,7 @@ impl fmt::Display for ReadyLevel {
         match self {
             Self::Monitor => f.write_str("monitor"),
             Self::Agent => f.write_str("agent"),
+            Self::Notify => f.write_str("notify"),
             Self::Tcp(port) => write!(f, "tcp:{port}"),
             Self::Console(regex) => write!(f, "console:/{regex}/"),
         }
@@ -147,6 +152,7 @@ mod tests {
         for text in [
             "monitor",
             "agent",
+            "notify",
             "tcp:22",
             "console:/login: $/",
             "console:/a/b/",

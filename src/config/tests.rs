@@ -304,6 +304,7 @@ fn a_definition_is_shown_as_json() {
   "agent": true,
   "rng": true,
   "serial": true,
+  "vsock": null,
   "display": "none",
   "vga": "std",
   "disk": {
@@ -417,6 +418,42 @@ name = "web"
         resolved,
         "twice is once"
     );
+}
+
+#[test]
+fn vsock_is_there_when_asked_for_or_needed() {
+    let vsock = |text: &str| parse(text).unwrap().vsock;
+    assert_eq!(vsock(""), None);
+    assert_eq!(vsock("vsock = false"), None);
+    assert_eq!(vsock("vsock = true"), Some(Vsock { cid: None }));
+    assert_eq!(vsock("vsock = {}"), Some(Vsock { cid: None }));
+    assert_eq!(vsock("[vsock]\ncid = 42"), Some(Vsock { cid: Some(42) }));
+    assert_eq!(vsock("ready.level = \"notify\""), Some(Vsock { cid: None }));
+    let both = "ready.level = \"notify\"\nvsock.cid = 42";
+    assert_eq!(vsock(both), Some(Vsock { cid: Some(42) }));
+    for (text, message) in [
+        (
+            "vsock = 42",
+            "expected `true`, `false` or a table with a `cid`",
+        ),
+        ("vsock.cdi = 42", "did you mean `cid`?"),
+        (
+            "vsock.cid = 2",
+            ":1:13: 2 is no guest's: a guest's CID is 3 to 4294967294",
+        ),
+        ("vsock.cid = 4294967295", "4294967295 is no guest's"),
+        (
+            "vsock = true\nmachine = \"none\"\nnet = {}",
+            ":1:9: machine `none` cannot have a vsock device",
+        ),
+        (
+            "vsock = false\nready.level = \"notify\"",
+            ":2:15: there is nothing to notify over: `vsock` is off",
+        ),
+    ] {
+        let said = mistakes(text);
+        assert!(said.contains(message), "{text}: {said}");
+    }
 }
 
 #[test]

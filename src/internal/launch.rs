@@ -24,6 +24,7 @@ use crate::lock::VmLock;
 use crate::ops::{Host, prepare, save};
 use crate::paths::{RuntimeDir, VmDir};
 use crate::qemu::argv::{Listen, Sockets};
+use crate::qemu::vhost;
 use crate::qmp::{self, RunState};
 use crate::store::Row;
 use crate::systemd::journal;
@@ -59,7 +60,7 @@ fn become_qemu(name: &VmName) -> anyhow::Result<Infallible> {
         inherited.push(listener.into());
         Ok(Listen::Fd(fd))
     };
-    let sockets = Sockets {
+    let mut sockets = Sockets {
         ctl: listen(runtime.ctl())?,
         qmp: listen(runtime.qmp())?,
         user: listen(runtime.user())?,
@@ -67,10 +68,20 @@ fn become_qemu(name: &VmName) -> anyhow::Result<Infallible> {
         agent: listen(runtime.agent())?,
         vnc: runtime.vnc(),
         events_log: runtime.events_log(),
+        vsock: None,
     };
+    if let Some(vsock) = &config.vsock {
+        let (cid, device) = vhost::take(vsock, &row.uuid)?;
+        sockets.vsock = Some((cid, device.as_raw_fd()));
+        inherited.push(device.into());
+    }
+    let cid = sockets.vsock.map(|(cid, _)| cid);
     let argv = prepare::command_line(&host, &row, &config, sockets, saved.as_ref())?;
 
     forget_last_run(&runtime).context("cannot clear the runtime directory")?;
+    if let Some(cid) = cid {
+        fs::write(runtime.cid(), cid.to_string()).context("cannot keep the CID")?;
+    }
     // Nobody saves a VM that does not run: a power cut has left it.
     let _ = fs::remove_file(host.paths.saved(name).unfinished());
     keep_console_logs(&host, name, &runtime).context("cannot make the console log")?;
@@ -120,7 +131,13 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// The runtime directory outlives a restart, and what it says of the last run does not.
 fn forget_last_run(runtime: &RuntimeDir) -> io::Result<()> {
-    for file in [runtime.saving(), runtime.saved(), runtime.not_ready()] {
+    for file in [
+        runtime.saving(),
+        runtime.saved(),
+        runtime.not_ready(),
+        runtime.cid(),
+        runtime.notified(),
+    ] {
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::config::ReadyLevel;
-use crate::ops::ready::{NotReady, Signs, hmp, wait};
+use crate::ops::ready::{self, NotReady, Signs, hmp, wait};
 use crate::ops::{Host, save};
 use crate::paths::RuntimeDir;
 use crate::process::Process;
@@ -39,6 +39,11 @@ pub fn ready(tell: &dyn Fn(String)) -> anyhow::Result<()> {
 }
 
 fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> anyhow::Result<()> {
+    // Before anything else: nobody hears what a quick guest says before this.
+    let notifications = match ready::cid(runtime) {
+        Some(cid) => ready::Notifications::open(cid).context("cannot listen on vsock")?,
+        None => None,
+    };
     // When QEMU ends, so do its listening sockets, and this connection with them.
     let mut monitor =
         Client::connect(&runtime.ctl(), LIMIT).context("QEMU ended while starting")?;
@@ -78,6 +83,7 @@ fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> 
         runtime,
         console_log: &host.paths.vm(name).console_log(),
         process: &process,
+        notifications,
         hmp: &mut |line| hmp(&mut Client::connect(&runtime.ctl(), DEFAULT_TIMEOUT)?, line),
     };
     let limit = config.ready.timeout.duration();

@@ -370,6 +370,9 @@ pub enum Error {
         "VM `{0}` cannot be exported: within a text of its definition, a line begins with `#-- VM`"
     )]
     NotExported(VmName),
+    /// The VM can have no vsock device.
+    #[error(transparent)]
+    Vsock(#[from] qemu::vhost::Error),
     /// Another process works on the VM.
     #[error(transparent)]
     Lock(#[from] lock::Error),

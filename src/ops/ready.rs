@@ -1,8 +1,8 @@
 //! Waiting until a VM counts as up.
 //!
 //! What tells it differs by level, and so does how it is waited for: the agent's
-//! channel opens with an event, the console grows, and of a TCP port nobody tells,
-//! so that it has to be tried.
+//! channel opens with an event, the console grows, the guest's systemd calls its host,
+//! and of a TCP port nobody tells, so that it has to be tried.
 
 use std::fmt;
 use std::fs::File;
@@ -24,6 +24,10 @@ use crate::qmp::{self, Agent, Client, DEFAULT_TIMEOUT, Follower, Monitor, Start,
 use crate::vm::VmName;
 
 use super::{Error, Host};
+
+mod notify;
+
+pub(crate) use notify::{Notifications, cid};
 
 /// Why a VM is not up.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ pub(crate) struct Signs<'a> {
     pub console_log: &'a Path,
     /// QEMU.
     pub process: &'a Process,
+    /// What the guest says of itself, if that is listened to already.
+    pub notifications: Option<Notifications>,
     /// Asks QEMU's human monitor.
     pub hmp: &'a mut dyn FnMut(&str) -> Result<String, qmp::Error>,
 }
@@ -87,6 +93,7 @@ pub fn ready(
         runtime: &runtime,
         console_log: &host.paths.vm(name).console_log(),
         process: &process,
+        notifications: None,
         hmp: &mut |line| {
             let socket = runtime.qmp();
             let mut monitor = Monitor::open(&socket, &lock_path(&socket), DEFAULT_TIMEOUT)?;
@@ -140,6 +147,11 @@ pub(crate) fn wait(
             signs,
             deadline,
             format!("the guest agent did not answer {within}"),
+        ),
+        ReadyLevel::Notify => notify::wait(
+            signs,
+            deadline,
+            format!("the guest did not say over vsock that it is up {within}"),
         ),
         ReadyLevel::Tcp(port) => {
             let Some(address) = forward(config, port.get()) else {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::config::{ReadyLevel, StopAction, VmConfig};
 use crate::console;
 use crate::paths::create_private_dir;
+use crate::qemu::vhost;
 use crate::systemd::property::Setting;
 use crate::systemd::{self, Started, Transient, UnitStatus, journal};
 use crate::vm::{GroupName, VmName};
@@ -160,6 +161,9 @@ fn find(host: &Host, name: &VmName, discard_saved: bool) -> Result<Vm, Error> {
 /// Finds what would keep a VM from starting and can be told without QEMU.
 fn check(host: &Host, (row, config, _): &Vm, discard_saved: bool) -> Result<(), Error> {
     prepare::check_files(host, row, config)?;
+    if config.vsock.is_some() {
+        vhost::open()?;
+    }
     if discard_saved {
         save::discard_of(host, &row.name)?;
     }

@@ -52,6 +52,8 @@ pub struct Status {
     pub memory_used: Option<u64>,
     /// Seconds of CPU time that QEMU has used.
     pub cpu_seconds: Option<f64>,
+    /// Its guest's address for vsock sockets, if it has one and runs.
+    pub vsock_cid: Option<u32>,
     /// Its sockets, by what they are for.
     pub sockets: Vec<Socket>,
     /// Its drives, as QEMU has them; as defined while it does not run.
@@ -209,6 +211,7 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             .or(usage.map(|usage| usage.cpu))
             .filter(|_| up)
             .map(|cpu| cpu.as_secs_f64()),
+        vsock_cid: super::ready::cid(&runtime).filter(|_| up),
         sockets: if up {
             sockets(&runtime, config.as_ref())
         } else {

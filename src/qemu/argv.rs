@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::AGENT_CHARDEV;
 use super::optarg::OptArg;
 use super::part::{self, Part, virtio};
-use super::{disk, net, passthrough};
+use super::{disk, net, passthrough, vhost};
 use crate::config::{Board, Display, Interface, Vga, VmConfig};
 
 /// What the definition does not say.
@@ -70,6 +70,8 @@ pub struct Sockets {
     pub vnc: PathBuf,
     /// The file that gets a copy of the event log.
     pub events_log: PathBuf,
+    /// The CID that was taken for it, and the descriptor that holds it.
+    pub vsock: Option<(u32, i32)>,
 }
 
 impl Sockets {
@@ -84,6 +86,7 @@ impl Sockets {
             agent: path("agent.sock"),
             vnc: dir.join("vnc.sock"),
             events_log: dir.join("events.log"),
+            vsock: None,
         }
     }
 }
@@ -103,6 +106,7 @@ pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
     serial(&mut argv, config, host);
     agent(&mut argv, config, host);
     rng(&mut argv, config);
+    vsock(&mut argv, config, host);
     hotplug_ports(&mut argv, config);
     disks(&mut argv, config, host);
     if host.incoming {
@@ -298,6 +302,31 @@ fn rng(argv: &mut Argv, config: &VmConfig) {
         && config.rng
     {
         argv.opt("-device", OptArg::new("driver", driver).with("id", "rng"));
+    }
+}
+
+/// Sockets between host and guest; a guest whose systemd can tell that it is up, is told how.
+fn vsock(argv: &mut Argv, config: &VmConfig, host: &Host) {
+    let (Some(vsock), Some(driver)) = (&config.vsock, virtio(config.board(), "vhost-vsock")) else {
+        return;
+    };
+    let device = OptArg::new("driver", driver).with("id", "vsock");
+    let (cid, device) = match host.sockets.vsock {
+        Some((cid, fd)) => (cid, device.with("vhostfd", fd.to_string())),
+        None => (vhost::usual_cid(vsock, &host.uuid), device),
+    };
+    argv.opt("-device", device.with("guest-cid", cid.to_string()));
+    // 2 is the host. As a stream: sequenced packets need a newer kernel on both sides.
+    let address = format!("vsock-stream:2:{}", vhost::notify_port(cid));
+    if config.board().is_pc() {
+        let credential = format!("io.systemd.credential:vmm.notify_socket={address}");
+        argv.opt(
+            "-smbios",
+            OptArg::new("type", "11").with("value", credential),
+        );
+    } else {
+        let name = "opt/io.systemd.credentials/vmm.notify_socket";
+        argv.opt("-fw_cfg", OptArg::new("name", name).with("string", address));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes on an emulated machine.
@@ -18,6 +19,12 @@ pub struct User {
 pub const TESTER: User = User {
     name: "tester",
     uid: 1500,
+};
+
+/// Has all of them, once its user manager is started.
+pub const KEEPER: User = User {
+    name: "keeper",
+    uid: 1501,
 };
 
 /// What a shell command said, and how it ended.
@@ -51,6 +58,12 @@ impl User {
         Ran::new(command, &ran)
     }
 
+    /// Runs a command in the background.
+    pub fn spawn(self, command: &str) -> JoinHandle<Ran> {
+        let command = command.to_owned();
+        thread::spawn(move || self.run(&command))
+    }
+
     /// Runs a command that must succeed, and returns what it said.
     #[track_caller]
     pub fn ok(self, command: &str) -> String {
@@ -67,18 +80,38 @@ impl User {
                 self.run("maqet ls; journalctl --user -n 50 --no-pager")
                     .said
             );
-            std::thread::sleep(Duration::from_millis(200));
+            thread::sleep(Duration::from_millis(200));
         }
     }
 
-    /// Adds a VM of 64 MiB whose guest never runs an instruction, with further lines of
-    /// its definition.
+    /// Adds a VM without KVM and network.
+    #[track_caller]
+    pub fn add(self, name: &str, lines: &str) {
+        self.ok(&format!(
+            "cat >{name}.toml <<'END'\naccel = \"tcg\"\nnet = {{}}\n{lines}\nEND\nmaqet add {name}.toml"
+        ));
+    }
+
+    /// Adds one of 64 MiB whose guest never runs an instruction.
     #[track_caller]
     pub fn add_prelaunch(self, name: &str, lines: &str) {
-        self.ok(&format!(
-            "cat >{name}.toml <<'END'\nmemory = \"64M\"\naccel = \"tcg\"\nnet = {{}}\nqemu.args = [\"-S\"]\n{lines}\nEND\n\
-             maqet add {name}.toml"
-        ));
+        self.add(
+            name,
+            &format!("memory = \"64M\"\nqemu.args = [\"-S\"]\n{lines}"),
+        );
+    }
+
+    /// A number of one of the files of a unit's cgroup that have several.
+    #[track_caller]
+    pub fn count(self, unit: &str, file: &str, key: &str) -> u64 {
+        let text = self.cgroup(unit, file);
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let found = lines.find(|(name, _)| *name == key);
+        found
+            .unwrap_or_else(|| panic!("{key} is not in {file}: {text}"))
+            .1
+            .parse()
+            .unwrap()
     }
 
     /// A file of a unit's cgroup.

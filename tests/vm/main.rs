@@ -8,3 +8,5 @@ mod host;
 
 /// Limits of VMs and of groups, as the kernel enforces them.
 mod limits;
+/// Guests that say over vsock that they are up.
+mod notify;

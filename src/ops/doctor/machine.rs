@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::config::VmConfig;
-use crate::qemu::{binary, kvm};
+use crate::qemu::{binary, kvm, vhost};
 use crate::vm::VmName;
 
 use super::super::Host;
@@ -75,6 +75,28 @@ pub(super) fn kvm() -> Finding {
                 .mend("sudo modprobe --all kvm_intel kvm_amd")
         }
         Err(error) => Finding::note(CHECK, format!("{error}: {slow}")),
+    }
+}
+
+/// Needed by VMs that have a vsock device only.
+pub(super) fn vsock(definitions: &[(VmName, VmConfig)]) -> Finding {
+    const CHECK: &str = "vsock";
+    let needed = definitions
+        .iter()
+        .find(|(_, config)| config.vsock.is_some());
+    let error = match vhost::open() {
+        Ok(_) => return Finding::ok(CHECK, format!("{} opens", vhost::DEVICE)),
+        Err(vhost::Error::Device(error)) => error,
+        Err(error) => return Finding::warning(CHECK, with_causes(&error)),
+    };
+    let message = format!("{} does not open: {error}", vhost::DEVICE);
+    let finding = match needed {
+        Some((name, _)) => Finding::error(CHECK, format!("{message}, and VM `{name}` needs it")),
+        None => Finding::note(CHECK, message),
+    };
+    match vhost::mend(&error) {
+        Some(command) => finding.mend(command),
+        None => finding,
     }
 }
 

@@ -114,6 +114,7 @@ pub fn doctor() -> Vec<Finding> {
     }
     findings.extend(machine::qemu(&definitions));
     findings.push(machine::kvm());
+    findings.push(machine::vsock(&definitions));
     findings.push(machine::firmware());
     findings.extend(machine::helpers());
     if let Ok(host) = &host {

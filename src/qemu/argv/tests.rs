@@ -54,8 +54,13 @@ fn sockets_may_be_inherited() {
         agent: Listen::Fd(7),
         vnc: "/run/web/vnc.sock".into(),
         events_log: "/run/web/events.log".into(),
+        vsock: Some((1234, 8)),
     };
-    let argv = argv(&config(""), &Host { sockets, ..host() });
+    let argv = argv(&config("vsock = true"), &Host { sockets, ..host() });
+    assert!(
+        values(&argv, "-device")
+            .contains(&"driver=vhost-vsock-pci,id=vsock,vhostfd=8,guest-cid=1234".to_owned())
+    );
     assert_eq!(
         values(&argv, "-chardev"),
         [
