@@ -32,9 +32,10 @@ demo:
 test:
 	tests/host/install
 	tests/guests/build
-	cargo test --locked --lib --bins --test argv --test repository
+	MAQET_TEST_DEFINITIONS=200 cargo test --locked --lib --bins --test argv --test repository
 	cargo test --locked --doc
 	tests/fuzz/run qmp
+	tests/fuzz/run definition
 	tests/host/test
 
 bench:

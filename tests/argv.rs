@@ -14,6 +14,11 @@ use maqet::config::{self, Cache, Defaults, Format, Layer, Layers, NetKind, VmCon
 use maqet::qemu::argv::{Accel, Host, Listen, Sockets, argv, paste};
 use serde_json::{Value, json};
 
+#[path = "pool.rs"]
+mod pool;
+#[path = "random.rs"]
+mod random;
+
 /// How long QEMU may take until it answers.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -159,6 +164,10 @@ impl Vm {
             .unwrap();
         let text = fs::read_to_string(golden.join(name)).unwrap();
         let config = read(&load(&text, dir.join(name)));
+        Self::of(config, dir)
+    }
+
+    fn of(config: VmConfig, dir: &Path) -> Self {
         let host = Host {
             binary: config.qemu.binary.clone(),
             accel: Accel::Tcg,
@@ -301,7 +310,8 @@ impl Prelaunch {
 
     fn read(&mut self) -> Value {
         let mut line = String::new();
-        if self.monitor.read_line(&mut line).unwrap() == 0 {
+        // It may go with a reset, too.
+        if self.monitor.read_line(&mut line).unwrap_or(0) == 0 {
             let mut stderr = String::new();
             let mut pipe = self.child.stderr.take().unwrap();
             std::io::Read::read_to_string(&mut pipe, &mut stderr).unwrap();

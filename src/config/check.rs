@@ -174,6 +174,11 @@ fn check_boot_indexes(config: &VmConfig, faults: &mut Faults) {
             let message = format!("`{other}` has the same place");
             faults.add(format!("{table}.boot-index"), message);
         }
+        faults.add_if(
+            *index == 0 && config.kernel.is_some(),
+            format!("{table}.boot-index"),
+            "this is the place of the `kernel`: count from 1",
+        );
     }
 }
 

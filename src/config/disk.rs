@@ -302,7 +302,7 @@ impl Disk {
             "a `usb` disk has blocks of 512 bytes",
         );
         add_if(
-            self.physical_block_size.is_some_and(|size| size < logical),
+            self.physical_block_size.unwrap_or(512) < logical,
             "physical-block-size",
             "it cannot be smaller than `logical-block-size`",
         );

@@ -115,6 +115,7 @@ pub fn add(host: &Host, layers: &Layers) -> Result<Added, Error> {
     let mut store = host.store()?;
     let row = row(&config, definition, uuid()?, layers.file())?;
     let mut made = Vec::new();
+    let missing = missing_dirs(host, &config);
     let added = store.insert(&row, || {
         make_disks(host, &config, None, &mut made)?;
         made.iter().map(|path| made_disk(path)).collect()
@@ -135,11 +136,26 @@ pub fn add(host: &Host, layers: &Layers) -> Result<Added, Error> {
                 let _ = std::fs::remove_file(disk);
             }
             let dir = host.paths.vm(&config.name);
-            // Only goes when nothing is in it.
-            let _ = std::fs::remove_dir(dir.path());
+            for dir in missing.iter().map(PathBuf::as_path).chain([dir.path()]) {
+                // Only goes when nothing is in it.
+                let _ = std::fs::remove_dir(dir);
+            }
             Err(error)
         }
     }
+}
+
+/// The directories that are made with the disks, the inner ones first.
+fn missing_dirs(host: &Host, config: &VmConfig) -> Vec<PathBuf> {
+    let dir = host.paths.vm(&config.name);
+    let disks = config.disks.iter();
+    let disks = disks.filter_map(|(name, disk)| disk.path(name, dir.path()));
+    disks
+        .flat_map(|path| {
+            let dirs = path.ancestors().skip(1).map(Path::to_owned);
+            dirs.take_while(|dir| !dir.exists()).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// What is stored of a VM.

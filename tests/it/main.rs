@@ -51,6 +51,7 @@ mod logs;
 /// States, patterns, JSON.
 mod ls;
 mod migrate;
+mod mutated;
 /// The non-maskable interrupt, and what a kernel does with it.
 mod nmi;
 /// Who starts and stops after whom.
@@ -101,3 +102,7 @@ mod r#type;
 mod unset;
 /// What comes, what does not, and what no longer can.
 mod wait;
+
+#[path = "../pool.rs"]
+#[allow(dead_code)]
+mod pool;
