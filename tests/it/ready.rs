@@ -142,8 +142,9 @@ fn agent_and_tcp_are_reached_when_the_guest_is_up() {
     let name = sandbox.name("web");
     sandbox.maqet(&["add", "web.toml", "--name", &name]).ok();
     let start = sandbox.spawn(&["start", "@web"]);
-    wait_until("QEMU is there", || {
-        sandbox.runtime("web").join("definition.toml").exists()
+    wait_until("QEMU answers", || {
+        let ask = ["qmp", "@web", "query-status", "--timeout", "60s"];
+        sandbox.maqet(&ask).status == 0
     });
     // QEMU accepts connections all the time; the guest does not.
     sandbox
