@@ -1,14 +1,18 @@
 //! What a running QEMU can be given another value of, how, and what it has.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::config::{DeviceName, Document, Forward, NetKind, VmConfig};
-use crate::qemu::net::netdev_id;
+use crate::config::{DeviceName, Disk, Document, Forward, Interface, NetKind, VmConfig, path_text};
+use crate::qemu::disk;
+use crate::qemu::net::{netdev_id, nic_id};
+use crate::qemu::part::Part;
 use crate::qmp::Monitor;
 
 use super::Error;
+use super::device::ls::block_image;
 
 /// How long the monitor is waited for, and QEMU for one answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
@@ -18,13 +22,26 @@ pub(super) const ANSWER: Duration = Duration::from_secs(5);
 pub(super) enum Step {
     /// The forwards of a user network.
     Forwards(DeviceName),
+    /// Whether a NIC's cable is plugged in.
+    Link(DeviceName),
+    /// The medium in a CD-ROM drive.
+    Medium(DeviceName),
+    /// The limits of a disk that has some.
+    Limits(DeviceName),
 }
 
 /// The keys that QEMU takes another value of while it runs with this definition.
 pub(super) fn keys(config: &VmConfig) -> Vec<String> {
-    user_nets(config)
-        .map(|(name, _)| format!("net.{name}.forward"))
-        .collect()
+    let nets = user_nets(config).map(|(name, _)| format!("net.{name}.forward"));
+    let disks = config.disks.iter();
+    let disks = disks.flat_map(|(name, disk)| {
+        let drive = is_drive(disk).then_some(["file", "format"]);
+        let limits = is_limited(disk).then_some("limits");
+        let keys = drive.into_iter().flatten().chain(limits);
+        keys.map(move |key| format!("disk.{name}.{key}"))
+    });
+    let links = config.nets.keys().map(|name| format!("net.{name}.link"));
+    nets.chain(links).chain(disks).collect()
 }
 
 /// What is to be done for a key to be as in `to`, if that can be done while the VM runs.
@@ -37,8 +54,37 @@ pub(super) fn step(key: &str, from: &VmConfig, to: &VmConfig) -> Option<Step> {
             let (name, _) = has(from).and(has(to))?;
             Some(Step::Forwards(name.clone()))
         }
+        ("net", "link") => {
+            let has = |config: &VmConfig| config.nets.keys().any(|net| net.as_str() == name);
+            (has(from) && has(to)).then(|| name.parse().ok().map(Step::Link))?
+        }
+        ("disk", key) => {
+            let has = |config: &VmConfig, is: fn(&Disk) -> bool| {
+                config
+                    .disks
+                    .iter()
+                    .any(|(disk, it)| disk.as_str() == name && is(it))
+            };
+            let is_drive = has(from, is_drive) && has(to, is_drive);
+            let name = || name.parse().ok();
+            match key.split('.').next()? {
+                "file" | "format" if is_drive => name().map(Step::Medium),
+                // Without any there is no node that could limit.
+                "limits" if has(from, is_limited) && has(to, |_| true) => name().map(Step::Limits),
+                _ => None,
+            }
+        }
         _ => None,
     }
+}
+
+/// Whether it is a drive whose medium can be another.
+fn is_drive(disk: &Disk) -> bool {
+    disk.interface == Interface::Cdrom
+}
+
+fn is_limited(disk: &Disk) -> bool {
+    !disk.limits.throttles().is_empty()
 }
 
 /// Does it, and looks whether QEMU has done so.
@@ -48,6 +94,20 @@ pub(super) fn perform(monitor: &mut Monitor, step: &Step, to: &VmConfig) -> Resu
             let wanted = to.nets.get(name).map_or(&[][..], |net| &net.forward);
             set_forwards(monitor, name, wanted)
         }
+        Step::Link(name) => {
+            let up = to.nets.get(name).is_none_or(|net| net.link);
+            let link = json!({ "name": nic_id(name), "up": up });
+            monitor.execute("set_link", link)?;
+            Ok(())
+        }
+        Step::Medium(name) => match to.disks.get(name) {
+            Some(disk) => change_medium(monitor, name, &medium(name, disk, to)),
+            None => Ok(()),
+        },
+        Step::Limits(name) => match to.disks.get(name) {
+            Some(disk) => set_limits(monitor, name, disk),
+            None => Ok(()),
+        },
     }
 }
 
@@ -70,6 +130,45 @@ pub(super) fn corrected(
         if !same(&has, forwards) {
             let list: toml_edit::Array = has.iter().map(ToString::to_string).collect();
             document.set(&format!("net.{name}.forward"), list)?;
+        }
+    }
+    let mut drives = config
+        .disks
+        .iter()
+        .filter(|(_, disk)| is_drive(disk))
+        .peekable();
+    let blocks = match drives.peek() {
+        Some(_) => monitor.execute("query-block", ())?,
+        None => Value::Null,
+    };
+    for (name, disk) in drives {
+        let has = medium_of(&blocks, &disk::id(name));
+        let said = disk.path(name, Path::new(""));
+        // What QEMU has no plain name for cannot be compared.
+        if has == said || has.as_ref().is_some_and(|file| !file.is_absolute()) {
+            continue;
+        }
+        let key = format!("disk.{name}.file");
+        match has.as_deref().and_then(path_text) {
+            Some(file) => document.set(&key, file)?,
+            None => {
+                document.remove(&key);
+            }
+        }
+    }
+    for (name, disk) in config.disks.iter().filter(|(_, disk)| is_limited(disk)) {
+        let has = limits_of(monitor, name)?;
+        let said = limits(disk);
+        for (key, word) in LIMITS {
+            let words = [
+                word.to_owned(),
+                format!("{word}-max"),
+                format!("{word}-max-length"),
+            ];
+            if words.iter().any(|word| has[word] != said[word]) {
+                let numbers = words.map(|word| has[word].as_i64().unwrap_or_default());
+                write_limit(&mut document, &format!("disk.{name}.limits.{key}"), numbers)?;
+            }
         }
     }
     Ok(document)
@@ -111,6 +210,107 @@ fn set_forwards(monitor: &mut Monitor, name: &DeviceName, wanted: &[Forward]) ->
     });
     let words = words.trim_end().replace('\r', "");
     Err(Error::Hmp { line, words })
+}
+
+/// The nodes of the medium that a drive is to have, with the limits that there are.
+fn medium(name: &DeviceName, disk: &Disk, config: &VmConfig) -> Vec<Part> {
+    disk::parts(name, disk, config.board(), Path::new(""), None).nodes
+}
+
+/// Takes the medium out of a drive and puts another in, or none, whatever its guest says.
+fn change_medium(monitor: &mut Monitor, name: &DeviceName, nodes: &[Part]) -> Result<(), Error> {
+    let id = disk::id(name);
+    monitor.execute("blockdev-open-tray", json!({ "id": id, "force": true }))?;
+    monitor.execute("blockdev-remove-medium", json!({ "id": id }))?;
+    let all = monitor.execute("query-named-block-nodes", json!({ "flat": true }))?;
+    let all = all.as_array().into_iter().flatten();
+    let names: Vec<&str> = all.filter_map(|node| node["node-name"].as_str()).collect();
+    for node in disk::node_names(&id) {
+        if names.contains(&node.as_str()) {
+            monitor.execute("blockdev-del", json!({ "node-name": node }))?;
+        }
+    }
+    for node in nodes {
+        monitor.execute(node.kind().command(), node.arguments())?;
+    }
+    if let Some(top) = nodes.last() {
+        let arguments = json!({ "id": id, "node-name": top.id() });
+        monitor.execute("blockdev-insert-medium", arguments)?;
+    }
+    monitor.execute("blockdev-close-tray", json!({ "id": id }))?;
+    Ok(())
+}
+
+/// The file in a drive, in the answer to `query-block`.
+fn medium_of(blocks: &Value, id: &str) -> Option<PathBuf> {
+    let mut blocks = blocks.as_array().into_iter().flatten();
+    let block = blocks.find(|block| {
+        let path = block["qdev"].as_str().unwrap_or_default();
+        path.trim_start_matches("/machine/peripheral/") == id
+    })?;
+    Some(block_image(block)["filename"].as_str()?.into())
+}
+
+/// What can be limited: the key in a definition, and QEMU's word.
+const LIMITS: [(&str, &str); 6] = [
+    ("iops", "iops-total"),
+    ("iops-read", "iops-read"),
+    ("iops-write", "iops-write"),
+    ("bps", "bps-total"),
+    ("bps-read", "bps-read"),
+    ("bps-write", "bps-write"),
+];
+
+/// All limits of a disk in QEMU's words (`ThrottleLimits`); 0 for none.
+fn limits(disk: &Disk) -> Value {
+    let said = disk.limits.throttles();
+    let mut all = json!({});
+    for (key, word) in LIMITS {
+        let limit = said.iter().find(|limit| limit.key == key);
+        all[word] = limit.map_or(0, |limit| limit.rate).into();
+        all[format!("{word}-max")] = limit.and_then(|it| it.burst).unwrap_or(0).into();
+        all[format!("{word}-max-length")] =
+            limit.and_then(|it| it.burst_length).unwrap_or(1).into();
+    }
+    all
+}
+
+fn limits_of(monitor: &mut Monitor, name: &DeviceName) -> Result<Value, Error> {
+    let path = format!("/objects/{}", disk::limits_id(&disk::id(name)));
+    let limits = json!({ "path": path, "property": "limits" });
+    Ok(monitor.execute("qom-get", limits)?)
+}
+
+fn set_limits(monitor: &mut Monitor, name: &DeviceName, disk: &Disk) -> Result<(), Error> {
+    let path = format!("/objects/{}", disk::limits_id(&disk::id(name)));
+    let limits = json!({ "path": path, "property": "limits", "value": limits(disk) });
+    monitor.execute("qom-set", limits)?;
+    Ok(())
+}
+
+/// Writes a limit down as QEMU has it: the rate, that of a burst, and its seconds.
+fn write_limit(document: &mut Document, key: &str, numbers: [i64; 3]) -> Result<(), Error> {
+    let [rate, burst, length] = numbers;
+    let number = |number: i64| -> toml_edit::Value {
+        match key.contains(".bps") {
+            true => format!("{number}B").into(),
+            false => number.into(),
+        }
+    };
+    match (rate, burst) {
+        (0, _) => {
+            document.remove(key);
+        }
+        (_, 0) => document.set(key, number(rate))?,
+        _ => {
+            let mut table = toml_edit::InlineTable::new();
+            table.insert("rate", number(rate));
+            table.insert("burst", number(burst));
+            table.insert("burst-length", format!("{length}s").into());
+            document.set(key, table)?;
+        }
+    }
+    Ok(())
 }
 
 fn hmp(monitor: &mut Monitor, line: &str) -> Result<String, Error> {

@@ -489,3 +489,98 @@ fn a_forwarded_port_answers_is_removed_and_is_added_again() {
     answers();
     sandbox.maqet(&["stop", "--force", "@web"]).ok();
 }
+
+/// The answer of QEMU to a QMP command.
+fn qmp(sandbox: &Sandbox, words: &[&str]) -> serde_json::Value {
+    sandbox.maqet(&[&["qmp", "@web"], words].concat()).json()
+}
+
+#[test]
+fn media_limits_and_links_change_while_the_vm_runs() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    for iso in ["a,$x.iso", "b.iso"] {
+        fs::write(sandbox.path(iso), vec![0; 1 << 20]).unwrap();
+    }
+    let text = format!(
+        "name = \"{name}\"\nmemory = \"64M\"\naccel = \"tcg\"\nqemu.args = [\"-S\"]\n\
+         [disk.cd]\ninterface = \"cdrom\"\nfile = \"a,$$x.iso\"\n\
+         [disk.data]\nsize = \"1M\"\nlimits.iops = 100\n[net.lan]\n"
+    );
+    fs::write(sandbox.path("web.toml"), text).unwrap();
+    sandbox.maqet(&["add", "web.toml"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let medium = || {
+        let drives = qmp(&sandbox, &["query-block"]);
+        let drives = drives.as_array().unwrap();
+        let drive = drives
+            .iter()
+            .find(|it| it["qdev"].as_str().unwrap().contains("disk-cd"));
+        let file = drive.unwrap()["inserted"]["file"]
+            .as_str()
+            .map(str::to_owned);
+        file.map(|file| file.rsplit('/').next().unwrap().to_owned())
+    };
+    assert_eq!(medium().as_deref(), Some("a,$x.iso"));
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    let set = |word: &str| sandbox.maqet(&["set", "@web", word]);
+    for (word, file) in [
+        ("disk.cd.file=b.iso", Some("b.iso")),
+        ("disk.cd.file=a,$$x.iso", Some("a,$x.iso")),
+    ] {
+        let ran = set(word).ok();
+        assert!(!ran.stderr.contains("next start"), "{}", ran.stderr);
+        assert_eq!(medium().as_deref(), file);
+    }
+    // What QEMU cannot open leaves the medium that there is.
+    fs::create_dir(sandbox.path("dir")).unwrap();
+    assert_ne!(set("disk.cd.file=dir").status, 0);
+    assert_ne!(set("disk.cd.file=missing.iso").status, 0);
+    assert_eq!(medium().as_deref(), Some("a,$x.iso"));
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    sandbox.maqet(&["unset", "@web", "disk.cd.file"]).ok();
+    assert_eq!(medium(), None);
+    set("disk.cd.file=b.iso").ok();
+    assert_eq!(medium().as_deref(), Some("b.iso"));
+
+    let limits = || {
+        let object = [
+            "qom-get",
+            "path=/objects/disk-data-limits",
+            "property=limits",
+        ];
+        let limits = qmp(&sandbox, &object);
+        ["iops-total", "iops-total-max", "bps-read"].map(|key| limits[key].as_u64().unwrap())
+    };
+    assert_eq!(limits(), [100, 0, 0]);
+    set("disk.data.limits={ iops = { rate = 50, burst = 70 }, bps-read = \"1M\" }").ok();
+    assert_eq!(limits(), [50, 70, 1 << 20]);
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    let object = "path=/objects/disk-data-limits";
+    let behind = [
+        "qom-set",
+        object,
+        "property=limits",
+        "value={\"iops-total\":9,\"iops-total-max\":0}",
+    ];
+    sandbox
+        .maqet(&[&["qmp", "@web"], &behind[..]].concat())
+        .ok();
+    let told = sandbox.maqet(&["diff", "@web"]).ok().stdout;
+    assert!(
+        told.starts_with("disk.data.limits.iops: 9 -> {") && told.ends_with(", live\n"),
+        "{told}"
+    );
+    sandbox.maqet(&["unset", "@web", "disk.data.limits"]).ok();
+    assert_eq!(limits(), [0, 0, 0]);
+
+    set("net.lan.link=false")
+        .ok()
+        .saying("net.lan.link: true -> false\n");
+    let network = sandbox
+        .maqet(&["hmp", "@web", "info", "network"])
+        .ok()
+        .stdout;
+    assert!(network.contains("nic-lan"), "{network}");
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+}
