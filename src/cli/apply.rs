@@ -45,7 +45,7 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
     for file in &args.files {
         sources.push(match file == Path::new("-") {
             true => standard_input()?,
-            false => add::read(file)?,
+            false => add::read_whole(host, file)?,
         });
     }
     for note in sources.iter().flat_map(|source| &source.notes) {

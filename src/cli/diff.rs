@@ -26,7 +26,7 @@ pub(super) struct Args {
 
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let differing = match &args.file {
-        Some(file) => ops::diff::with_file(host, &args.name, &ops::add::read(file)?)?,
+        Some(file) => ops::diff::with_file(host, &args.name, &ops::add::read_whole(host, file)?)?,
         None => ops::diff::running(host, &args.name)?,
     };
     out.answer(&differing, |w| {

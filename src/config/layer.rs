@@ -152,6 +152,15 @@ impl Layers {
         self.layers.push(layer);
     }
 
+    /// Whether it is the text of one file alone, which extends nothing.
+    pub fn is_one_file(&self) -> bool {
+        let [one] = self.layers.as_slice() else {
+            return false;
+        };
+        let source = Source::parse_layer(one, &self.file);
+        source.is_ok_and(|source| !source.says(EXTENDS) && !source.says(UNSET))
+    }
+
     /// What the owner of the definition should know of it; see [`notes`].
     pub fn notes(&self) -> Vec<String> {
         let notes = self.layers.iter().map(|layer| match &layer.origin {

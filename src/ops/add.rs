@@ -55,6 +55,23 @@ pub fn read(file: &Path) -> Result<Source, Error> {
     })
 }
 
+/// Reads a definition's file, with what it extends merged into its text.
+pub fn read_whole(host: &Host, file: &Path) -> Result<Source, Error> {
+    let source = read(file)?;
+    let layer = Layer::file(&source.file, source.text.clone());
+    let layers = Layers::load(vec![layer], &host.paths.templates())?;
+    if layers.is_one_file() {
+        return Ok(source);
+    }
+    // Mistakes are told in the files, and not in what comes of them.
+    layers.check(&host.defaults()?, |_| Vec::new())?;
+    Ok(Source {
+        text: layers.resolve()?,
+        file: source.file.with_extension("toml"),
+        notes: layers.notes(),
+    })
+}
+
 /// The texts of a definition: templates, files on top of them, each with what it extends.
 pub fn layers(host: &Host, templates: &[String], files: &[PathBuf]) -> Result<Layers, Error> {
     let dir = host.paths.templates();

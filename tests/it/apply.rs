@@ -171,3 +171,28 @@ fn of_many_at_once_all_agree() {
         again.stderr
     );
 }
+
+#[test]
+fn a_file_that_extends_another_is_applied_and_compared_as_the_whole_that_it_is() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    fs::write(sandbox.path("base.toml"), "memory = \"64M\"\n").unwrap();
+    let text = format!("extends = \"base.toml\"\nname = \"{name}\"\ncpus = 2\n");
+    fs::write(sandbox.path("web.toml"), text).unwrap();
+    sandbox.maqet(&["apply", "web.toml"]).ok();
+    let shown = sandbox.maqet(&["show", "@web", "--json"]).json();
+    assert_eq!(
+        (&shown["memory"], &shown["cpus"]),
+        (&(64 << 20).into(), &2.into())
+    );
+    fs::write(sandbox.path("base.toml"), "memory = \"96M\"\n").unwrap();
+    let diff = sandbox.maqet(&["diff", "@web", "web.toml"]).ok().stdout;
+    assert!(diff.contains("memory"), "{diff}");
+    sandbox.maqet(&["apply", "web.toml"]).ok();
+    assert_eq!(sandbox.maqet(&["diff", "@web", "web.toml"]).ok().stdout, "");
+    fs::write(sandbox.path("base.toml"), "\nmemory = \"1K\"\n").unwrap();
+    sandbox
+        .maqet(&["apply", "web.toml"])
+        .fails(1)
+        .saying("base.toml:2:10: ");
+}
