@@ -381,3 +381,177 @@ fn pasted_into_a_shell_each_argument_is_itself() {
         .collect();
     assert_eq!(seen, expected);
 }
+
+/// A text of the definition, and how to see what QEMU made of it.
+///
+/// A key that is not in here yet is one more entry.
+struct Told {
+    key: &'static str,
+    /// What must be in the definition for it.
+    with: &'static str,
+    /// As it is written; relative paths lie in the directory of the test.
+    written: fn(&str) -> String,
+    /// What QEMU has.
+    seen: fn(&mut Prelaunch, &Vm) -> Value,
+    /// What it must have.
+    meant: fn(&Vm) -> Value,
+}
+
+/// A path that is the text, whatever is in it.
+fn as_path(kind: &str, text: &str) -> String {
+    format!("{kind}{}", text.replace('/', "_").replace('$', "$$"))
+}
+
+fn of_machine(qemu: &mut Prelaunch, property: &str) -> Value {
+    let property = json!({"path": "/machine", "property": property});
+    qemu.execute("qom-get", property)
+}
+
+fn is_socket(path: &Path) -> Value {
+    use std::os::unix::fs::FileTypeExt;
+    let file = fs::symlink_metadata(path);
+    json!(file.is_ok_and(|file| file.file_type().is_socket()))
+}
+
+const TOLD: &[Told] = &[
+    Told {
+        key: "append",
+        with: "kernel = \"linux\"",
+        written: str::to_owned,
+        seen: |qemu, _| of_machine(qemu, "append"),
+        meant: |vm| json!(vm.config.append),
+    },
+    Told {
+        key: "kernel",
+        with: "",
+        written: |text| as_path("kernel", text),
+        seen: |qemu, _| of_machine(qemu, "kernel"),
+        meant: |vm| json!(vm.config.kernel),
+    },
+    Told {
+        key: "disk.a.file",
+        with: "disk.a.interface = \"scsi\"",
+        written: |text| as_path("disk", text),
+        seen: |qemu, _| {
+            let nodes = qemu.execute("query-named-block-nodes", json!({}));
+            let mut nodes = nodes.as_array().unwrap().iter();
+            let node = nodes.find(|node| node["node-name"] == "disk-a").unwrap();
+            node["file"].clone()
+        },
+        meant: |vm| json!(vm.config.disks["a"].file),
+    },
+    Told {
+        key: "disk.b.serial",
+        with: "disk.b.file = \"b.raw\"",
+        written: str::to_owned,
+        seen: |qemu, _| {
+            let serial = json!({"path": "disk-b", "property": "serial"});
+            qemu.execute("qom-get", serial)
+        },
+        meant: |vm| json!(vm.config.disks["b"].serial),
+    },
+    Told {
+        key: "net.a.listen",
+        with: "net.a.type = \"stream\"",
+        written: |text| as_path("listen", text),
+        seen: |_, vm| is_socket(vm.config.nets["a"].listen.as_ref().unwrap()),
+        meant: |_| json!(true),
+    },
+    Told {
+        key: "net.b.local",
+        with: "net.b = { type = \"dgram\", remote = \"nobody\" }",
+        written: |text| as_path("local", text),
+        seen: |_, vm| is_socket(vm.config.nets["b"].local.as_ref().unwrap()),
+        meant: |_| json!(true),
+    },
+];
+
+/// Keys of which nothing hostile is taken at all, as no host could have it.
+const NAMES: &[(&str, &str)] = &[
+    ("net.c.ifname", "net.c.type = \"tap\""),
+    ("net.c.bridge", "net.c.type = \"bridge\""),
+    ("net.c.hostname", ""),
+    ("net.c.domain", ""),
+    ("net.c.network", ""),
+    ("net.c.group", "net.c.type = \"multicast\""),
+    ("usb.c.port", "usb.c.bus = 1"),
+    ("pci.c.address", ""),
+];
+
+/// What would be an option, a specifier or a variable if anyone took it for one.
+const HOSTILE: &[&str] = &[
+    "a,read-only=on",
+    ",,",
+    ",",
+    "a=b",
+    "=",
+    "x\ny",
+    "%n %h %%",
+    "$HOME ${HOME}",
+    "-S",
+    "é ü",
+    "'\"`\\",
+    " b ",
+    "id=x,driver=y",
+    "{\"a\": 1}",
+    "json:{}",
+    "nbd://x",
+    "~",
+    "#",
+];
+
+#[test]
+fn no_text_of_a_definition_becomes_anything_else_in_qemu() {
+    let random = {
+        use proptest::strategy::{Strategy, ValueTree};
+        use proptest::test_runner::TestRunner;
+        let mut runner = TestRunner::deterministic();
+        let texts = proptest::string::string_regex("[-,=:%$~#a'\"\\\\ \né{}]{1,16}").unwrap();
+        std::iter::repeat_with(move || texts.new_tree(&mut runner).unwrap().current())
+    };
+    let fixed = HOSTILE.iter().map(|text| (*text).to_owned());
+    let mut told = 0;
+    for text in fixed.chain(random.take(10)) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("definition.toml");
+        let parse = |lines: &str| VmConfig::parse(&format!("name = \"web\"\n{lines}"), &file);
+        for (key, with) in NAMES {
+            let value = json!(text).to_string();
+            let said = parse(&format!("{with}\n{key} = {value}"));
+            assert!(said.is_err(), "{key} = {value}");
+        }
+        let lines = |told: &Told| {
+            let value = json!((told.written)(&text)).to_string();
+            let dotted = told.with.starts_with("net.b = ");
+            match dotted {
+                true => told.with.replace(" }", &format!(", local = {value} }}")),
+                false => format!("{}\n{} = {value}", told.with, told.key),
+            }
+        };
+        // `kernel` stands in `with` of another.
+        let taken: Vec<&Told> = TOLD
+            .iter()
+            .filter(|told| parse(&lines(told)).is_ok())
+            .collect();
+        assert!(taken.len() >= TOLD.len() - 1, "{text:?}");
+        let all: Vec<String> = taken
+            .iter()
+            .map(|told| lines(told).replace("kernel = \"linux\"\n", ""))
+            .collect();
+        let config = parse(&all.join("\n")).unwrap_or_else(|error| panic!("{error}"));
+        let vm = Vm::of(config, dir.path());
+        vm.make_files();
+        let mut qemu = Prelaunch::start(&vm);
+        for it in taken {
+            assert_eq!(
+                (it.seen)(&mut qemu, &vm),
+                (it.meant)(&vm),
+                "{} = {text:?}",
+                it.key
+            );
+            told += 1;
+        }
+        qemu.quit();
+    }
+    assert!(told > 100, "{told}");
+}

@@ -54,6 +54,28 @@ impl Host {
         script.output().unwrap()
     }
 
+    /// Runs a shell command of the machine, as root, in the host's network.
+    pub fn in_network(&self, command: &str) -> Output {
+        let pid = std::fs::read_to_string(self.state().join("pid")).unwrap();
+        Command::new("nsenter")
+            .args(["-t", pid.trim(), "-n", "sh", "-c", command])
+            .output()
+            .unwrap()
+    }
+
+    /// The same, and it must succeed.
+    #[track_caller]
+    pub fn network(&self, command: &str) {
+        let ran = self.in_network(command);
+        assert!(ran.status.success(), "{command}: {}", words(&ran));
+    }
+
+    /// Where `tests/host/host` keeps what it has of the host.
+    fn state(&self) -> PathBuf {
+        let base = std::env::var_os("MAQET_TEST_DIR").unwrap_or("/var/tmp/maqet-test".into());
+        PathBuf::from(base).join("hosts").join(&self.0)
+    }
+
     /// Runs a command that must succeed, and returns what it said.
     #[track_caller]
     pub fn ok(&self, command: &str) -> String {
@@ -129,9 +151,7 @@ impl Host {
 
     /// A file that was written in tester's home, as the machine sees it.
     pub fn file(&self, path: &str) -> PathBuf {
-        let base = std::env::var_os("MAQET_TEST_DIR").unwrap_or("/var/tmp/maqet-test".into());
-        let home = format!("hosts/{}/disk/upper/home/tester", self.0);
-        PathBuf::from(base).join(home).join(path)
+        self.state().join("disk/upper/home/tester").join(path)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Each test boots a host of its own (`tests/host/host`), for which it must be root.
 
 mod host;
+/// Bridges and tap devices.
+mod network;
 /// VMs of every kind, before and after a reboot and a power cut.
 mod proof;
 /// Who stops the VMs, and in what order they go.

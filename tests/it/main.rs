@@ -52,6 +52,8 @@ mod logs;
 mod ls;
 mod migrate;
 mod mutated;
+/// Networks between VMs, and what the host must have for others.
+mod network;
 /// The non-maskable interrupt, and what a kernel does with it.
 mod nmi;
 /// Who starts and stops after whom.

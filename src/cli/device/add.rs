@@ -10,9 +10,10 @@ use super::super::output::Output;
 
 /// Plug a device into a running VM
 ///
-/// WHAT is disk.NAME, net.NAME or device.NAME, with the keys of the tables of
-/// that name in a definition, maqet.toml(5): disk.data file=data.qcow2
-/// read-only=on, net.lan forward=2222:22, device.tab driver=usb-tablet. Without
+/// WHAT is disk.NAME, net.NAME, usb.NAME, pci.NAME or device.NAME, with the keys of
+/// the tables of that name in a definition, maqet.toml(5): disk.data file=data.qcow2
+/// read-only=on, net.lan forward=2222:22, usb.key vendor=046d product=c31c,
+/// device.tab driver=usb-tablet. Without
 /// keys, it is plugged as the definition has it. Or WHAT is any driver of QEMU,
 /// with its properties: virtio-balloon-pci deflate-on-oom=on; it is called
 /// virtio-balloon0, virtio-balloon1 and so on unless there is an id=. On a q35
@@ -23,7 +24,7 @@ use super::super::output::Output;
 pub(in crate::cli) struct Args {
     /// Name of the VM
     name: VmName,
-    /// disk.NAME, net.NAME, device.NAME or a driver
+    /// disk.NAME, net.NAME, usb.NAME, pci.NAME, device.NAME or a driver
     what: String,
     /// Keys of the table or properties of the driver
     #[arg(value_name = "KEY=VALUE")]

@@ -17,7 +17,7 @@ use super::super::output::Output;
 pub(in crate::cli) struct Args {
     /// Name of the VM
     name: VmName,
-    /// disk.NAME, net.NAME, device.NAME or the id of a device
+    /// disk.NAME, net.NAME, usb.NAME, pci.NAME, device.NAME or the id of a device
     device: Target,
     /// How long the guest may take
     #[arg(long, value_name = "TIME", default_value = "30s")]
