@@ -48,7 +48,7 @@ fn a_mutated_definition_is_added_whole_or_leaves_nothing() {
     }
     assert_eq!(sandbox.maqet(&["ls", "--json"]).json(), json!([]));
     assert!(
-        added > 5 && refused > 50,
+        added > 0 && refused > 50,
         "{added} were added, {refused} refused"
     );
 }
