@@ -32,7 +32,7 @@ demo:
 test:
 	tests/host/install
 	tests/guests/build
-	MAQET_TEST_DEFINITIONS=200 cargo test --locked --lib --bins --test argv --test repository
+	cargo test --locked --lib --bins --test argv --test repository
 	cargo test --locked --doc
 	tests/fuzz/run qmp
 	tests/fuzz/run definition
