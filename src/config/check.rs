@@ -1,5 +1,7 @@
 //! What cannot be, although each value by itself is well-formed.
 
+use super::balloon;
+use super::cpu::check_cpus;
 use super::device::{is_own_id, is_property};
 use super::path::is_device_node;
 use super::{
@@ -12,11 +14,16 @@ use crate::vm::VmName;
 pub(super) struct Faults(pub(super) Vec<(String, String)>);
 
 impl Faults {
-    fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.0.push((key.into(), message.into()));
     }
 
-    fn add_if(&mut self, fault: bool, key: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn add_if(
+        &mut self,
+        fault: bool,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) {
         if fault {
             self.add(key, message);
         }
@@ -26,16 +33,15 @@ impl Faults {
 /// All that is wrong with a definition.
 pub(super) fn faults(config: &VmConfig) -> Faults {
     let mut faults = Faults::default();
-    for (key, result) in [
-        ("machine", check_machine(&config.machine)),
-        ("memory", check_memory(config.memory)),
-        ("cpus", check_cpus(config.cpus)),
-        ("cpu", config.cpu.as_deref().map_or(Ok(()), check_cpu)),
-    ] {
-        if let Err(message) = result {
-            faults.add(key, message);
-        }
+    if let Err(message) = check_machine(&config.machine) {
+        faults.add("machine", message);
     }
+    if let Err(message) = check_cpus(config.cpus) {
+        faults.add("cpus", message);
+    }
+    config.cpu.check(config.cpus, &mut faults);
+    config.memory.check(&mut faults);
+    config.boot.check(config, &mut faults);
     let no_kernel = config.kernel.is_none();
     faults.add_if(
         no_kernel && config.initrd.is_some(),
@@ -47,6 +53,12 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
         "append",
         "`append` needs a `kernel`",
     );
+    faults.add_if(
+        no_kernel && config.dtb.is_some(),
+        "dtb",
+        "`dtb` needs a `kernel`",
+    );
+    balloon::check(config, &mut faults);
     let video = format!("machine `{}` cannot have this video device", config.machine);
     faults.add_if(!config.board().has_vga(config.vga), "vga", video);
     for (key, names) in [("after", &config.after), ("requires", &config.requires)] {
@@ -272,28 +284,4 @@ pub(super) fn check_machine(machine: &str) -> Result<(), &'static str> {
     (!machine.is_empty())
         .then_some(())
         .ok_or("the machine type cannot be empty")
-}
-
-pub(super) fn check_memory(memory: Size) -> Result<(), &'static str> {
-    (memory.bytes() > 0 && memory.bytes().is_multiple_of(1 << 20))
-        .then_some(())
-        .ok_or("memory is a whole number of mebibytes, such as \"512M\"")
-}
-
-pub(super) fn check_cpus(cpus: u32) -> Result<(), &'static str> {
-    (1..=1024)
-        .contains(&cpus)
-        .then_some(())
-        .ok_or("a VM has 1 to 1024 CPUs")
-}
-
-/// QEMU separates a model's features by commas that cannot be doubled.
-fn check_cpu(cpu: &str) -> Result<(), &'static str> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    (!cpu.is_empty() && cpu.bytes().all(plain))
-        .then_some(())
-        .ok_or(
-            "a CPU model has letters, digits and `-`, `_`, `.` only; \
-         features go to `qemu.args`, as in [\"-cpu\", \"max,la57=off\"]",
-        )
 }

@@ -82,6 +82,7 @@ impl Device {
 pub(super) fn is_own_id(name: &str) -> bool {
     let own = [
         "agent",
+        "balloon",
         "pvpanic",
         "rng",
         "sata",

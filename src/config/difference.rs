@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use toml_edit::{Item, Value};
 
+use super::short;
 use super::{Document, Size, TimeSpan, VmConfig};
 
 /// A key whose value is another.
@@ -49,7 +50,9 @@ impl Walk<'_> {
             return;
         }
         match (old, new) {
-            (Json::Object(before), Json::Object(after)) if !self.is_value(key) => {
+            (Json::Object(before), Json::Object(after))
+                if short::word(key).is_some() || !self.is_value(key) =>
+            {
                 let added = after.keys().filter(|word| !before.contains_key(*word));
                 for word in before.keys().chain(added) {
                     let inner = self.inner(key, word);
@@ -81,6 +84,10 @@ impl Walk<'_> {
             "" => word.to_owned(),
             outer => format!("{outer}.{word}"),
         };
+        let is_table = |it: &Document| it.get(outer).is_some_and(Item::is_table_like);
+        if short::word(outer) == Some(word) && !is_table(self.old) && !is_table(self.new) {
+            return outer.to_owned();
+        }
         let key = join(word);
         match self.old.says(&key) || self.new.says(&key) {
             true => key,
@@ -179,6 +186,15 @@ mod tests {
             ("memory = \"1.5G\"", "", &["memory: 1.5G -> 1G"]),
             ("", "stop.timeout = \"2m\"", &["stop.timeout: 60s -> 2m"]),
             ("", "cpu = \"max\"", &["cpu: none -> max"]),
+            (
+                "cpu = \"max\"\nmemory = \"2G\"",
+                "cpu.model = \"host\"\nmemory.shared = true",
+                &[
+                    "cpu.model: max -> host",
+                    "memory.shared: false -> true",
+                    "memory.size: 2G -> 1G",
+                ],
+            ),
             (
                 "",
                 "start-delay = \"5s\"\nafter = [\"db\"]",

@@ -11,6 +11,7 @@ use crate::vm::VmName;
 use super::error::{Error, Fault, Mistake};
 use super::layer::{EXTENDS, Layers, Origin, UNSET};
 use super::path::{path_text, process_env};
+use super::short;
 use super::source::Source;
 use super::yaml::is_yaml;
 use super::{Defaults, Reading, VmConfig, merge};
@@ -64,17 +65,38 @@ impl Document {
 
     /// What the text says of a key.
     pub(super) fn get(&self, key: &str) -> Option<&Item> {
-        let mut words = key.split('.');
+        let mut words = self.place(key).split('.');
         words.try_fold(self.toml.as_item(), |item, word| item.get(word))
+    }
+
+    /// The place of a key that a value is short for: where `memory` is a text, that is the place
+    /// of `memory.size`.
+    fn place<'a>(&self, key: &'a str) -> &'a str {
+        match key.split_once('.') {
+            Some((table, word)) if short::word(table) == Some(word) => match self.toml.get(table) {
+                Some(item) if !item.is_table_like() => table,
+                _ => key,
+            },
+            _ => key,
+        }
     }
 
     /// Gives a key a value, whether or not it has one.
     ///
-    /// The key is a dotted path; tables on the way are made. Whether key and
+    /// The key is a dotted path; tables on the way are made. What is short for a table, or
+    /// becomes one, keeps the rest of it: `memory` then sets `memory.size`. Whether key and
     /// value make sense is for [`VmConfig::parse`] to say.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) -> Result<(), Error> {
-        let (table, last, _) = self.table_of(key)?;
         let mut value = value.into();
+        let is_table = |item: &Item| item.is_table_like();
+        let long = match short::word(key) {
+            Some(word) if !value.is_inline_table() && self.get(key).is_some_and(is_table) => {
+                Some(format!("{key}.{word}"))
+            }
+            _ => None,
+        };
+        let key = self.place(long.as_deref().unwrap_or(key));
+        let (table, last, _) = self.table_of(key)?;
         match table.get_mut(last) {
             Some(Item::Value(old)) => {
                 *value.decor_mut() = old.decor().clone();
@@ -134,6 +156,14 @@ impl Document {
         let mut inline = false;
         for word in tables.into_iter().flat_map(|tables| tables.split('.')) {
             let item = table.entry(word).or_insert_with(|| new_table(inline));
+            if let (Some(short), Some(value)) = (short::word(word), item.as_value())
+                && key.starts_with(word)
+                && !value.is_inline_table()
+            {
+                let mut table = InlineTable::from_iter([(short, value.clone().decorated(" ", ""))]);
+                *table.decor_mut() = value.decor().clone();
+                *item = Item::Value(table.into());
+            }
             inline |= item.is_inline_table();
             table = item.as_table_like_mut().ok_or_else(|| {
                 let message = format!("cannot set `{key}`: `{word}` is not a table");
@@ -361,6 +391,12 @@ mod tests {
                 text.to_owned() + "\n[disk.data]\nsize = \"1G\"\n",
             ),
             (
+                "memory.prealloc",
+                "x",
+                text.replace("\"1G\"", "{ size = \"1G\", prealloc = \"x\" }"),
+            ),
+            ("memory.size", "2G", text.replace("1G", "2G")),
+            (
                 "cpu",
                 "max",
                 text.replace("small\n", "small\ncpu = \"max\"\n"),
@@ -368,6 +404,24 @@ mod tests {
         ] {
             assert_eq!(edited(text, key, value), result, "{key}");
         }
+    }
+
+    #[test]
+    fn what_a_table_is_short_for_is_set_in_it() {
+        for (text, result) in [
+            (
+                "memory = { shared = true }\n",
+                "memory = { shared = true , size = \"2G\" }\n",
+            ),
+            (
+                "[memory]\nsize = \"1G\" # it\n",
+                "[memory]\nsize = \"2G\" # it\n",
+            ),
+        ] {
+            assert_eq!(edited(text, "memory", "2G"), result);
+        }
+        let document = Document::parse("memory = \"2G\"", Path::new("web.toml")).unwrap();
+        assert!(document.says("memory.size") && !document.says("memory.shared"));
     }
 
     #[test]

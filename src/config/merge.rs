@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
-use toml_edit::{Array, Item, Key, TableLike};
+use toml_edit::{Array, InlineTable, Item, Key, TableLike};
+
+use super::short;
 
 /// The tables whose keys are names that the definition gives: such a default holds as a whole.
 pub(super) const NAMED: &[&str] = &["device", "disk", "net", "pci", "usb"];
@@ -18,16 +20,36 @@ pub(super) fn merge<'a>(below: &mut DeTable<'a>, above: DeTable<'a>, replaces_li
             (None, value) => {
                 below.insert(key, value);
             }
-            (Some(old), mut value) => match (old.get_mut(), value.get_mut()) {
-                (DeValue::Table(old), DeValue::Table(table)) => {
-                    merge(old, std::mem::take(table), replaces_lists);
+            (Some(old), mut value) => {
+                let word = short::word(key.get_ref());
+                if old.get_ref().as_table().is_some() {
+                    lengthen(&mut value, word);
+                } else if value.get_ref().as_table().is_some() {
+                    lengthen(old, word);
                 }
-                (DeValue::Array(old), DeValue::Array(items)) if !replaces_lists => {
-                    items.iter().for_each(|item| old.push(item.clone()));
+                match (old.get_mut(), value.get_mut()) {
+                    (DeValue::Table(old), DeValue::Table(table)) => {
+                        merge(old, std::mem::take(table), replaces_lists);
+                    }
+                    (DeValue::Array(old), DeValue::Array(items)) if !replaces_lists => {
+                        items.iter().for_each(|item| old.push(item.clone()));
+                    }
+                    _ => *old = value,
                 }
-                _ => *old = value,
-            },
+            }
         }
+    }
+}
+
+/// Makes a value that is short for a table, of which it is the value of `word`, that table.
+fn lengthen(value: &mut Spanned<DeValue<'_>>, word: Option<&'static str>) {
+    if let Some(word) = word
+        && value.get_ref().as_table().is_none()
+    {
+        let span = value.span();
+        let mut table = DeTable::new();
+        table.insert(Spanned::new(span.clone(), word.into()), value.clone());
+        *value = Spanned::new(span, DeValue::Table(table));
     }
 }
 
@@ -39,7 +61,13 @@ pub(super) fn fill<'a>(tree: &mut DeTable<'a>, defaults: DeTable<'a>) {
             (None, value) => {
                 tree.insert(key, value);
             }
-            (Some(said), value) if !is_named => {
+            (Some(said), mut value) if !is_named => {
+                let word = short::word(key.get_ref());
+                if said.get_ref().as_table().is_some() {
+                    lengthen(&mut value, word);
+                } else if value.get_ref().as_table().is_some() {
+                    lengthen(said, word);
+                }
                 if let (DeValue::Table(said), DeValue::Table(table)) =
                     (said.get_mut(), value.into_inner())
                 {
@@ -148,13 +176,24 @@ pub(super) fn merge_text(
                 continue;
             }
         };
+        let mut item = item.clone();
+        if let Some(word) = short::word(name)
+            && old.is_table_like() != item.is_table_like()
+        {
+            let short = if old.is_table_like() {
+                &mut item
+            } else {
+                &mut *old
+            };
+            *short = Item::Value(lengthened(short, word).into());
+        }
         let inline = inline || old.is_inline_table();
         if let (Some(_), Some(table)) = (old.as_table_like(), item.as_table_like()) {
             let old = old.as_table_like_mut().expect("it is one");
             merge_text(old, table, inline, replaces_lists);
             continue;
         }
-        if !replaces_lists && let (Some(mut list), Some(items)) = (array(old), array(item)) {
+        if !replaces_lists && let (Some(mut list), Some(items)) = (array(old), array(&item)) {
             for value in items {
                 list.push(value);
             }
@@ -173,6 +212,16 @@ pub(super) fn merge_text(
             }
         }
     }
+}
+
+/// As [`lengthen`], of text.
+fn lengthened(item: &Item, word: &str) -> InlineTable {
+    let mut table = InlineTable::new();
+    if let Some(value) = item.as_value() {
+        *table.decor_mut() = value.decor().clone();
+        table.insert(word, value.clone().decorated(" ", ""));
+    }
+    table
 }
 
 fn array(item: &Item) -> Option<Array> {

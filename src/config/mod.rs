@@ -16,8 +16,11 @@ use serde::{Deserialize, Serialize};
 use crate::vm::{GroupName, VmName};
 
 mod assignment;
+mod balloon;
 mod board;
+mod boot;
 mod check;
+mod cpu;
 mod defaults;
 mod device;
 mod device_name;
@@ -30,6 +33,7 @@ mod forward;
 mod layer;
 mod limits;
 mod mac;
+mod memory;
 mod merge;
 mod net;
 mod passthrough;
@@ -37,6 +41,7 @@ mod path;
 mod python;
 mod ready;
 mod schema;
+mod short;
 mod size;
 mod source;
 mod template;
@@ -48,7 +53,10 @@ mod words;
 mod yaml;
 
 pub use assignment::{Assignment, How, InvalidAssignment, is_key};
+pub use balloon::Balloon;
 pub use board::Board;
+pub use boot::{Boot, BootName};
+pub use cpu::{Cpu, CpuFeature, InvalidCpuFeature};
 pub use defaults::Defaults;
 pub use device::{Device, Property};
 pub use device_name::{DeviceName, InvalidDeviceName};
@@ -61,6 +69,7 @@ pub use forward::{Forward, InvalidForward, Protocol};
 pub use layer::{Layer, Layers, Origin};
 pub use limits::{Limit, Limits, Throttle};
 pub use mac::{InvalidMac, Mac};
+pub use memory::{HugePages, Memory};
 pub use net::{DomainName, InterfaceName, McastGroup, Net, NetKind, Network};
 pub use passthrough::{Pci, PciAddress, Usb, UsbId, UsbPort};
 pub use path::{is_device_node, path_text};
@@ -105,16 +114,17 @@ pub struct VmConfig {
     #[serde(default)]
     pub accel: AccelChoice,
     /// Memory of the guest.
-    #[serde(default = "default_memory")]
-    pub memory: Size,
+    #[serde(default, deserialize_with = "short::deserialize")]
+    #[schemars(schema_with = "short::schema::<Memory>", extend("default" = "1G"))]
+    pub memory: Memory,
     /// Number of CPUs.
     #[serde(default = "default_cpus")]
     #[schemars(range(min = 1, max = 1024))]
     pub cpus: u32,
-    /// CPU model; by default the one that suits the accelerator.
-    #[serde(default)]
-    #[schemars(regex(pattern = "^[A-Za-z0-9._-]+$"))]
-    pub cpu: Option<String>,
+    /// What the CPUs are like.
+    #[serde(default, deserialize_with = "short::deserialize")]
+    #[schemars(schema_with = "short::schema::<Cpu>")]
+    pub cpu: Cpu,
     /// Linux kernel to boot without a boot loader.
     #[serde(default)]
     #[schemars(length(min = 1))]
@@ -126,9 +136,24 @@ pub struct VmConfig {
     /// Its command line.
     #[serde(default)]
     pub append: Option<String>,
+    /// Device tree blob, for boards that have none of their own.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub dtb: Option<PathBuf>,
+    /// What the firmware boots.
+    #[serde(default, deserialize_with = "short::deserialize")]
+    #[schemars(schema_with = "short::schema::<Boot>")]
+    pub boot: Boot,
     /// Whether there is a channel for the guest agent.
     #[serde(default = "yes")]
     pub agent: bool,
+    /// Memory that goes back to the host.
+    #[serde(
+        default = "usual::<Balloon>",
+        deserialize_with = "short::deserialize_optional"
+    )]
+    #[schemars(schema_with = "short::optional_schema::<Balloon>")]
+    pub balloon: Option<Balloon>,
     /// Whether there is a source of random numbers.
     #[serde(default = "yes")]
     pub rng: bool,
@@ -293,10 +318,6 @@ fn default_machine() -> String {
     "q35".to_owned()
 }
 
-fn default_memory() -> Size {
-    Size::from_mebibytes(1024)
-}
-
 fn default_cpus() -> u32 {
     1
 }
@@ -308,6 +329,10 @@ fn yes() -> bool {
 /// What the owner of a definition should know of it, besides what it says itself.
 pub fn notes(text: &str, file: &Path) -> Vec<String> {
     yaml::notes(text, file)
+}
+
+fn usual<T: Default>() -> Option<T> {
+    Some(T::default())
 }
 
 /// A definition whose values are read, and not yet held against each other.
@@ -415,6 +440,7 @@ impl VmConfig {
         [
             ("kernel".to_owned(), self.kernel.as_mut()),
             ("initrd".to_owned(), self.initrd.as_mut()),
+            ("dtb".to_owned(), self.dtb.as_mut()),
         ]
         .into_iter()
         .chain(files)
@@ -444,6 +470,10 @@ impl VmConfig {
         let board = self.board();
         if self.ready.level == ReadyLevel::Notify && !source.says("vsock") {
             self.vsock = Some(Vsock::default());
+        }
+        self.cpu.complete(&mut self.cpus, source.says("cpus"));
+        if !source.says("balloon") && (board == Board::None || balloon::is_one_of(&self.devices)) {
+            self.balloon = None;
         }
         if !source.says("vga") {
             self.vga = board.default_vga();

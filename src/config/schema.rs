@@ -172,7 +172,7 @@ mod tests {
         found
     }
 
-    fn walk(root: &Value, table: &Value, path: &[String], found: &mut Vec<Key>) {
+    fn walk<'a>(root: &'a Value, table: &'a Value, path: &[String], found: &mut Vec<Key>) {
         let named = |words: &str| table[words].as_object().into_iter().flatten();
         let any = named("patternProperties").map(|(_, value)| ("a".to_owned(), value));
         let free = table
@@ -184,10 +184,15 @@ mod tests {
         let properties = properties.filter(|(key, _)| key != EXTENDS && key != UNSET);
         for (key, value) in properties.chain(any).chain(free) {
             let path: Vec<String> = path.iter().cloned().chain([key]).collect();
-            let inner = match value["$ref"].as_str() {
+            let target = |value: &'a Value| match value["$ref"].as_str() {
                 Some(reference) => root.pointer(&reference[1..]).unwrap(),
                 None => value,
             };
+            // Of a table at the top and its short form, the table.
+            let forms = value["anyOf"].as_array().filter(|_| path.len() == 1);
+            let mut tables = forms.into_iter().flatten().map(target);
+            let table = tables.find(|form| form["properties"].is_object());
+            let inner = table.unwrap_or_else(|| target(value));
             walk(root, inner, &path, found);
             found.push(Key {
                 path,
@@ -241,6 +246,13 @@ mod tests {
             "/a",
             "~/a",
             "a=b",
+            "+a",
+            "+a,b",
+            "a=",
+            "-a=b",
+            "disk.a",
+            "disk.0",
+            "net.disk.a",
             "0",
             "1",
             "01",

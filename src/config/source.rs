@@ -11,6 +11,7 @@ use toml_edit::DocumentMut;
 
 use super::error::{Error, Mistake, Position};
 use super::layer::{EXTENDS, Layer, Origin, UNSET};
+use super::short;
 use super::yaml;
 use super::{Defaults, merge};
 use crate::nearest::nearest;
@@ -192,7 +193,7 @@ impl<'a> Source<'a> {
         yaml::document(self.tree.get_ref())
     }
 
-    /// Whether a text has this key.
+    /// Whether a text has this key, or a value that is short for it.
     pub(super) fn says(&self, key: &str) -> bool {
         self.locate(key).is_some()
     }
@@ -302,7 +303,7 @@ impl<'a> Source<'a> {
         fn find(
             table: &DeTable<'_>,
             read: &serde_json::Value,
-            found: &mut dyn FnMut(Range<usize>),
+            found: &mut dyn FnMut(&str, Range<usize>),
         ) {
             for (key, value) in table {
                 let key = key.get_ref();
@@ -312,14 +313,19 @@ impl<'a> Source<'a> {
                 };
                 match value.get_ref() {
                     DeValue::Table(table) => find(table, read, found),
-                    DeValue::Array(_) if read.is_object() => found(value.span()),
+                    DeValue::Array(_) if read.is_object() => found(key, value.span()),
                     _ => {}
                 }
             }
         }
         let mut mistakes = Vec::new();
         let read = serde_json::to_value(read).unwrap_or_default();
-        find(self.tree.get_ref(), &read, &mut |span| {
+        find(self.tree.get_ref(), &read, &mut |key, span| {
+            let top = self.tree.get_ref().get(key);
+            // Whether a list is short for such a table, it has been asked.
+            if short::word(key).is_some() && top.is_some_and(|value| value.span() == span) {
+                return;
+            }
             let message = "invalid type: a list, expected a table".to_owned();
             mistakes.push(self.mistake_at(&span, message));
         });
@@ -362,19 +368,30 @@ impl<'a> Source<'a> {
     }
 
     /// The place of a value, or of a table's name.
+    ///
+    /// A number is an item of a list, counted from 0. A value that is short for a table is
+    /// in the place of the key that it is short for.
     fn locate(&self, key: &str) -> Option<Range<usize>> {
-        let mut table = Some(self.tree.get_ref());
-        let mut found = None;
-        for word in key.split('.') {
-            let (key, value) = table?.get_key_value(word)?;
-            table = value.get_ref().as_table();
-            found = Some(if table.is_some() {
-                key.span()
-            } else {
-                value.span()
-            });
+        let mut words = key.split('.');
+        let (name, mut value) = self.tree.get_ref().get_key_value(words.next()?)?;
+        let short = short::word(name.get_ref());
+        let mut name = Some(name.span());
+        for (i, word) in words.enumerate() {
+            let is_short = i == 0 && short == Some(word) && value.get_ref().as_table().is_none();
+            (name, value) = match (value.get_ref(), word.parse::<usize>()) {
+                _ if is_short => (name, value),
+                (DeValue::Table(table), _) => {
+                    let (key, value) = table.get_key_value(word)?;
+                    (Some(key.span()), value)
+                }
+                (DeValue::Array(items), Ok(index)) => (None, items.get(index)?),
+                _ => return None,
+            };
         }
-        found
+        match (value.get_ref(), name) {
+            (DeValue::Table(_), Some(name)) => Some(name),
+            _ => Some(value.span()),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ fn two_lines_are_a_vm() {
     let config = parse("memory = \"2G\"\ndisk.root.file = \"root.qcow2\"").unwrap();
     assert_eq!(config.name.as_str(), "web", "from the file's name");
     assert_eq!((config.machine.as_str(), config.cpus), ("q35", 1));
-    assert_eq!(config.memory, Size::from_mebibytes(2048));
+    assert_eq!(config.memory.size, Size::from_mebibytes(2048));
     assert_eq!(
         config.disks["root"].file.as_deref(),
         Some(Path::new("/vms/root.qcow2"))
@@ -188,7 +188,7 @@ forward = ["0.0.0.0:80:81"]
 /vms/web.toml:2:8: a VM has 1 to 1024 CPUs
   2 | cpus = 0
     |        ^
-/vms/web.toml:3:7: a CPU model has letters, digits and `-`, `_`, `.` only; features go to `qemu.args`, as in ["-cpu", "max,la57=off"]
+/vms/web.toml:3:7: a CPU model has letters, digits and `-`, `_`, `.` only; features have a key of their own, as in cpu = { model = "max", features = ["-la57"] }
   3 | cpu = "max,la57=off"
     |       ^^^^^^^^^^^^^^
 /vms/web.toml:4:10: the environment variable `NOPE` is not set
@@ -244,6 +244,166 @@ file = "a"
 }
 
 #[test]
+fn cpus_memory_and_boot_order_have_short_forms() {
+    for (short, table) in [
+        ("cpu = \"max\"", "cpu.model = \"max\""),
+        ("memory = \"2G\"", "memory.size = \"2G\""),
+        ("memory = {}", "memory = \"1G\""),
+        ("boot = [\"net0\"]", "boot.order = [\"net0\"]"),
+        ("balloon = true", "balloon = {}"),
+    ] {
+        assert_eq!(parse(short).unwrap(), parse(table).unwrap(), "{short}");
+    }
+    for text in [
+        "balloon = false",
+        "device.b.driver = \"virtio-balloon-pci\"",
+    ] {
+        assert_eq!(parse(text).unwrap().balloon, None, "{text}");
+    }
+    let defaults = Defaults::parse("defaults.memory = \"2G\"", Path::new("config.toml")).unwrap();
+    for (text, size) in [
+        ("memory.shared = true", 2048),
+        ("memory = { size = \"1G\" }", 1024),
+    ] {
+        let config = VmConfig::parse_with(text, Path::new("web.toml"), &defaults).unwrap();
+        assert_eq!(config.memory.size, Size::from_mebibytes(size), "{text}");
+    }
+}
+
+#[test]
+fn the_topology_makes_the_number_of_cpus() {
+    for (text, cpus, [sockets, dies, cores, threads]) in [
+        ("cpus = 6", 6, [None; 4]),
+        (
+            "cpu = { sockets = 2, cores = 3 }",
+            6,
+            [Some(2), None, Some(3), None],
+        ),
+        (
+            "cpus = 8\ncpu = { sockets = 2, threads = 2 }",
+            8,
+            [Some(2), None, Some(2), Some(2)],
+        ),
+        ("cpus = 8\ncpu.cores = 4", 8, [Some(2), None, Some(4), None]),
+        (
+            "cpus = 8\ncpu = { sockets = 2, dies = 2, cores = 1 }",
+            8,
+            [Some(2), Some(2), Some(1), Some(2)],
+        ),
+        ("cpus = 4\ncpu.threads = 4", 4, [None, None, None, Some(4)]),
+    ] {
+        let config = parse(text).unwrap();
+        assert_eq!(config.cpus, cpus, "{text}");
+        let levels = config.cpu.levels().map(|(_, number)| number);
+        assert_eq!(levels, [sockets, dies, cores, threads], "{text}");
+    }
+}
+
+#[test]
+fn what_cpus_memory_and_boot_cannot_be_is_shown_in_its_place() {
+    insta::assert_snapshot!(mistakes(r#"cpus = 6
+cpu = { modle = "max", features = ["+a", "x", "-a", 1], cores = 4 }
+boot = ["root", "lna", "net.root", "disk.lan", "net.root"]
+balloon = "on"
+[memory]
+size = 512
+hugepages = "1"
+shard = true
+[disk.root]
+size = "1G"
+[net.root]
+[net.lan]
+"#), @r#"
+/vms/web.toml:2:9: unknown key `modle`, did you mean `model`?
+  2 | cpu = { modle = "max", features = ["+a", "x", "-a", 1], cores = 4 }
+    |         ^^^^^
+/vms/web.toml:2:42: `x` is not a CPU feature: write "+avx2", "-svm" or "name=value", of letters, digits, `-`, `_` and `.`
+  2 | cpu = { modle = "max", features = ["+a", "x", "-a", 1], cores = 4 }
+    |                                          ^^^
+/vms/web.toml:2:53: invalid type: integer `1`, expected a CPU feature such as "+avx2"
+  2 | cpu = { modle = "max", features = ["+a", "x", "-a", 1], cores = 4 }
+    |                                                     ^
+/vms/web.toml:4:11: invalid type: string "on", expected `true`, `false` or a table
+  4 | balloon = "on"
+    |           ^^^^
+/vms/web.toml:6:8: `512` has no unit: write "512M"
+  6 | size = 512
+    |        ^^^
+/vms/web.toml:7:13: `1` has no unit: write "1M"
+  7 | hugepages = "1"
+    |             ^^^
+/vms/web.toml:8:1: unknown key `shard`, did you mean `shared`?
+  8 | shard = true
+    | ^^^^^
+"#);
+    insta::assert_snapshot!(mistakes(r#"cpus = 6
+cpu = { features = ["+a", "-a"], cores = 4 }
+boot = ["root", "lna", "net.root", "disk.lan", "net.root"]
+dtb = "x"
+[memory]
+size = "1025M"
+hugepages = "2M"
+[disk.root]
+size = "1G"
+[net.root]
+[net.lan]
+"#), @r#"
+/vms/web.toml:1:8: 6 CPUs cannot be arranged as 4 cores = 4
+  1 | cpus = 6
+    |        ^
+/vms/web.toml:2:27: `a` is there twice
+  2 | cpu = { features = ["+a", "-a"], cores = 4 }
+    |                           ^^^^
+/vms/web.toml:3:9: `root` is a disk and a network: write `disk.root` or `net.root`
+  3 | boot = ["root", "lna", "net.root", "disk.lan", "net.root"]
+    |         ^^^^^^
+/vms/web.toml:3:17: no disk or network is called `lna`, did you mean `lan`?
+  3 | boot = ["root", "lna", "net.root", "disk.lan", "net.root"]
+    |                 ^^^^^
+/vms/web.toml:3:36: no disk or network is called `disk.lan`, did you mean `disk.root`?
+  3 | boot = ["root", "lna", "net.root", "disk.lan", "net.root"]
+    |                                    ^^^^^^^^^^
+/vms/web.toml:3:48: `net.root` is there twice
+  3 | boot = ["root", "lna", "net.root", "disk.lan", "net.root"]
+    |                                                ^^^^^^^^^^
+/vms/web.toml:4:7: `dtb` needs a `kernel`
+  4 | dtb = "x"
+    |       ^^^
+/vms/web.toml:7:13: 1025M of memory are not a whole number of pages of 2M
+  7 | hugepages = "2M"
+    |             ^^^^
+"#);
+    insta::assert_snapshot!(mistakes("cpu = { sockets = 0, cores = 4000000000, threads = 4000000000 }\nmemory.hugepages = \"3M\"\nmachine = \"none\"\nballoon = true\n[device.b]\ndriver=\"virtio-balloon-pci\""), @r#"
+/vms/web.toml:1:19: there are 1 to 1024 sockets
+  1 | cpu = { sockets = 0, cores = 4000000000, threads = 4000000000 }
+    |                   ^
+/vms/web.toml:1:30: there are 1 to 1024 cores
+  1 | cpu = { sockets = 0, cores = 4000000000, threads = 4000000000 }
+    |                              ^^^^^^^^^^
+/vms/web.toml:1:52: there are 1 to 1024 threads
+  1 | cpu = { sockets = 0, cores = 4000000000, threads = 4000000000 }
+    |                                                    ^^^^^^^^^^
+/vms/web.toml:2:20: huge pages are of a size that the host has, such as "2M" or "1G"
+  2 | memory.hugepages = "3M"
+    |                    ^^^^
+/vms/web.toml:4:11: machine `none` cannot have a balloon
+  4 | balloon = true
+    |           ^^^^
+/vms/web.toml:4:11: there can be one balloon, and a `device` is one
+  4 | balloon = true
+    |           ^^^^
+"#);
+    insta::assert_snapshot!(mistakes("cpu = { sockets = 64, cores = 64 }\nboot = \"root\"\nmemory = true"), @r#"
+/vms/web.toml:2:8: invalid type: string "root", expected a list of disks and networks, or a table
+  2 | boot = "root"
+    |        ^^^^^^
+/vms/web.toml:3:10: invalid type: boolean `true`, expected a size such as "4G", or a table
+  3 | memory = true
+    |          ^^^^
+"#);
+}
+
+#[test]
 fn a_file_without_a_usable_name_needs_one_inside() {
     let parse = |text: &str| VmConfig::parse(text, Path::new("/vms/my vm.toml"));
     assert_eq!(
@@ -263,7 +423,7 @@ fn defaults_hold_for_what_is_not_said() {
     )
     .unwrap();
     let config = VmConfig::parse_with("cpus = 1", Path::new("web.toml"), &defaults).unwrap();
-    assert_eq!(config.memory, Size::from_mebibytes(2048));
+    assert_eq!(config.memory.size, Size::from_mebibytes(2048));
     assert_eq!((config.cpus, config.accel), (1, AccelChoice::Tcg));
     assert_eq!(config.machine, "q35");
     assert_eq!(Defaults::parse("", file), Ok(Defaults::default()));
@@ -271,7 +431,7 @@ fn defaults_hold_for_what_is_not_said() {
     insta::assert_snapshot!(
         Defaults::parse("[defaults]\nmemory = \"1K\"\ncpu = 1\n[default]\n", file).unwrap_err(),
         @r#"
-config.toml:3:7: invalid type: integer `1`, expected a text in quotes
+config.toml:3:7: invalid type: integer `1`, expected a CPU model such as "max", or a table
   3 | cpu = 1
     |       ^
 config.toml:4:2: unknown key `default`, did you mean `defaults`?
@@ -295,13 +455,34 @@ fn a_definition_is_shown_as_json() {
   "protect": false,
   "machine": "q35",
   "accel": "auto",
-  "memory": 1073741824,
+  "memory": {
+    "size": 1073741824,
+    "hugepages": false,
+    "shared": false,
+    "prealloc": false
+  },
   "cpus": 1,
-  "cpu": null,
+  "cpu": {
+    "model": null,
+    "features": [],
+    "sockets": null,
+    "dies": null,
+    "cores": null,
+    "threads": null
+  },
   "kernel": null,
   "initrd": null,
   "append": null,
+  "dtb": null,
+  "boot": {
+    "order": [],
+    "menu": false
+  },
   "agent": true,
+  "balloon": {
+    "free_page_reporting": true,
+    "deflate_on_oom": true
+  },
   "rng": true,
   "serial": true,
   "vsock": null,
@@ -598,6 +779,16 @@ mod man_page {
         let config = parse(&text.join("\n").replace("\\(dq", "\""))
             .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.qemu.args, ["-cpu", "max,la57=off"]);
+    }
+
+    #[test]
+    fn its_examples_of_short_forms_make_one_definition() {
+        let examples = PAGE.lines().filter_map(|line| line.strip_prefix(".D1 "));
+        let examples: Vec<&str> = examples.filter(|line| line.contains(" = ")).collect();
+        assert!(examples.len() >= 4);
+        let there = "\ndisk = { root = { size = \"1G\" }, cd = { size = \"1G\" } }\nnet.lan = {}";
+        let text = examples.join("\n").replace("\\(dq", "\"") + there;
+        parse(&text).unwrap_or_else(|error| panic!("{error}"));
     }
 
     #[test]

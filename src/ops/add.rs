@@ -186,8 +186,8 @@ pub(super) fn row(
     let says = Document::parse(&definition, &file.with_extension("toml"))?;
     Ok(Row {
         uuid,
-        memory: says.says("memory").then(|| config.memory.bytes()),
-        cpus: says.says("cpus").then_some(config.cpus),
+        memory: says.says("memory.size").then(|| config.memory.size.bytes()),
+        cpus: (says.says("cpus") || config.cpu.has_topology()).then_some(config.cpus),
         group: config.group.clone(),
         labels: config.labels.clone(),
         protected: config.protect,

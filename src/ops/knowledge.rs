@@ -96,11 +96,11 @@ impl Knowledge {
             &self.machines,
             &config.machine,
         );
-        if let Some(cpu) = &config.cpu {
-            check("cpu".to_owned(), "CPU model", &self.cpus, cpu);
+        if let Some(cpu) = &config.cpu.model {
+            check("cpu.model".to_owned(), "CPU model", &self.cpus, cpu);
             if cpu == "host" && config.accel == AccelChoice::Tcg {
                 let message = "CPU model `host` is KVM's, and `accel` is tcg: use `max`";
-                faults.push(fault("cpu".to_owned(), message.to_owned()));
+                faults.push(fault("cpu.model".to_owned(), message.to_owned()));
             }
         }
         let nics = config.nets.iter();
@@ -310,14 +310,14 @@ mod tests {
         let known = known();
         for (text, key, near) in [
             ("machine = 'q53'", "machine", "`q35`"),
-            ("cpu = 'EPIC'", "cpu", "`EPYC`"),
+            ("cpu = 'EPIC'", "cpu.model", "`EPYC`"),
             ("net.lan.model = 'e100'", "net.lan.model", "`e1000`"),
             (
                 "device.pad.driver = 'usb-tabet'",
                 "device.pad.driver",
                 "`usb-tablet`",
             ),
-            ("accel = 'tcg'\ncpu = 'host'", "cpu", "`max`"),
+            ("accel = 'tcg'\ncpu = 'host'", "cpu.model", "`max`"),
         ] {
             let (faults, _) = judged(&known, text);
             assert_eq!(faults.len(), 1, "{faults:?}");

@@ -144,7 +144,7 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<List, Error> {
     });
     // What a definition means that says nothing.
     let silent = VmConfig::parse_with("name = \"x\"", Path::new(""), &defaults)?;
-    let (memory, cpus) = (silent.memory.bytes(), silent.cpus);
+    let (memory, cpus) = (silent.memory.size.bytes(), silent.cpus);
     let mut vms = BTreeMap::new();
     for vm in stored.values() {
         let unit = unit_name(&vm.name);

@@ -35,7 +35,7 @@ pub(super) fn too_little_memory(
         return None;
     };
     let limit = property::memory_limit(text, host_memory())?;
-    let memory = config.memory.bytes();
+    let memory = config.memory.size.bytes();
     let share = memory / 20;
     let needed = needed_memory(config);
     (limit < needed).then(|| {
@@ -52,7 +52,7 @@ pub(super) fn too_little_memory(
 
 /// What a VM may come to use of memory, in bytes.
 pub(super) fn needed_memory(config: &VmConfig) -> u64 {
-    let memory = config.memory.bytes();
+    let memory = config.memory.size.bytes();
     memory + OVERHEAD + memory / 20
 }
 

@@ -50,7 +50,11 @@ pub fn why_not_kvm(host: &Host, choice: AccelChoice) -> Option<kvm::Unusable> {
 /// Finds the program and the files that a definition names, or tells which is missing.
 pub fn check_files(host: &Host, row: &Row, config: &VmConfig) -> Result<(), Error> {
     binary::find(&config.qemu.binary)?;
-    for (what, path) in [("kernel", &config.kernel), ("initrd", &config.initrd)] {
+    for (what, path) in [
+        ("kernel", &config.kernel),
+        ("initrd", &config.initrd),
+        ("dtb", &config.dtb),
+    ] {
         if let Some(path) = path {
             File::open(path).map_err(|source| Error::Missing {
                 what: what.to_owned(),

@@ -8,11 +8,15 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::AGENT_CHARDEV;
 use super::optarg::OptArg;
 use super::part::{self, Part, virtio};
 use super::{disk, net, passthrough, vhost};
-use crate::config::{Board, Display, Interface, Vga, VmConfig};
+use crate::config::{Board, Interface, VmConfig};
+
+mod board;
+mod port;
+mod screen;
+mod small;
 
 /// What the definition does not say.
 #[derive(Clone, Debug)]
@@ -95,17 +99,17 @@ impl Sockets {
 pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
     let mut argv = Argv(vec![host.binary.clone().into()]);
     identity(&mut argv, config, host);
-    machine(&mut argv, config, host);
-    kernel(&mut argv, config);
+    board::machine(&mut argv, config, host);
+    board::boot(&mut argv, config);
     monitors(&mut argv, &host.sockets);
     // Before all other devices: whatever else is added to a definition, a NIC keeps
     // its slot, and with it its name in the guest.
     nets(&mut argv, config, host);
-    panic(&mut argv, config);
-    display(&mut argv, config, host);
-    serial(&mut argv, config, host);
-    agent(&mut argv, config, host);
-    rng(&mut argv, config);
+    small::panic(&mut argv, config);
+    screen::display(&mut argv, config, host);
+    port::serial(&mut argv, config, host);
+    port::agent(&mut argv, config, host);
+    small::rng(&mut argv, config);
     vsock(&mut argv, config, host);
     hotplug_ports(&mut argv, config);
     disks(&mut argv, config, host);
@@ -115,6 +119,8 @@ pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
         argv.flag("-S");
     }
     devices(&mut argv, config);
+    // Last: the slots of other devices are the same with and without it.
+    small::balloon(&mut argv, config);
     argv.0.extend(config.qemu.args.iter().map(OsString::from));
     argv.0
 }
@@ -175,38 +181,6 @@ fn identity(argv: &mut Argv, config: &VmConfig, host: &Host) {
     argv.verbatim("-uuid", &host.uuid);
 }
 
-/// Board, processors and memory.
-fn machine(argv: &mut Argv, config: &VmConfig, host: &Host) {
-    let (accel, best_cpu) = match host.accel {
-        Accel::Kvm => ("kvm", "host"),
-        Accel::Tcg => ("tcg", "max"),
-    };
-    argv.opt("-machine", OptArg::new("type", &config.machine));
-    argv.opt("-accel", OptArg::new("accel", accel));
-    match &config.cpu {
-        Some(cpu) => argv.verbatim("-cpu", cpu),
-        None if config.board() == Board::None => {}
-        None => argv.verbatim("-cpu", best_cpu),
-    }
-    argv.opt("-smp", OptArg::new("cpus", config.cpus.to_string()));
-    argv.opt(
-        "-m",
-        OptArg::new("size", format!("{}M", config.memory.bytes() >> 20)),
-    );
-}
-
-/// A kernel to boot directly.
-fn kernel(argv: &mut Argv, config: &VmConfig) {
-    for (option, path) in [("-kernel", &config.kernel), ("-initrd", &config.initrd)] {
-        if let Some(path) = path {
-            argv.verbatim(option, path);
-        }
-    }
-    if let Some(append) = &config.append {
-        argv.verbatim("-append", append);
-    }
-}
-
 /// Three monitors, as one serves one client; and on stdio the log of all events.
 fn monitors(argv: &mut Argv, sockets: &Sockets) {
     for (id, listen) in [
@@ -226,83 +200,6 @@ fn monitors(argv: &mut Argv, sockets: &Sockets) {
             .with("logappend", "on"),
     );
     argv.monitor("events");
-}
-
-/// A guest that panics ends QEMU, with a failure.
-fn panic(argv: &mut Argv, config: &VmConfig) {
-    if config.board().is_pc() {
-        argv.opt(
-            "-device",
-            OptArg::new("driver", "pvpanic").with("id", "pvpanic"),
-        );
-    }
-    argv.opt("-action", OptArg::new("panic", "exit-failure"));
-}
-
-/// Video device, and where its picture goes.
-fn display(argv: &mut Argv, config: &VmConfig, host: &Host) {
-    let pc = config.board().is_pc();
-    let driver = match config.vga {
-        Vga::None => None,
-        Vga::Std => Some("VGA"),
-        Vga::Virtio if pc => Some("virtio-vga"),
-        Vga::Virtio => Some("virtio-gpu-pci"),
-        Vga::Qxl => Some("qxl-vga"),
-    };
-    if let Some(driver) = driver {
-        argv.opt("-device", OptArg::new("driver", driver).with("id", "video"));
-    }
-    let kind = match config.display {
-        Display::None | Display::Vnc => "none",
-        Display::Gtk => "gtk",
-        Display::Sdl => "sdl",
-    };
-    argv.opt("-display", OptArg::new("type", kind));
-    if config.display == Display::Vnc {
-        let mut address = OsString::from("unix:");
-        address.push(&host.sockets.vnc);
-        argv.opt("-vnc", OptArg::new("vnc", address));
-    }
-}
-
-/// The serial console, logged whether or not someone looks.
-fn serial(argv: &mut Argv, config: &VmConfig, host: &Host) {
-    if config.serial && config.board() != Board::None {
-        argv.socket("serial", &host.sockets.serial, Some(&host.console_log));
-        argv.verbatim("-serial", "chardev:serial");
-    }
-}
-
-/// The channel of the guest agent.
-fn agent(argv: &mut Argv, config: &VmConfig, host: &Host) {
-    let Some(driver) = virtio(config.board(), "virtio-serial") else {
-        return;
-    };
-    if !config.agent {
-        return;
-    }
-    argv.opt(
-        "-device",
-        OptArg::new("driver", driver).with("id", "virtio-serial"),
-    );
-    argv.socket(AGENT_CHARDEV, &host.sockets.agent, None);
-    argv.opt(
-        "-device",
-        OptArg::new("driver", "virtserialport")
-            .with("id", "agent")
-            .with("bus", "virtio-serial.0")
-            .with("chardev", AGENT_CHARDEV)
-            .with("name", "org.qemu.guest_agent.0"),
-    );
-}
-
-/// Random numbers from the host.
-fn rng(argv: &mut Argv, config: &VmConfig) {
-    if let Some(driver) = virtio(config.board(), "virtio-rng")
-        && config.rng
-    {
-        argv.opt("-device", OptArg::new("driver", driver).with("id", "rng"));
-    }
 }
 
 /// Sockets between host and guest; a guest whose systemd can tell that it is up, is told how.
@@ -351,7 +248,8 @@ fn hotplug_ports(argv: &mut Argv, config: &VmConfig) {
 /// NICs, each on its own network.
 fn nets(argv: &mut Argv, config: &VmConfig, host: &Host) {
     for (name, net) in &config.nets {
-        argv.parts(net::parts(name, net, &host.uuid, host.vhost_net));
+        let [netdev, nic] = net::parts(name, net, &host.uuid, host.vhost_net);
+        argv.parts([netdev, nic.booted(config.boot.index_of_net(name))]);
     }
 }
 
@@ -387,7 +285,7 @@ fn disks(argv: &mut Argv, config: &VmConfig, host: &Host) {
         argv.parts(parts.iothread.filter(is_new));
         argv.parts(parts.limits);
         argv.parts(parts.nodes);
-        argv.parts([parts.device]);
+        argv.parts([parts.device.booted(config.boot.index_of_disk(name))]);
     }
 }
 

@@ -37,6 +37,12 @@ impl OptArg {
         self
     }
 
+    /// The same with one pair more, `on` or `off`.
+    #[must_use]
+    pub fn with_bool(self, key: &str, value: bool) -> Self {
+        self.with(key, if value { "on" } else { "off" })
+    }
+
     /// The same with one pair more if `condition` holds.
     #[must_use]
     pub fn with_if(self, condition: bool, key: &str, value: impl AsRef<OsStr>) -> Self {

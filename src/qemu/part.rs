@@ -96,6 +96,15 @@ impl Part {
         self.with("bus", bus)
     }
 
+    /// The same device as the one that is tried in this place when the guest boots.
+    #[must_use]
+    pub fn booted(self, index: Option<usize>) -> Self {
+        match index.map(i64::try_from) {
+            Some(Ok(index)) => self.set("bootindex", Setting::Int(index)),
+            _ => self,
+        }
+    }
+
     /// What kind of thing it is.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -26,7 +26,7 @@ fn a_file_is_a_definition_and_options_win_over_it() {
         shown.stdout
     );
     let shown = sandbox.maqet(&["show", "@web", "--json"]).json();
-    assert_eq!(shown["memory"], 96 << 20);
+    assert_eq!(shown["memory"]["size"], 96 << 20);
     // Relative to the file that says it.
     let disk = sandbox.path("sub/a, b.raw");
     assert_eq!(shown["disk"]["root"]["file"], disk.to_str().unwrap());

@@ -289,7 +289,7 @@ fn what_is_persistent_is_there_after_a_restart_and_what_is_not_is_not() {
         &["disk.data", "file=data.img", "--persist"][..],
         &["net.lan", "forward=127.0.0.1:0022901:22", "--persist"],
         &["usb-tablet", "id=tab", "serial=17", "--persist"],
-        &["virtio-balloon-pci", "deflate-on-oom=on", "--persist"],
+        &["virtio-rng-pci", "max-bytes=1024", "--persist"],
     ] {
         sandbox
             .device("add", words)
@@ -301,7 +301,7 @@ fn what_is_persistent_is_there_after_a_restart_and_what_is_not_is_not() {
     assert!(sandbox.is_pending());
     sandbox.maqet(&["stop", "@web"]).ok();
     sandbox.maqet(&["start", "@web"]).ok();
-    for name in ["disk.data", "net.lan", "net.net0", "tab", "virtio-balloon0"] {
+    for name in ["disk.data", "net.lan", "net.net0", "tab", "virtio-rng0"] {
         let device = sandbox.device_listed(name);
         assert_eq!(device["defined"], true, "{name}");
         assert_eq!(device["plugged"], true, "{name}");
@@ -315,7 +315,7 @@ fn what_is_persistent_is_there_after_a_restart_and_what_is_not_is_not() {
         .device("rm", &["disk.data"])
         .fails(1)
         .saying("--persist");
-    for name in ["disk.data", "net.lan", "virtio-balloon0"] {
+    for name in ["disk.data", "net.lan", "virtio-rng0"] {
         let gone = sandbox.device("rm", &[name, "--persist", "--json"]).json();
         assert_eq!(gone["outcome"], "at-next-start", "{name}");
     }

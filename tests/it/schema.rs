@@ -10,7 +10,6 @@ use crate::sandbox::Sandbox;
 /// Queries that QEMU refuses here, and its words for why: what was not given to
 /// this VM, and (in any words) what only some processors have.
 const REFUSED: &[(&str, &str)] = &[
-    ("query-balloon", "No balloon device has been activated"),
     (
         "query-hv-balloon-status-report",
         "no hv-balloon device present",

@@ -69,7 +69,10 @@ fn tables_are_merged_lists_are_added_to_and_of_values_the_last_wins() {
     ]);
     let config = files.config(&["base.toml", "web.toml"]);
     assert_eq!(config.name.as_str(), "web", "after the last file");
-    assert_eq!((config.memory.to_string().as_str(), config.cpus), ("2G", 2));
+    assert_eq!(
+        (config.memory.size.to_string().as_str(), config.cpus),
+        ("2G", 2)
+    );
     let names: Vec<&str> = config.after.iter().map(|name| name.as_str()).collect();
     assert_eq!(names, ["db", "mq"]);
     assert_eq!(config.qemu.args, ["-S", "-usb"]);
@@ -102,7 +105,10 @@ fn what_is_extended_is_below_and_found_from_the_file_that_says_it() {
     ]);
     let config = files.config(&["a/web.toml"]);
     assert_eq!(config.name.as_str(), "web", "a base does not name it");
-    assert_eq!((config.cpus, config.memory.to_string().as_str()), (2, "4G"));
+    assert_eq!(
+        (config.cpus, config.memory.size.to_string().as_str()),
+        (2, "4G")
+    );
     let dir = files.0.path();
     assert_eq!(config.kernel.unwrap(), dir.join("a/k"));
     assert_eq!(config.initrd.unwrap(), dir.join("a/../b/i"));

@@ -106,6 +106,7 @@ fn an_unknown_board_gets_no_parts_of_a_pc() {
         .filter_map(|value| value.split(',').next().map(str::to_owned))
         .collect();
     let expected = [
+        "virtio-balloon-pci",
         "virtio-gpu-pci",
         "virtio-net-pci",
         "virtio-rng-pci",
