@@ -52,6 +52,7 @@ mod vsock;
 mod words;
 mod yaml;
 
+pub use self::vsock::Vsock;
 pub use assignment::{Assignment, How, InvalidAssignment, is_key};
 pub use balloon::Balloon;
 pub use board::Board;
@@ -79,7 +80,6 @@ pub use size::{InvalidSize, Size};
 pub use template::{BUILT_IN, Template, users as user_templates};
 pub use time_span::{InvalidTimeSpan, TimeSpan};
 pub use unit::UnitValue;
-pub use vsock::Vsock;
 
 use path::Env;
 use source::Source;
@@ -161,8 +161,8 @@ pub struct VmConfig {
     #[serde(default = "yes")]
     pub serial: bool,
     /// The device for sockets between host and guest, if there is one.
-    #[serde(default, deserialize_with = "vsock::deserialize")]
-    #[schemars(schema_with = "vsock::schema")]
+    #[serde(default, deserialize_with = "self::vsock::deserialize")]
+    #[schemars(schema_with = "self::vsock::schema")]
     pub vsock: Option<Vsock>,
     /// Where the guest's screen is shown.
     #[serde(default)]
