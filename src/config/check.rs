@@ -210,6 +210,11 @@ fn check_nets(config: &VmConfig, faults: &mut Faults) {
             format!("net.{name}"),
             message,
         );
+        faults.add_if(
+            config.board() == Board::Microvm && !net.model.ends_with("-device"),
+            key("model"),
+            "machine `microvm` has no PCI, and no NIC but `virtio-net-device`",
+        );
 
         for forward in &net.forward {
             let twin = forwards

@@ -249,9 +249,10 @@ impl Disk {
             "a `usb` disk cannot do without its write cache: \"writeback\", \"none\" or \"unsafe\"",
         );
         add_if(
-            self.detect_zeroes == DetectZeroes::Unmap && self.discard == Discard::Ignore,
+            self.detect_zeroes == DetectZeroes::Unmap
+                && (self.discard == Discard::Ignore || self.read_only),
             "detect-zeroes",
-            "`unmap` gives blocks back to the host, which `discard = \"ignore\"` forbids",
+            "`unmap` gives blocks back to the host, which neither `discard = \"ignore\"` nor `read-only` lets it",
         );
         let serial = self.serial.as_deref().unwrap_or("-");
         let is_printable = serial.bytes().all(|b| matches!(b, b' '..=b'~'));
