@@ -40,6 +40,12 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
         faults.add("cpus", message);
     }
     config.cpu.check(config.cpus, &mut faults);
+    faults.add_if(
+        matches!(config.board(), Board::Microvm | Board::None)
+            && config.cpu.dies.is_some_and(|dies| dies > 1),
+        "cpu.dies",
+        format!("machine `{}` has one die in a socket", config.machine),
+    );
     config.memory.check(&mut faults);
     config.boot.check(config, &mut faults);
     let no_kernel = config.kernel.is_none();
