@@ -182,7 +182,7 @@ fn a_file_that_extends_another_is_applied_and_compared_as_the_whole_that_it_is()
     sandbox.maqet(&["apply", "web.toml"]).ok();
     let shown = sandbox.maqet(&["show", "@web", "--json"]).json();
     assert_eq!(
-        (&shown["memory"], &shown["cpus"]),
+        (&shown["memory"]["size"], &shown["cpus"]),
         (&(64 << 20).into(), &2.into())
     );
     fs::write(sandbox.path("base.toml"), "memory = \"96M\"\n").unwrap();
