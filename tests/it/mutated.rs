@@ -1,6 +1,6 @@
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::pool::{Pool, Random};
 use crate::sandbox::Sandbox;
@@ -46,7 +46,10 @@ fn a_mutated_definition_is_added_whole_or_leaves_nothing() {
         let left = fs::read_dir(&vms).map_or(0, Iterator::count);
         assert_eq!(left, 0, "{text}");
     }
-    assert_eq!(sandbox.maqet(&["ls", "--json"]).json(), json!([]));
+    // Other tests' VMs, of which nothing but the unit is known here, may run.
+    let listed = sandbox.maqet(&["ls", "--json"]).json();
+    let mut listed = listed.as_array().unwrap().iter();
+    assert_eq!(listed.find(|vm| !vm["memory"].is_null()), None);
     assert!(
         added > 0 && refused > 50,
         "{added} were added, {refused} refused"
