@@ -29,7 +29,7 @@ pub struct Imported {
 /// run: it gets another definition, and keeps all else.
 ///
 /// # Errors
-/// [`Error::AlreadyExists`], [`Error::SameUuid`], [`Error::Running`],
+/// [`Error::AlreadyExists`], a UUID that another VM has, [`Error::Running`],
 /// [`Error::Protected`], and what is wrong with a definition.
 pub fn import(host: &Host, sources: &[Source], replace: &[VmName]) -> Result<Vec<Imported>, Error> {
     let mut rows: Vec<(Row, Option<Row>)> = Vec::new();

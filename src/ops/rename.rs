@@ -2,7 +2,7 @@
 //!
 //! The database is changed in one transaction, which also notes what is left to do:
 //! files are moved, and what starts at boot is changed, after it. Whoever opens the
-//! database finishes what a rename that was killed has left ([`finish`]). So a VM has
+//! database finishes what a rename that was killed has left (`finish`). So a VM has
 //! its old name or its new one at any moment, and never a part of it.
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! What guests print, as entries of the journal.
 //!
 //! Written with the journal's native protocol, one datagram for each line
-//! (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/): nothing has to run for it
+//! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): nothing has to run for it
 //! between two lines.
 
 use std::io;
