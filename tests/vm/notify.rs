@@ -63,7 +63,7 @@ fn a_cid_is_one_vm_s_and_stays_the_same() {
         .run("maqet start chosen")
         .fails(1)
         .saying(&format!("CID {usual} cannot be had"));
-    TESTER.ok("maqet stop --force steady && maqet start chosen steady");
+    TESTER.ok("maqet stop --force steady && maqet start chosen && maqet start steady");
     assert_eq!(cid("chosen"), usual);
     assert_ne!(cid("steady"), usual);
     TESTER.ok("maqet stop --force chosen steady && maqet start steady");
