@@ -15,8 +15,8 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::config::ReadyLevel;
-use crate::ops::ready::{self, NotReady, Signs, hmp, wait};
-use crate::ops::{Host, save};
+use crate::ops::ready::{self, NotReady, Signs, wait};
+use crate::ops::{Host, hmp, save};
 use crate::paths::RuntimeDir;
 use crate::process::Process;
 use crate::qemu::net::nic_id;
@@ -84,7 +84,7 @@ fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> 
         console_log: &host.paths.vm(name).console_log(),
         process: &process,
         notifications,
-        hmp: &mut |line| hmp(&mut Client::connect(&runtime.ctl(), DEFAULT_TIMEOUT)?, line),
+        hmp: &mut |line| hmp::print(&mut Client::connect(&runtime.ctl(), DEFAULT_TIMEOUT)?, line),
     };
     let limit = config.ready.timeout.duration();
     match wait(&mut signs, &config, &config.ready.level, limit) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::qmp::{self, Client};
 use crate::vm::VmName;
 
 use super::qmp::{Arguments, Command, Session};
@@ -31,6 +32,12 @@ pub fn execute(host: &Host, name: &VmName, line: &str, limit: Duration) -> Resul
         });
     }
     Ok(printed)
+}
+
+/// Has QEMU execute a line of its human monitor, and returns what that prints, complaints too.
+pub(crate) fn print(client: &mut Client, line: &str) -> Result<String, qmp::Error> {
+    let printed = client.execute("human-monitor-command", json!({ "command-line": line }))?;
+    Ok(printed.as_str().unwrap_or_default().to_owned())
 }
 
 /// Whether this is how QEMU complains: monitor/hmp.c (`monitor_parse_command`) and

@@ -18,7 +18,7 @@ use crate::process::Undisturbed;
 use crate::qmp::{Monitor, RunState};
 use crate::vm::VmName;
 
-use super::Error;
+use super::{Error, hmp};
 
 /// From one press or release to the next. A program that reads a Linux event
 /// device has a queue of 64 events, of which a key makes three: it may be away for 40 ms.
@@ -108,10 +108,9 @@ impl<'a> Keyboard<'a> {
     pub fn wait_until_taken(&mut self) -> Result<(), Error> {
         let begin = Instant::now();
         let deadline = begin + self.limit;
-        let read = json!({ "command-line": "i /b 0x64" });
         loop {
-            let answer = self.monitor.execute("human-monitor-command", &read)?;
-            match answer.as_str().and_then(status) {
+            let answer = hmp::print(&mut self.monitor, "i /b 0x64")?;
+            match status(&answer) {
                 Some(status) if status & OUTPUT_FULL != 0 => {}
                 _ => {
                     // A guest that is slow in taking a key is slow in handing it on, too;

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config::{AccelChoice, Fault, VmConfig};
 use crate::nearest::nearest;
@@ -22,7 +22,7 @@ use crate::paths::create_private_dir;
 use crate::qemu::binary;
 use crate::qmp::{self, Client};
 
-use super::Host;
+use super::{Host, hmp};
 
 /// What one QEMU program knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,15 +176,12 @@ fn ask(program: &Path) -> Result<Knowledge, qmp::Error> {
         cpus => cpus?,
     };
     // Unlike `qom-list-types`, it knows aliases, and what cannot be added.
-    let devices = json!({ "command-line": "info qdm" });
-    let devices = qmp.execute("human-monitor-command", devices)?;
+    let devices = hmp::print(&mut qmp, "info qdm")?;
     Ok(Knowledge {
         version,
         machines: words(&machines, "alias"),
         cpus: words(&cpus, "typename"),
         devices: devices
-            .as_str()
-            .unwrap_or_default()
             .lines()
             .filter(|line| !line.contains(", no-user"))
             .flat_map(device_names)

@@ -13,6 +13,7 @@ use crate::qmp::Monitor;
 
 use super::Error;
 use super::device::ls::block_image;
+use super::hmp::print;
 
 /// How long the monitor is waited for, and QEMU for one answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
@@ -124,7 +125,7 @@ pub(super) fn corrected(
     for (name, forwards) in user_nets(config) {
         let said = match &mut said {
             Some(said) => said,
-            said => said.insert(hmp(monitor, "info usernet")?),
+            said => said.insert(print(monitor, "info usernet")?),
         };
         let has = parse_forwards(said, &netdev_id(name));
         if !same(&has, forwards) {
@@ -183,7 +184,7 @@ fn user_nets(config: &VmConfig) -> impl Iterator<Item = (&DeviceName, &[Forward]
 
 fn set_forwards(monitor: &mut Monitor, name: &DeviceName, wanted: &[Forward]) -> Result<(), Error> {
     let netdev = netdev_id(name);
-    let has = parse_forwards(&hmp(monitor, "info usernet")?, &netdev);
+    let has = parse_forwards(&print(monitor, "info usernet")?, &netdev);
     let host = |it: &Forward| format!("{}:{}:{}", it.protocol, it.host_address, it.host_port);
     let mut refused = None;
     let removed = has.iter().filter(|it| !wanted.contains(it));
@@ -194,13 +195,13 @@ fn set_forwards(monitor: &mut Monitor, name: &DeviceName, wanted: &[Forward]) ->
         format!("hostfwd_add {netdev} {}-:{guest}", host(it))
     }));
     for line in lines {
-        let words = hmp(monitor, &line)?;
+        let words = print(monitor, &line)?;
         if line.starts_with("hostfwd_add") && !words.trim().is_empty() {
             refused.get_or_insert((line, words));
         }
     }
     // What was printed is for people; this is what counts.
-    let has = parse_forwards(&hmp(monitor, "info usernet")?, &netdev);
+    let has = parse_forwards(&print(monitor, "info usernet")?, &netdev);
     if same(&has, wanted) {
         return Ok(());
     }
@@ -311,12 +312,6 @@ fn write_limit(document: &mut Document, key: &str, numbers: [i64; 3]) -> Result<
         }
     }
     Ok(())
-}
-
-fn hmp(monitor: &mut Monitor, line: &str) -> Result<String, Error> {
-    let arguments = json!({ "command-line": line });
-    let printed = monitor.execute("human-monitor-command", arguments)?;
-    Ok(printed.as_str().unwrap_or_default().to_owned())
 }
 
 /// The forwards of one network in what `info usernet` prints.

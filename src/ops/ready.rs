@@ -14,16 +14,15 @@ use std::time::{Duration, Instant};
 
 use regex_lite::Regex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde_json::json;
 
 use crate::config::{Protocol, ReadyLevel, VmConfig};
 use crate::console::{self, Changes};
 use crate::paths::RuntimeDir;
 use crate::process::Process;
-use crate::qmp::{self, Agent, Client, DEFAULT_TIMEOUT, Follower, Monitor, Start, lock_path};
+use crate::qmp::{self, Agent, DEFAULT_TIMEOUT, Follower, Monitor, Start, lock_path};
 use crate::vm::VmName;
 
-use super::{Error, Host};
+use super::{Error, Host, hmp};
 
 mod notify;
 
@@ -97,7 +96,7 @@ pub fn ready(
         hmp: &mut |line| {
             let socket = runtime.qmp();
             let mut monitor = Monitor::open(&socket, &lock_path(&socket), DEFAULT_TIMEOUT)?;
-            hmp(&mut monitor, line)
+            hmp::print(&mut monitor, line)
         },
     };
     let what = || format!("`{level}`");
@@ -293,12 +292,6 @@ fn wait_for_console(
         }
         changes.take();
     }
-}
-
-/// Has QEMU execute a line of its human monitor, and returns what it prints.
-pub(crate) fn hmp(monitor: &mut Client, line: &str) -> Result<String, qmp::Error> {
-    let printed = monitor.execute("human-monitor-command", json!({ "command-line": line }))?;
-    Ok(printed.as_str().unwrap_or_default().to_owned())
 }
 
 fn check(signs: &Signs<'_>, deadline: Instant, late: &str) -> Result<(), NotReady> {
