@@ -9,7 +9,12 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, pa
 use crate::paths::create_private_dir;
 use crate::vm::{GroupName, VmName};
 
+mod budget;
 pub mod python;
+mod renaming;
+
+pub use budget::Limit;
+pub use renaming::Renaming;
 
 /// Schema changes, oldest first. `user_version` counts the ones applied.
 ///
@@ -130,17 +135,6 @@ pub struct Row {
     pub protected: bool,
 }
 
-/// A VM that has another name, while some of what belongs to it may not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Renaming {
-    /// What it was called.
-    pub old: VmName,
-    /// What it is called.
-    pub new: VmName,
-    /// Whether it starts at boot.
-    pub enabled: bool,
-}
-
 /// What users tell VMs from others by: texts by name, in the order of the definition.
 pub type Labels = IndexMap<String, String>;
 
@@ -167,9 +161,6 @@ pub struct Summary {
     /// Its labels.
     pub labels: Labels,
 }
-
-/// A limit of a group: a property of its slice, and its value as in a unit file.
-pub type Limit = (String, String);
 
 /// The open database.
 pub struct Store {
@@ -349,93 +340,6 @@ impl Store {
         replace_row(&self.db, old, new)
     }
 
-    /// Gives a VM another name and definition, and others the definitions that go with
-    /// it; whether all of them were still as they were read.
-    ///
-    /// `new_path` tells where a file of the VM will be, if it is moved. What is to be done
-    /// besides is kept until [`finish_renamings`](Self::finish_renamings).
-    pub fn rename(
-        &mut self,
-        old: &Row,
-        definition: &str,
-        others: &[(Row, String)],
-        renaming: &Renaming,
-        new_path: impl Fn(&Path) -> Option<PathBuf>,
-    ) -> Result<bool, Error> {
-        let new = &renaming.new;
-        let tx = self
-            .db
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let taken: bool = tx.query_row(
-            "SELECT EXISTS (SELECT 1 FROM vm WHERE name = ?1)",
-            [new.as_str()],
-            |row| row.get(0),
-        )?;
-        if taken {
-            return Err(Error::Exists(new.clone()));
-        }
-        let mut is_as_read = tx.execute(
-            "UPDATE vm SET name = ?3, definition = ?4 WHERE name = ?1 AND definition = ?2",
-            [old.name.as_str(), &old.definition, new.as_str(), definition],
-        )? > 0;
-        for (other, definition) in others {
-            is_as_read &= tx.execute(
-                "UPDATE vm SET definition = ?3 WHERE name = ?1 AND definition = ?2",
-                [other.name.as_str(), &other.definition, definition],
-            )? > 0;
-        }
-        if !is_as_read {
-            return Ok(false);
-        }
-        let disks: Vec<String> = tx
-            .prepare("SELECT path FROM made_disk WHERE vm = ?1")?
-            .query_map([new.as_str()], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        for disk in disks {
-            if let Some(path) = new_path(Path::new(&disk)) {
-                tx.execute(
-                    "UPDATE made_disk SET path = ?2 WHERE path = ?1",
-                    [disk.into(), path.to_string_lossy()],
-                )?;
-            }
-        }
-        tx.execute(
-            "INSERT INTO renaming (old, new, enabled) VALUES (?1, ?2, ?3)",
-            params![renaming.old.as_str(), new.as_str(), renaming.enabled],
-        )?;
-        tx.commit()?;
-        Ok(true)
-    }
-
-    /// The renames that are not finished.
-    pub fn renamings(&self) -> Result<Vec<Renaming>, Error> {
-        renamings(&self.db)
-    }
-
-    /// Finishes renames by `finish`, which says whether nothing is left to do.
-    ///
-    /// Only one process does so at a time.
-    pub fn finish_renamings<E: From<Error>>(
-        &mut self,
-        finish: impl Fn(&Renaming) -> Result<bool, E>,
-    ) -> Result<(), E> {
-        let tx = self
-            .db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(Error::from)?;
-        for renaming in renamings(&tx)? {
-            if finish(&renaming)? {
-                tx.execute(
-                    "DELETE FROM renaming WHERE old = ?1",
-                    [renaming.old.as_str()],
-                )
-                .map_err(Error::from)?;
-            }
-        }
-        tx.commit().map_err(Error::from)?;
-        Ok(())
-    }
-
     /// Adds VMs, or puts them in the places of those that are given with them; all or none.
     ///
     /// # Errors
@@ -547,56 +451,6 @@ impl Store {
         Ok(faults)
     }
 
-    /// The limits of a group, by property.
-    pub fn budget(&self, group: &GroupName) -> Result<Vec<Limit>, Error> {
-        let mut statement = self
-            .db
-            .prepare("SELECT property, value FROM budget WHERE team = ?1 ORDER BY property")?;
-        let limits = statement.query_map([group.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(limits.collect::<Result<_, _>>()?)
-    }
-
-    /// The groups that have a budget.
-    pub fn budgeted(&self) -> Result<Vec<GroupName>, Error> {
-        let mut statement = self.db.prepare("SELECT DISTINCT team FROM budget")?;
-        let names = statement.query_map([], |row| row.get(0))?;
-        Ok(names
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter()
-            .filter_map(group)
-            .collect())
-    }
-
-    /// Sets limits of a group; one whose value is empty is forgotten.
-    ///
-    /// They are kept when `apply` has applied them, and all or none are.
-    pub fn set_budget<E: From<Error>>(
-        &mut self,
-        group: &GroupName,
-        limits: &[Limit],
-        apply: impl FnOnce() -> Result<(), E>,
-    ) -> Result<(), E> {
-        let tx = self
-            .db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(Error::from)?;
-        for (property, value) in limits {
-            let key = params![group.as_str(), property];
-            match value.as_str() {
-                "" => tx.execute("DELETE FROM budget WHERE team = ?1 AND property = ?2", key),
-                value => tx.execute(
-                    "INSERT INTO budget (team, property, value) VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO UPDATE SET value = excluded.value",
-                    params![group.as_str(), property, value],
-                ),
-            }
-            .map_err(Error::from)?;
-        }
-        apply()?;
-        tx.commit().map_err(Error::from)?;
-        Ok(())
-    }
-
     /// Forgets a VM that is not protected. Whether it was there, and is no more.
     pub fn remove(&mut self, name: &VmName) -> Result<bool, Error> {
         Ok(self.db.execute(
@@ -656,23 +510,6 @@ fn replace_row(db: &Connection, old: &str, new: &Row) -> Result<bool, Error> {
             new.protected,
         ],
     )? > 0)
-}
-
-fn renamings(db: &Connection) -> Result<Vec<Renaming>, Error> {
-    let mut statement = db.prepare("SELECT old, new, enabled FROM renaming")?;
-    let rows = statement.query_map([], |row| {
-        let names = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
-        Ok((names.0, names.1, row.get(2)?))
-    })?;
-    let mut all = Vec::new();
-    for row in rows {
-        let (old, new, enabled) = row?;
-        // They went in as names.
-        if let (Ok(old), Ok(new)) = (old.parse(), new.parse()) {
-            all.push(Renaming { old, new, enabled });
-        }
-    }
-    Ok(all)
 }
 
 /// The columns `uuid, definition, memory, cpus, team, labels, protected`.
@@ -756,28 +593,6 @@ mod tests {
             Some(row("web"))
         );
         assert_eq!(store.list().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_budget_is_kept_only_if_it_could_be_applied() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&dir.path().join("maqet.db")).unwrap();
-        let ci = "ci".parse().unwrap();
-        let limits = |value: &str| vec![("MemoryMax".to_owned(), value.to_owned())];
-        store
-            .set_budget::<Error>(&ci, &limits("1G"), || Ok(()))
-            .unwrap();
-        store
-            .set_budget(&ci, &limits("2G"), || {
-                Err(Error::Exists("x".parse().unwrap()))
-            })
-            .unwrap_err();
-        assert_eq!(store.budget(&ci).unwrap(), limits("1G"));
-        assert_eq!(store.budgeted().unwrap(), std::slice::from_ref(&ci));
-        store
-            .set_budget::<Error>(&ci, &limits(""), || Ok(()))
-            .unwrap();
-        assert!(store.budgeted().unwrap().is_empty());
     }
 
     #[test]
