@@ -1,26 +1,7 @@
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::sandbox::{Sandbox, guests};
-
-/// A VM whose guest runs qemu-ga, once it is up.
-fn add_debian(sandbox: &Sandbox, short: &str) {
-    let guest = guests().join("debian");
-    let image = Command::new("qemu-img")
-        .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
-        .args([guest.join("root.qcow2"), sandbox.path("root.qcow2")])
-        .status();
-    assert!(image.unwrap().success());
-    let definition = format!(
-        "name = \"{}\"\nmemory = \"512M\"\nkernel = \"{1}/kernel\"\ninitrd = \"{1}/initrd\"\n\
-         append = \"root=/dev/vda rw quiet console=ttyS0\"\n[disk.root]\nfile = \"root.qcow2\"\n",
-        sandbox.name(short),
-        guest.display()
-    );
-    fs::write(sandbox.path("debian.toml"), definition).unwrap();
-    sandbox.maqet(&["add", "debian.toml"]).ok();
-}
+use crate::sandbox::Sandbox;
 
 /// Longer than an emulated Debian takes to boot on a busy machine.
 const BOOT: Duration = Duration::from_secs(400);
@@ -28,7 +9,7 @@ const BOOT: Duration = Duration::from_secs(400);
 #[test]
 fn a_guest_with_an_agent_answers_once_it_is_up_and_no_two_talk_at_once() {
     let sandbox = Sandbox::new();
-    add_debian(&sandbox, "web");
+    sandbox.add_debian("web", "");
     sandbox.maqet(&["start", "@web"]).ok();
     let deadline = Instant::now() + BOOT;
     loop {

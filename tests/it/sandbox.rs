@@ -189,6 +189,28 @@ impl Sandbox {
         self.maqet(&args).ok();
     }
 
+    /// Adds a VM that boots Debian, with qemu-ga and an SSH server, from a disk of its own.
+    ///
+    /// `lines` are further ones of its definition.
+    pub fn add_debian(&self, short: &str, lines: &str) {
+        let guest = guests().join("debian");
+        let image = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+            .args([guest.join("root.qcow2"), self.path("root.qcow2")])
+            .status();
+        assert!(image.unwrap().success());
+        let guest = guest.display();
+        let text = format!(
+            "memory = \"512M\"\naccel = \"tcg\"\n\
+             kernel = \"{guest}/kernel\"\ninitrd = \"{guest}/initrd\"\n\
+             append = \"root=/dev/vda rw quiet console=ttyS0\"\n{lines}\n\
+             [disk.root]\nfile = \"root.qcow2\"\n"
+        );
+        let file = format!("{}.toml", self.name(short));
+        std::fs::write(self.path(&file), text).unwrap();
+        self.maqet(&["add", &file]).ok();
+    }
+
     /// Waits until the guest has printed `text` on its console.
     pub fn wait_for_console(&self, short: &str, text: &str) {
         let log = self.vm_dir(short).join("console.log");

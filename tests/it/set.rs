@@ -3,7 +3,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::sandbox::{PATIENCE, Ran, Sandbox, free_ports, guests};
+use crate::sandbox::{PATIENCE, Ran, Sandbox, free_ports};
 
 #[test]
 fn the_definition_s_properties_are_the_unit_s() {
@@ -456,22 +456,8 @@ fn banner(port: u16) -> Option<String> {
 #[test]
 fn a_forwarded_port_answers_is_removed_and_is_added_again() {
     let sandbox = Sandbox::new();
-    let guest = guests().join("debian");
-    let image = std::process::Command::new("qemu-img")
-        .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
-        .args([guest.join("root.qcow2"), sandbox.path("root.qcow2")])
-        .status();
-    assert!(image.unwrap().success());
     let [ssh, _] = free_ports();
-    let text = format!(
-        "memory = \"512M\"\naccel = \"tcg\"\nkernel = \"{0}/kernel\"\ninitrd = \"{0}/initrd\"\n\
-         append = \"root=/dev/vda rw quiet console=ttyS0\"\n\
-         [disk.root]\nfile = \"root.qcow2\"\n[net.lan]\nforward = [\"{ssh}:22\"]\n",
-        guest.display()
-    );
-    let file = format!("{}.toml", sandbox.name("web"));
-    fs::write(sandbox.path(&file), text).unwrap();
-    sandbox.maqet(&["add", &file]).ok();
+    sandbox.add_debian("web", &format!("net.lan.forward = [\"{ssh}:22\"]"));
     sandbox.maqet(&["start", "@web"]).ok();
     let answers = || {
         // A whole system boots, on a processor that is emulated.
