@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::Faults;
 use super::short::Short;
-use super::{Board, Device, DeviceName, VmConfig};
+use super::{Board, Device, DeviceName, Size, VmConfig};
 
 /// How a balloon works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,13 +21,19 @@ pub struct Balloon {
     pub free_page_reporting: bool,
     /// Whether a guest without memory takes back what is in the balloon.
     pub deflate_on_oom: bool,
+    /// How much memory the guest is asked to do with; all of it, unless it says so.
+    pub target: Option<Size>,
 }
+
+/// Less than this is nobody's intention: a size without its last letters.
+const LEAST: Size = Size::from_bytes(1 << 20);
 
 impl Default for Balloon {
     fn default() -> Self {
         Self {
             free_page_reporting: true,
             deflate_on_oom: true,
+            target: None,
         }
     }
 }
@@ -57,5 +63,12 @@ pub(super) fn check(config: &VmConfig, faults: &mut Faults) {
         is_there && is_one_of(&config.devices),
         "balloon",
         "there can be one balloon, and a `device` is one",
+    );
+    let target = config.balloon.as_ref().and_then(|it| it.target);
+    let memory = config.memory.size;
+    faults.add_if(
+        target.is_some_and(|target| target > memory || target < LEAST),
+        "balloon.target",
+        format!("the guest can be asked to do with {LEAST} to {memory}, which is its `memory`"),
     );
 }

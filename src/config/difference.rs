@@ -72,10 +72,10 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether one of the texts gives the key a value that is no table.
+    /// Whether one of the texts gives the key a value that is no table, nor `true` for one.
     fn is_value(&self, key: &str) -> bool {
         let mut items = [self.old, self.new].into_iter().flat_map(|it| it.get(key));
-        !key.is_empty() && items.any(|item| !item.is_table_like())
+        !key.is_empty() && items.any(|item| !item.is_table_like() && item.as_bool() != Some(true))
     }
 
     /// A key within another: as it is written, or as it would be.
@@ -217,6 +217,12 @@ mod tests {
                 &["disk.a.read-only: false -> true"],
             ),
             ("", "net = {}", &["net.net0: (default) -> none"]),
+            (
+                "balloon = true",
+                "balloon.target = \"64M\"",
+                &["balloon.target: none -> 64M"],
+            ),
+            ("", "balloon = false", &["balloon: (default) -> false"]),
             (
                 "",
                 "unit.MemoryHigh = \"3G\"",

@@ -102,7 +102,11 @@ impl Document {
                 *value.decor_mut() = old.decor().clone();
                 *old = value;
             }
-            Some(old) => *old = Item::Value(value),
+            // The key of a table with a header has no space before its `=`.
+            Some(_) => {
+                table.remove(last);
+                table.insert(last, Item::Value(value));
+            }
             None => {
                 table.insert(last, Item::Value(value));
             }
@@ -161,6 +165,14 @@ impl Document {
                 && !value.is_inline_table()
             {
                 let mut table = InlineTable::from_iter([(short, value.clone().decorated(" ", ""))]);
+                *table.decor_mut() = value.decor().clone();
+                *item = Item::Value(table.into());
+            }
+            // `balloon = true` is a balloon that says nothing else.
+            if item.as_bool() == Some(true)
+                && let Some(value) = item.as_value()
+            {
+                let mut table = InlineTable::new();
                 *table.decor_mut() = value.decor().clone();
                 *item = Item::Value(table.into());
             }
@@ -375,6 +387,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_true_for_a_table_becomes_one() {
+        let text = "balloon = true # it\nagent = false\n";
+        assert_eq!(
+            edited(text, "balloon.target", "1G"),
+            text.replace("true", "{ target = \"1G\" }")
+        );
+        let mut document = Document::parse(text, Path::new("web.toml")).unwrap();
+        assert!(document.set("agent.x", "1").is_err());
+    }
+
+    #[test]
     fn a_key_is_set_and_the_rest_stays() {
         let text = "# web\nmemory = \"1G\"  # small\n\n[disk.root]\nfile = \"a\"\n";
         for (key, value, result) in [
@@ -396,6 +419,11 @@ mod tests {
                 text.replace("\"1G\"", "{ size = \"1G\", prealloc = \"x\" }"),
             ),
             ("memory.size", "2G", text.replace("1G", "2G")),
+            (
+                "disk",
+                "x",
+                "# web\nmemory = \"1G\"  # small\ndisk = \"x\"\n".to_owned(),
+            ),
             (
                 "cpu",
                 "max",

@@ -481,7 +481,8 @@ fn a_definition_is_shown_as_json() {
   "agent": true,
   "balloon": {
     "free_page_reporting": true,
-    "deflate_on_oom": true
+    "deflate_on_oom": true,
+    "target": null
   },
   "rng": true,
   "serial": true,

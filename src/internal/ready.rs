@@ -63,12 +63,18 @@ fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> 
     let definition =
         fs::read_to_string(runtime.definition()).context("cannot read the definition")?;
     let config = host.read_config(name, &definition)?;
-    // No option of the command line says it.
+    // No option of the command line says these.
     for (name, _) in config.nets.iter().filter(|(_, net)| !net.link) {
         let link = json!({ "name": nic_id(name), "up": false });
         monitor
             .execute("set_link", link)
             .context("a network cannot be unplugged")?;
+    }
+    if let Some(target) = config.balloon.as_ref().and_then(|it| it.target) {
+        let target = json!({ "value": target.bytes() });
+        monitor
+            .execute("balloon", target)
+            .context("the guest cannot be asked for memory")?;
     }
     if config.ready.level == ReadyLevel::Monitor {
         return Ok(());

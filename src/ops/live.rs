@@ -5,15 +5,22 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::config::{DeviceName, Disk, Document, Forward, Interface, NetKind, VmConfig, path_text};
-use crate::qemu::disk;
+use crate::config::{
+    DeviceName, Disk, Document, Forward, Interface, IoThread, NetKind, VmConfig, path_text,
+};
+use crate::qemu::disk::{self, Parts};
 use crate::qemu::net::{netdev_id, nic_id};
-use crate::qemu::part::Part;
 use crate::qmp::Monitor;
 
 use super::Error;
 use super::device::ls::block_image;
 use super::hmp::print;
+
+/// The key of how much memory the guest is asked to do with.
+const BALLOON: &str = "balloon.target";
+
+/// Where QEMU keeps the objects that have an id.
+const OBJECTS: &str = "/objects";
 
 /// How long the monitor is waited for, and QEMU for one answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
@@ -27,26 +34,35 @@ pub(super) enum Step {
     Link(DeviceName),
     /// The medium in a CD-ROM drive.
     Medium(DeviceName),
-    /// The limits of a disk that has some.
+    /// The limits of a disk.
     Limits(DeviceName),
+    /// How much memory the guest is asked to do with.
+    Balloon,
 }
 
 /// The keys that QEMU takes another value of while it runs with this definition.
 pub(super) fn keys(config: &VmConfig) -> Vec<String> {
     let nets = user_nets(config).map(|(name, _)| format!("net.{name}.forward"));
+    let balloon = config.balloon.is_some().then(|| BALLOON.to_owned());
     let disks = config.disks.iter();
     let disks = disks.flat_map(|(name, disk)| {
         let drive = is_drive(disk).then_some(["file", "format"]);
-        let limits = is_limited(disk).then_some("limits");
+        let limits = can_be_limited(disk).then_some("limits");
         let keys = drive.into_iter().flatten().chain(limits);
         keys.map(move |key| format!("disk.{name}.{key}"))
     });
     let links = config.nets.keys().map(|name| format!("net.{name}.link"));
-    nets.chain(links).chain(disks).collect()
+    nets.chain(links).chain(disks).chain(balloon).collect()
 }
 
 /// What is to be done for a key to be as in `to`, if that can be done while the VM runs.
 pub(super) fn step(key: &str, from: &VmConfig, to: &VmConfig) -> Option<Step> {
+    if key == BALLOON {
+        // It cannot have more than it was started with.
+        let wanted = to.balloon.as_ref()?.target;
+        let has = from.balloon.is_some() && wanted <= Some(from.memory.size);
+        return has.then_some(Step::Balloon);
+    }
     let (table, rest) = key.split_once('.')?;
     let (name, key) = rest.split_once('.')?;
     match (table, key) {
@@ -70,8 +86,9 @@ pub(super) fn step(key: &str, from: &VmConfig, to: &VmConfig) -> Option<Step> {
             let name = || name.parse().ok();
             match key.split('.').next()? {
                 "file" | "format" if is_drive => name().map(Step::Medium),
-                // Without any there is no node that could limit.
-                "limits" if has(from, is_limited) && has(to, |_| true) => name().map(Step::Limits),
+                "limits" if has(from, can_be_limited) && has(to, |_| true) => {
+                    name().map(Step::Limits)
+                }
                 _ => None,
             }
         }
@@ -88,6 +105,18 @@ fn is_limited(disk: &Disk) -> bool {
     !disk.limits.throttles().is_empty()
 }
 
+/// Whether it has a node that limits, or can be given one.
+///
+/// QEMU 7.2 and 10.0 crash when a node that a thread serves gets one above it, and
+/// `usb-storage` goes on with the node that it has.
+fn can_be_limited(disk: &Disk) -> bool {
+    let has_thread = matches!(
+        disk.iothread,
+        Some(IoThread::Own(true) | IoThread::Named(_))
+    );
+    is_limited(disk) || !(has_thread || disk.interface == Interface::Usb)
+}
+
 /// Does it, and looks whether QEMU has done so.
 pub(super) fn perform(monitor: &mut Monitor, step: &Step, to: &VmConfig) -> Result<(), Error> {
     match step {
@@ -102,13 +131,20 @@ pub(super) fn perform(monitor: &mut Monitor, step: &Step, to: &VmConfig) -> Resu
             Ok(())
         }
         Step::Medium(name) => match to.disks.get(name) {
-            Some(disk) => change_medium(monitor, name, &medium(name, disk, to)),
+            Some(disk) => change_medium(monitor, name, &disk_parts(name, disk, to)),
             None => Ok(()),
         },
         Step::Limits(name) => match to.disks.get(name) {
-            Some(disk) => set_limits(monitor, name, disk),
+            Some(disk) => set_limits(monitor, name, disk, &disk_parts(name, disk, to)),
             None => Ok(()),
         },
+        Step::Balloon => {
+            let target = to.balloon.as_ref().and_then(|it| it.target);
+            // QEMU takes too much for all that there is.
+            let bytes = target.map_or(i64::MAX, |target| target.bytes().cast_signed());
+            monitor.execute("balloon", json!({ "value": bytes }))?;
+            Ok(())
+        }
     }
 }
 
@@ -157,7 +193,12 @@ pub(super) fn corrected(
             }
         }
     }
-    for (name, disk) in config.disks.iter().filter(|(_, disk)| is_limited(disk)) {
+    let objects = match config.disks.is_empty() {
+        true => Vec::new(),
+        false => object_names(monitor)?,
+    };
+    let has_group = |name| objects.contains(&disk::limits_id(&disk::id(name)));
+    for (name, disk) in config.disks.iter().filter(|(name, _)| has_group(name)) {
         let has = limits_of(monitor, name)?;
         let said = limits(disk);
         for (key, word) in LIMITS {
@@ -213,28 +254,27 @@ fn set_forwards(monitor: &mut Monitor, name: &DeviceName, wanted: &[Forward]) ->
     Err(Error::Hmp { line, words })
 }
 
-/// The nodes of the medium that a drive is to have, with the limits that there are.
-fn medium(name: &DeviceName, disk: &Disk, config: &VmConfig) -> Vec<Part> {
-    disk::parts(name, disk, config.board(), Path::new(""), None).nodes
+/// What a disk that has its file already is to consist of, or one whose file is said.
+fn disk_parts(name: &DeviceName, disk: &Disk, config: &VmConfig) -> Parts {
+    disk::parts(name, disk, config.board(), Path::new(""), None)
 }
 
 /// Takes the medium out of a drive and puts another in, or none, whatever its guest says.
-fn change_medium(monitor: &mut Monitor, name: &DeviceName, nodes: &[Part]) -> Result<(), Error> {
+fn change_medium(monitor: &mut Monitor, name: &DeviceName, parts: &Parts) -> Result<(), Error> {
     let id = disk::id(name);
+    make_group(monitor, name, parts)?;
     monitor.execute("blockdev-open-tray", json!({ "id": id, "force": true }))?;
     monitor.execute("blockdev-remove-medium", json!({ "id": id }))?;
-    let all = monitor.execute("query-named-block-nodes", json!({ "flat": true }))?;
-    let all = all.as_array().into_iter().flatten();
-    let names: Vec<&str> = all.filter_map(|node| node["node-name"].as_str()).collect();
+    let there = node_names(monitor)?;
     for node in disk::node_names(&id) {
-        if names.contains(&node.as_str()) {
+        if there.contains(&node) {
             monitor.execute("blockdev-del", json!({ "node-name": node }))?;
         }
     }
-    for node in nodes {
+    for node in &parts.nodes {
         monitor.execute(node.kind().command(), node.arguments())?;
     }
-    if let Some(top) = nodes.last() {
+    if let Some(top) = parts.nodes.last() {
         let arguments = json!({ "id": id, "node-name": top.id() });
         monitor.execute("blockdev-insert-medium", arguments)?;
     }
@@ -276,17 +316,81 @@ fn limits(disk: &Disk) -> Value {
     all
 }
 
+/// The path of the group of a disk's limits.
+fn limits_path(name: &DeviceName) -> String {
+    format!("{OBJECTS}/{}", disk::limits_id(&disk::id(name)))
+}
+
 fn limits_of(monitor: &mut Monitor, name: &DeviceName) -> Result<Value, Error> {
-    let path = format!("/objects/{}", disk::limits_id(&disk::id(name)));
-    let limits = json!({ "path": path, "property": "limits" });
+    let limits = json!({ "path": limits_path(name), "property": "limits" });
     Ok(monitor.execute("qom-get", limits)?)
 }
 
-fn set_limits(monitor: &mut Monitor, name: &DeviceName, disk: &Disk) -> Result<(), Error> {
-    let path = format!("/objects/{}", disk::limits_id(&disk::id(name)));
-    let limits = json!({ "path": path, "property": "limits", "value": limits(disk) });
-    monitor.execute("qom-set", limits)?;
+/// Has a disk limited as its definition says, which may be for the first time.
+fn set_limits(
+    monitor: &mut Monitor,
+    name: &DeviceName,
+    disk: &Disk,
+    parts: &Parts,
+) -> Result<(), Error> {
+    make_group(monitor, name, parts)?;
+    if has_group(monitor, name)? {
+        let path = limits_path(name);
+        let limits = json!({ "path": path, "property": "limits", "value": limits(disk) });
+        monitor.execute("qom-set", limits)?;
+    }
+    let id = disk::id(name);
+    let [limit_node, format_node, _] = disk::node_names(&id);
+    let nodes = node_names(monitor)?;
+    let Some(node) = parts.nodes.iter().find(|node| node.id() == limit_node) else {
+        return Ok(());
+    };
+    // A drive may be empty.
+    if nodes.contains(&limit_node) || !nodes.contains(&format_node) {
+        return Ok(());
+    }
+    monitor.execute(node.kind().command(), node.arguments())?;
+    let path = format!("/machine/peripheral/{id}");
+    let drive = json!({ "path": path, "property": "drive", "value": limit_node });
+    if let Err(error) = monitor.execute("qom-set", drive) {
+        // The first error is the one that counts.
+        let _ = monitor.execute("blockdev-del", json!({ "node-name": limit_node }));
+        return Err(error.into());
+    }
     Ok(())
+}
+
+/// Makes the group of a disk's limits, if it is to have some and has none yet.
+fn make_group(monitor: &mut Monitor, name: &DeviceName, parts: &Parts) -> Result<(), Error> {
+    if let Some(group) = &parts.limits
+        && !has_group(monitor, name)?
+    {
+        monitor.execute(group.kind().command(), group.arguments())?;
+    }
+    Ok(())
+}
+
+fn has_group(monitor: &mut Monitor, name: &DeviceName) -> Result<bool, Error> {
+    let group = disk::limits_id(&disk::id(name));
+    Ok(object_names(monitor)?.contains(&group))
+}
+
+/// The objects that QEMU has.
+fn object_names(monitor: &mut Monitor) -> Result<Vec<String>, Error> {
+    let all = monitor.execute("qom-list", json!({ "path": OBJECTS }))?;
+    Ok(names(&all, "name"))
+}
+
+/// The nodes that QEMU has.
+fn node_names(monitor: &mut Monitor) -> Result<Vec<String>, Error> {
+    let all = monitor.execute("query-named-block-nodes", json!({ "flat": true }))?;
+    Ok(names(&all, "node-name"))
+}
+
+fn names(all: &Value, key: &str) -> Vec<String> {
+    let all = all.as_array().into_iter().flatten();
+    all.filter_map(|it| Some(it[key].as_str()?.to_owned()))
+        .collect()
 }
 
 /// Writes a limit down as QEMU has it: the rate, that of a burst, and its seconds.

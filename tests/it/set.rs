@@ -3,7 +3,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::sandbox::{PATIENCE, Ran, Sandbox, free_ports};
+use crate::sandbox::{PATIENCE, Ran, Sandbox, free_ports, wait_until};
 
 #[test]
 fn the_definition_s_properties_are_the_unit_s() {
@@ -569,4 +569,110 @@ fn media_limits_and_links_change_while_the_vm_runs() {
         .stdout;
     assert!(network.contains("nic-lan"), "{network}");
     assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+}
+
+/// The node that the guest's requests to a disk go to.
+fn node_of(sandbox: &Sandbox, disk: &str) -> Option<String> {
+    let drives = qmp(sandbox, &["query-block"]);
+    let mut drives = drives.as_array().unwrap().iter();
+    let drive = drives.find(|it| {
+        let mut words = it["qdev"].as_str().unwrap().split('/');
+        words.any(|word| word == format!("disk-{disk}"))
+    });
+    Some(drive?["inserted"]["node-name"].as_str()?.to_owned())
+}
+
+#[test]
+fn a_disk_that_was_started_without_limits_gets_some() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("cd.iso"), vec![0; 1 << 20]).unwrap();
+    let kinds = ["virtio", "scsi", "nvme", "sata"];
+    let mut lines = "[disk.cd]\ninterface = \"cdrom\"\n".to_owned();
+    for kind in kinds {
+        lines += &format!("[disk.{kind}]\nsize = \"1M\"\ninterface = \"{kind}\"\n");
+    }
+    lines += "[disk.usb]\nsize = \"1M\"\ninterface = \"usb\"\n\
+              [disk.threaded]\nsize = \"1M\"\niothread = true\n";
+    sandbox.add_lines("web", &lines);
+    sandbox.maqet(&["start", "@web"]).ok();
+    let limit = |disk: &str| {
+        let path = format!("path=/objects/disk-{disk}-limits");
+        qmp(&sandbox, &["qom-get", &path, "property=limits"])["iops-total"].clone()
+    };
+    for kind in kinds {
+        let word = format!("disk.{kind}.limits.iops=100");
+        let ran = sandbox.maqet(&["set", "@web", &word]).ok();
+        assert!(!ran.stderr.contains("next start"), "{}", ran.stderr);
+        assert_eq!(limit(kind), 100);
+        let node = node_of(&sandbox, kind).unwrap();
+        assert_eq!(node, format!("disk-{kind}-limit"));
+        assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+        let key = format!("disk.{kind}.limits");
+        sandbox.maqet(&["unset", "@web", &key]).ok();
+        assert_eq!(limit(kind), 0);
+        sandbox.maqet(&["set", "@web", &word]).ok();
+        assert_eq!(limit(kind), 100);
+        assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    }
+    // A drive without a medium has limits for the one that comes.
+    let words = ["disk.cd.limits.iops=50", "disk.cd.file=cd.iso"];
+    sandbox.maqet(&[&["set", "@web"], &words[..]].concat()).ok();
+    assert_eq!(limit("cd"), 50);
+    let node = node_of(&sandbox, "cd").unwrap();
+    assert_eq!(node, "disk-cd-limit");
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    for kind in ["usb", "threaded"] {
+        sandbox
+            .maqet(&["set", "@web", &format!("disk.{kind}.limits.iops=100")])
+            .ok()
+            .saying("from its next start on");
+    }
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    for disk in ["usb", "threaded", "virtio"] {
+        assert_eq!(limit(disk), 100);
+    }
+    assert_eq!(limit("cd"), 50);
+}
+
+#[test]
+fn a_guest_is_asked_for_memory_and_given_it_back() {
+    const M: u64 = 1 << 20;
+    let sandbox = Sandbox::new();
+    sandbox.add_probe("web", "");
+    sandbox
+        .maqet(&["set", "@web", "balloon.target=112M"])
+        .ok()
+        .saying("balloon.target: none -> 112M, from its next start on");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let has = |mebibytes: u64| {
+        wait_until(&format!("the guest has {mebibytes} MiB"), || {
+            qmp(&sandbox, &["query-balloon"])["actual"] == mebibytes * M
+        });
+    };
+    has(112);
+    let ran = sandbox
+        .maqet(&["set", "@web", "balloon.target=96M"])
+        .ok()
+        .saying("balloon.target: 112M -> 96M\n");
+    assert!(!ran.stderr.contains("next start"), "{}", ran.stderr);
+    has(96);
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    // More than it was started with it cannot have.
+    sandbox
+        .maqet(&["set", "@web", "memory=256M", "balloon.target=160M"])
+        .ok()
+        .saying("memory: 128M -> 256M, from its next start on")
+        .saying("balloon.target: 96M -> 160M, from its next start on");
+    has(96);
+    sandbox.maqet(&["set", "@web", "balloon=true"]).ok();
+    has(128);
+    for (word, words) in [
+        ("balloon.target=512M", "to 256M, which is its `memory`"),
+        ("balloon.target=4", "`4` has no unit"),
+        ("balloon.target=4B", "to do with 1M to"),
+    ] {
+        sandbox.maqet(&["set", "@web", word]).fails(1).saying(words);
+    }
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
 }
