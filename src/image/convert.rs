@@ -1,0 +1,46 @@
+//! Copies of images, in the same format or another.
+
+use std::path::Path;
+
+use super::create::rename;
+use super::tool::{Tool, Watch, absolute};
+use super::{Error, Link};
+
+/// What a copy is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Conversion<'a> {
+    /// What is copied.
+    pub from: &'a Link,
+    /// The format of the copy.
+    pub format: &'a str,
+    /// The backing file that the copy has, too: what is in there is not copied. All
+    /// is, if it has none.
+    pub backing: Option<&'a Link>,
+}
+
+/// Copies an image to a file that is not there; internal snapshots are not copied.
+///
+/// `path` is what the file will be called, for messages.
+pub fn convert(
+    conversion: Conversion<'_>,
+    file: &Path,
+    path: &Path,
+    watch: Watch<'_>,
+) -> Result<(), Error> {
+    let Conversion {
+        from,
+        format,
+        backing,
+    } = conversion;
+    let tool = Tool::new("convert", "make", path).args(["-f", &from.format, "-O", format]);
+    let tool = match backing {
+        Some(backing) => tool
+            .args(["-F", &backing.format, "-B"])
+            .arg(absolute(&backing.path)?),
+        None => tool,
+    };
+    tool.file(&from.path)?
+        .file(file)?
+        .run_watched(watch)
+        .map_err(|error| rename(error, path, file))
+}

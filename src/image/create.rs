@@ -1,0 +1,54 @@
+//! New images, empty ones and such that are on top of others.
+
+use std::path::Path;
+
+use super::tool::{Tool, absolute};
+use super::{Error, Link, place};
+
+/// Makes an empty image of `size` bytes, `format` as qemu-img names it.
+///
+/// The image appears at `path` whole or not at all, and never takes the place
+/// of a file that is there.
+pub fn create(path: &Path, format: &str, size: u64) -> Result<(), Error> {
+    place(path, std::process::id(), |unfinished| {
+        Tool::new("create", "make", path)
+            .args(["-q", "-f", format])
+            .file(unfinished)?
+            .arg(size.to_string())
+            .run()
+            .map_err(|error| rename(error, path, unfinished))
+            .map(drop)
+    })
+}
+
+/// Makes an empty qcow2 image on top of another one, which is not opened for writing.
+/// `size` in bytes, that of the other one if it is not given.
+pub fn create_overlay(path: &Path, backing: &Link, size: Option<u64>) -> Result<(), Error> {
+    place(path, std::process::id(), |unfinished| {
+        Tool::new("create", "make", path)
+            .args(["-q", "-f", "qcow2", "-F", &backing.format, "-b"])
+            .arg(absolute(&backing.path)?)
+            .file(unfinished)?
+            .args(size.map(|size| size.to_string()))
+            .run()
+            .map_err(|error| rename(error, path, unfinished))
+            .map(drop)
+    })
+}
+
+/// Words about an unfinished file, as words about the one that it was to be.
+pub(super) fn rename(error: Error, path: &Path, unfinished: &Path) -> Error {
+    match error {
+        Error::Failed { doing, words, .. } => {
+            let (from, to) = (unfinished.display().to_string(), path.display().to_string());
+            let words = words.replace(&from, &to);
+            let own = format!("{to}: ");
+            Error::Failed {
+                doing,
+                path: path.to_owned(),
+                words: words.strip_prefix(&own).unwrap_or(&words).to_owned(),
+            }
+        }
+        other => other,
+    }
+}

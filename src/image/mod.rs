@@ -1,0 +1,59 @@
+//! Disk images, through qemu-img(1), while no QEMU has them open.
+//!
+//! A format is always said and never guessed by qemu-img, which would take the first
+//! bytes of a raw disk, that its guest writes, for the header of an image.
+
+mod chain;
+mod check;
+mod compare;
+mod convert;
+mod create;
+mod error;
+mod format;
+mod header;
+mod info;
+mod map;
+mod place;
+mod rebase;
+mod resize;
+mod space;
+#[cfg(test)]
+mod tests;
+mod tool;
+mod unpack;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+pub use chain::{Chain, Fault, Link};
+pub use check::{Checked, check, repair};
+pub use compare::same_content;
+pub use convert::{Conversion, convert};
+pub use create::{create, create_overlay};
+pub use error::Error;
+pub use format::Kind;
+pub use header::Header;
+pub use info::{Access, Info, Snapshot};
+pub use map::{Extent, Measure, map, measure};
+pub use place::{place, replace, unfinished};
+pub use rebase::{Onto, rebase, rename_backing};
+pub use resize::resize;
+pub use space::{free, require};
+pub use tool::{Progress, Watch, unwatched};
+pub use unpack::{sha256, unpack};
+
+/// What tells a file from another that takes its name, or after it its inode: the
+/// inode's number, and where the file system knows it, the time of its birth.
+pub fn identity(path: &Path) -> io::Result<String> {
+    let metadata = fs::symlink_metadata(path)?;
+    let born = metadata.created().ok();
+    let born = born.and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
+    Ok(format!(
+        "{}:{}",
+        metadata.ino(),
+        born.map_or(0, |born| born.as_nanos())
+    ))
+}

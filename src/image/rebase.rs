@@ -1,0 +1,37 @@
+//! Another backing file, or none.
+
+use super::tool::{Tool, Watch, absolute};
+use super::{Error, Link};
+
+/// What is to be below an image.
+#[derive(Clone, Copy, Debug)]
+pub enum Onto<'a> {
+    /// This one.
+    Image(&'a Link),
+    /// Nothing: all that is below it is copied into it.
+    Nothing,
+}
+
+/// Puts an image onto another backing file: the disk reads as before, as what differs is
+/// copied into it.
+pub fn rebase(image: &Link, onto: Onto<'_>, watch: Watch<'_>) -> Result<(), Error> {
+    let tool = Tool::new("rebase", "rebase", &image.path).args(["-f", &image.format]);
+    let tool = match onto {
+        Onto::Image(backing) => tool
+            .args(["-F", &backing.format, "-b"])
+            .arg(absolute(&backing.path)?),
+        Onto::Nothing => tool.args(["-b", ""]),
+    };
+    tool.file(&image.path)?.run_watched(watch)
+}
+
+/// Gives the backing file another name, and copies nothing: right only if what is there
+/// is what was at the old one.
+pub fn rename_backing(image: &Link, backing: &Link) -> Result<(), Error> {
+    Tool::new("rebase", "rebase", &image.path)
+        .args(["-u", "-f", &image.format, "-F", &backing.format, "-b"])
+        .arg(absolute(&backing.path)?)
+        .file(&image.path)?
+        .run()
+        .map(drop)
+}
