@@ -4,7 +4,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::ops::{By, Error, device, migrate};
+use crate::ops::{By, Error, device, disk, migrate};
 use crate::qemu::vhost;
 use crate::qmp::RunState;
 use crate::{keyboard, qmp, store, systemd};
@@ -216,6 +216,7 @@ fn hint(error: &Error) -> Option<String> {
             "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands".to_owned()
         }
         Error::Device(error) => return device_hint(error),
+        Error::Disk(error) => return disk_hint(error),
         Error::Migrate(error) => return migrate_hint(error),
         Error::NoCommand { nearest, .. } => match nearest.as_slice() {
             [] => "`maqet qmp NAME --list` lists the commands".to_owned(),
@@ -283,6 +284,17 @@ fn device_hint(error: &device::Error) -> Option<String> {
             "`{what}` stays {done} until the VM stops; the same command tries the definition again"
         ),
         _ => return None,
+    })
+}
+
+fn disk_hint(error: &disk::Error) -> Option<String> {
+    use disk::Error;
+    Some(match error {
+        Error::NoSuch {
+            nearest: Some(nearest),
+            ..
+        } => format!("did you mean `{nearest}`?"),
+        Error::NoSuch { vm, .. } => format!("`maqet disk ls {vm}` lists its disks"),
     })
 }
 

@@ -10,6 +10,7 @@ mod completion;
 mod device;
 mod diff;
 mod disable;
+mod disk;
 mod doctor;
 mod edit;
 mod enable;
@@ -101,6 +102,8 @@ enum Command {
     Qmp(qmp::Args),
     #[command(subcommand)]
     Device(device::Command),
+    #[command(subcommand)]
+    Disk(disk::Command),
     Agent(agent::Args),
     Hmp(hmp::Args),
     Logs(logs::Args),
@@ -184,6 +187,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Job(args) => job::run(out, &host()?, args),
         Command::Events(args) => events::run(out, &host()?, args),
         Command::Device(command) => device::run(out, &host()?, command),
+        Command::Disk(command) => disk::run(out, &host()?, command),
         Command::Agent(args) => agent::run(out, &host()?, args),
         Command::Hmp(args) => hmp::run(out, &host()?, &args),
         Command::Logs(args) => logs::run(out, &host()?, args),

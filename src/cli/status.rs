@@ -192,7 +192,7 @@ fn drive_words(drive: &Drive) -> String {
 }
 
 /// A moment in local time, and how long ago that is.
-fn moment(time: SystemTime) -> String {
+pub(super) fn moment(time: SystemTime) -> String {
     let ago = SystemTime::now()
         .duration_since(time)
         .map_or(0, |age| age.as_secs());

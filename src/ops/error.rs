@@ -408,6 +408,9 @@ pub enum Error {
     /// A device that did not come or go.
     #[error(transparent)]
     Device(#[from] super::device::Error),
+    /// Something that was not done with a disk.
+    #[error(transparent)]
+    Disk(#[from] super::disk::Error),
     /// A VM of Python maqet is not taken over.
     #[error(transparent)]
     Migrate(#[from] super::migrate::Error),

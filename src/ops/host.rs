@@ -71,6 +71,14 @@ impl Host {
         }
     }
 
+    /// All stored VMs with their definitions, by name.
+    pub(super) fn rows(&self) -> Result<Vec<Row>, Error> {
+        match self.existing_store()? {
+            Some(store) => Ok(store.rows_with("")?),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// The definition of a stored VM.
     pub fn config(&self, row: &Row) -> Result<VmConfig, Error> {
         self.read_config(&row.name, &row.definition)

@@ -12,6 +12,7 @@ mod check;
 pub mod device;
 pub mod diff;
 pub mod disable;
+pub mod disk;
 pub mod doctor;
 pub mod edit;
 mod effect;

@@ -24,6 +24,8 @@ mod device;
 mod diff;
 /// What starts at boot no more.
 mod disable;
+/// Images and chains of them, looked at and changed.
+mod disk;
 /// What is broken, found and mended.
 mod doctor;
 /// A text edited, checked and kept, or nothing changed.
