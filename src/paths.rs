@@ -245,12 +245,17 @@ impl RuntimeDir {
         self.0.join("not-ready")
     }
 
+    /// There when the VM was seen to be up, as far as its definition says.
+    pub fn ready(&self) -> PathBuf {
+        self.0.join("ready")
+    }
+
     /// The address of the guest for vsock sockets, if it has one.
     pub fn cid(&self) -> PathBuf {
         self.0.join("cid")
     }
 
-    /// There when the guest has said over vsock that it is up.
+    /// There when the guest has said over vsock that it is up; as old as its word.
     pub fn notified(&self) -> PathBuf {
         self.0.join("notified")
     }

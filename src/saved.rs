@@ -28,8 +28,19 @@ pub struct Saved {
     pub kvm: bool,
     /// Whether the guest ran, and goes on when the state is loaded.
     pub was_running: bool,
+    /// Whether it was up, as far as its definition says. States of old do not tell, and
+    /// count as those that were.
+    #[serde(default = "was_ready")]
+    pub ready: bool,
+    /// Whether the guest had said over vsock that it is up: it will not say so again.
+    #[serde(default)]
+    pub notified: bool,
     /// The disks that the guest could write to.
     pub disks: Vec<DiskStamp>,
+}
+
+fn was_ready() -> bool {
+    true
 }
 
 /// How a disk was when the VM was saved.
@@ -188,6 +199,8 @@ mod tests {
             uuid: String::new(),
             kvm: false,
             was_running: true,
+            ready: true,
+            notified: false,
             disks,
         }
     }

@@ -51,8 +51,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "internal",
         &[
-            "ops", "config", "console", "lock", "paths", "process", "qemu", "qmp", "store",
-            "systemd", "vm",
+            "ops", "config", "console", "lock", "paths", "process", "qemu", "qmp", "saved",
+            "store", "systemd", "vm",
         ],
     ),
     (

@@ -14,6 +14,13 @@ pub(super) enum Command {
         /// Name of the VM
         name: VmName,
     },
+    /// Listen on stdin for what a guest tells over vsock
+    Listen {
+        /// Its CID
+        cid: u32,
+        /// The process to end with
+        qemu: u32,
+    },
     /// Wait until QEMU has taken its arguments
     Ready,
     /// Ask the guest to power down, and wait for QEMU to end
@@ -34,6 +41,7 @@ pub(super) enum Command {
 pub(super) fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Launch { name } => match internal::launch::launch(&name)? {},
+        Command::Listen { cid, qemu } => internal::listen::listen(cid, qemu)?,
         Command::Ready => internal::ready::ready(&|words| out.note(words))?,
         Command::PowerDown { timeout, save } => {
             internal::power_down::power_down(Duration::from_secs(timeout), save, &|words| {

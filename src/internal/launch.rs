@@ -26,11 +26,12 @@ use crate::paths::{RuntimeDir, VmDir};
 use crate::qemu::argv::{Listen, Sockets};
 use crate::qemu::vhost;
 use crate::qmp::{self, RunState};
+use crate::saved::Saved;
 use crate::store::Row;
 use crate::systemd::journal;
 use crate::vm::VmName;
 
-use super::{notify, ship};
+use super::{listen, notify, ship};
 
 /// Becomes the QEMU of VM `name`; returns only when it cannot.
 pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
@@ -79,8 +80,12 @@ fn become_qemu(name: &VmName) -> anyhow::Result<Infallible> {
     let argv = prepare::command_line(&host, &row, &config, sockets, saved.as_ref())?;
 
     forget_last_run(&runtime).context("cannot clear the runtime directory")?;
+    if let Some(saved) = &saved {
+        keep_readiness(saved, &runtime).context("cannot keep what the guest has said")?;
+    }
     if let Some(cid) = cid {
         fs::write(runtime.cid(), cid.to_string()).context("cannot keep the CID")?;
+        listen::begin(cid)?;
     }
     // Nobody saves a VM that does not run: a power cut has left it.
     let _ = fs::remove_file(host.paths.saved(name).unfinished());
@@ -135,12 +140,26 @@ fn forget_last_run(runtime: &RuntimeDir) -> io::Result<()> {
         runtime.saving(),
         runtime.saved(),
         runtime.not_ready(),
+        runtime.ready(),
         runtime.cid(),
         runtime.notified(),
     ] {
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A guest that goes on where it was does not say again that it is up.
+fn keep_readiness(saved: &Saved, runtime: &RuntimeDir) -> io::Result<()> {
+    for (was, file) in [
+        (saved.ready, runtime.ready()),
+        (saved.notified, runtime.notified()),
+    ] {
+        if was {
+            fs::write(file, "")?;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! What the unit of a VM runs. Not for people: systemd calls these.
 
 pub mod launch;
+pub mod listen;
 mod notify;
 pub mod power_down;
 pub mod ready;

@@ -15,12 +15,12 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::config::ReadyLevel;
-use crate::ops::ready::{self, NotReady, Signs, wait};
+use crate::ops::ready::{NotReady, Signs, wait};
 use crate::ops::{Host, hmp, save};
 use crate::paths::RuntimeDir;
 use crate::process::Process;
 use crate::qemu::net::nic_id;
-use crate::qmp::{Client, DEFAULT_TIMEOUT, RunState};
+use crate::qmp::{Client, RunState};
 use crate::vm::VmName;
 
 use super::launch::runtime_dir;
@@ -39,11 +39,6 @@ pub fn ready(tell: &dyn Fn(String)) -> anyhow::Result<()> {
 }
 
 fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> anyhow::Result<()> {
-    // Before anything else: nobody hears what a quick guest says before this.
-    let notifications = match ready::cid(runtime) {
-        Some(cid) => ready::Notifications::open(cid).context("cannot listen on vsock")?,
-        None => None,
-    };
     // When QEMU ends, so do its listening sockets, and this connection with them.
     let mut monitor =
         Client::connect(&runtime.ctl(), LIMIT).context("QEMU ended while starting")?;
@@ -52,12 +47,13 @@ fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> 
         .status()
         .context("QEMU did not get to its main loop")?;
     let host = Host::from_env()?;
-    // Also the state of one that the user's own arguments have wait for something else.
-    if status.run_state == RunState::Inmigrate {
-        let files = host.paths.saved(name);
-        if files.state().exists() {
-            // It was up when it was saved, or it was not.
-            return save::load(&mut monitor, &files).context("the saved state cannot be loaded");
+    let files = host.paths.saved(name);
+    // One in this state may also wait for what the user's own arguments say.
+    if status.run_state == RunState::Inmigrate && files.state().exists() {
+        let saved = save::load(&mut monitor, &files).context("the saved state cannot be loaded")?;
+        // One that was not up yet when it was saved is waited for, if it runs.
+        if saved.ready || !saved.was_running {
+            return Ok(());
         }
     }
     let definition =
@@ -89,12 +85,15 @@ fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> 
         runtime,
         console_log: &host.paths.vm(name).console_log(),
         process: &process,
-        notifications,
-        hmp: &mut |line| hmp::print(&mut Client::connect(&runtime.ctl(), DEFAULT_TIMEOUT)?, line),
+        hmp: &mut |line, limit| {
+            let mut monitor = Client::connect(&runtime.ctl(), limit)?;
+            monitor.set_timeout(limit);
+            hmp::print(&mut monitor, line)
+        },
     };
     let limit = config.ready.timeout.duration();
     match wait(&mut signs, &config, &config.ready.level, limit) {
-        Ok(()) => Ok(()),
+        Ok(()) => fs::write(runtime.ready(), "").context("cannot leave word of a guest that is up"),
         Err(NotReady::Ended) => bail!("QEMU ended before the guest was up"),
         Err(reason) => {
             tell(format!("the guest is not up: {reason}"));

@@ -19,14 +19,14 @@ use crate::config::{Protocol, ReadyLevel, VmConfig};
 use crate::console::{self, Changes};
 use crate::paths::RuntimeDir;
 use crate::process::Process;
-use crate::qmp::{self, Agent, DEFAULT_TIMEOUT, Follower, Monitor, Start, lock_path};
+use crate::qmp::{self, Agent, Follower, Monitor, Start, lock_path};
 use crate::vm::VmName;
 
 use super::{Error, Host, hmp};
 
 mod notify;
 
-pub(crate) use notify::{Notifications, cid};
+pub(crate) use notify::has_said;
 
 /// Why a VM is not up.
 #[derive(Debug)]
@@ -56,10 +56,8 @@ pub(crate) struct Signs<'a> {
     pub console_log: &'a Path,
     /// QEMU.
     pub process: &'a Process,
-    /// What the guest says of itself, if that is listened to already.
-    pub notifications: Option<Notifications>,
-    /// Asks QEMU's human monitor.
-    pub hmp: &'a mut dyn FnMut(&str) -> Result<String, qmp::Error>,
+    /// Asks QEMU's human monitor, within a limit.
+    pub hmp: &'a mut dyn FnMut(&str, Duration) -> Result<String, qmp::Error>,
 }
 
 /// Waits until a running VM has reached `level`, or the one that its definition names.
@@ -79,6 +77,18 @@ pub fn ready(
         return Err(Error::NotRunning(name.clone()));
     };
     let runtime = host.paths.sockets(name);
+    let begun = Instant::now();
+    let ended = |awaited: &str| Error::Ended {
+        name: name.clone(),
+        awaited: format!("`{awaited}`"),
+        how: "QEMU ended".to_owned(),
+    };
+    // The last of what the launcher makes.
+    while !runtime.events_log().exists() {
+        if process.wait(Duration::from_millis(5)) {
+            return Err(ended(&level.unwrap_or(&ReadyLevel::Monitor).to_string()));
+        }
+    }
     // The one that it runs with; it may have another by now.
     let definition = std::fs::read_to_string(runtime.definition()).map_err(Error::io(
         format_args!("cannot read {}", runtime.definition().display()),
@@ -86,30 +96,48 @@ pub fn ready(
     let config = host.read_config(name, &definition)?;
     let level = level.unwrap_or(&config.ready.level);
     let limit = limit.unwrap_or(config.ready.timeout.duration());
-    // The first answer of QEMU is what `monitor` means.
-    super::wait::open(host, name)?.status()?;
+    let what = || format!("`{level}`");
+    let late = || Error::NotInTime {
+        awaited: what(),
+        limit,
+    };
+    match level {
+        // QEMU's first answer is what it means.
+        ReadyLevel::Monitor => {
+            let answered = super::monitor::open(host, name, limit).and_then(|mut monitor| {
+                monitor.set_timeout(limit.saturating_sub(begun.elapsed()));
+                Ok(monitor.status()?)
+            });
+            return match answered {
+                Err(Error::Qmp(qmp::Error::Timeout { .. })) => Err(late()),
+                Err(Error::Qmp(qmp::Error::Closed { .. })) if process.wait(NOTICED) => {
+                    Err(ended(&level.to_string()))
+                }
+                answered => answered.map(|_| ()),
+            };
+        }
+        // A guest that goes on from a saved state does not print it again.
+        ReadyLevel::Console(_)
+            if level.to_string() == config.ready.level.to_string() && runtime.ready().exists() =>
+        {
+            return Ok(());
+        }
+        _ => {}
+    }
     let mut signs = Signs {
         runtime: &runtime,
         console_log: &host.paths.vm(name).console_log(),
         process: &process,
-        notifications: None,
-        hmp: &mut |line| {
+        hmp: &mut |line, limit| {
             let socket = runtime.qmp();
-            let mut monitor = Monitor::open(&socket, &lock_path(&socket), DEFAULT_TIMEOUT)?;
+            let mut monitor = Monitor::open(&socket, &lock_path(&socket), limit)?;
+            monitor.set_timeout(limit);
             hmp::print(&mut monitor, line)
         },
     };
-    let what = || format!("`{level}`");
     wait(&mut signs, &config, level, limit).map_err(|error| match error {
-        NotReady::TimedOut(_) => Error::NotInTime {
-            awaited: what(),
-            limit,
-        },
-        NotReady::Ended => Error::Ended {
-            name: name.clone(),
-            awaited: what(),
-            how: "QEMU ended".to_owned(),
-        },
+        NotReady::TimedOut(_) => late(),
+        NotReady::Ended => ended(&level.to_string()),
         NotReady::Unknown(reason) => Error::NotReady {
             name: name.clone(),
             reason,
@@ -194,6 +222,9 @@ fn wait_for_agent(signs: &Signs<'_>, deadline: Instant, late: String) -> Result<
     }
 }
 
+/// How long a QEMU whose sockets are closed may take to end.
+const NOTICED: Duration = Duration::from_secs(2);
+
 /// How often a port is tried, and how long a connection is looked at.
 const TRY: Duration = Duration::from_millis(250);
 
@@ -205,8 +236,14 @@ fn wait_for_port(
 ) -> Result<(), NotReady> {
     loop {
         let tried = Instant::now();
-        if is_accepted(signs, address).map_err(|error| NotReady::Unknown(error.to_string()))? {
-            return Ok(());
+        match is_accepted(signs, address, left(deadline)) {
+            Ok(true) => return Ok(()),
+            // QEMU has not come to answering, or answers someone else: it may tell the next time.
+            Ok(false) | Err(qmp::Error::Timeout { .. } | qmp::Error::Busy { .. }) => {}
+            // That it has ended is seen below.
+            Err(qmp::Error::Closed { .. } | qmp::Error::Connect { .. })
+                if signs.process.wait(NOTICED) => {}
+            Err(error) => return Err(NotReady::Unknown(error.to_string())),
         }
         check(signs, deadline, &late)?;
         // QEMU's end is seen at once, everything else by the next try.
@@ -220,7 +257,11 @@ fn wait_for_port(
 ///
 /// QEMU's user network accepts them itself, before it has asked the guest, and drops
 /// them when that refuses. In between it tells only on its human monitor.
-fn is_accepted(signs: &mut Signs<'_>, address: SocketAddrV4) -> Result<bool, qmp::Error> {
+fn is_accepted(
+    signs: &mut Signs<'_>,
+    address: SocketAddrV4,
+    limit: Duration,
+) -> Result<bool, qmp::Error> {
     let Ok(mut stream) = TcpStream::connect_timeout(&address.into(), TRY) else {
         return Ok(false);
     };
@@ -239,7 +280,7 @@ fn is_accepted(signs: &mut Signs<'_>, address: SocketAddrV4) -> Result<bool, qmp
     let Ok(own) = stream.local_addr() else {
         return Ok(false);
     };
-    let connections = (signs.hmp)("info usernet")?;
+    let connections = (signs.hmp)("info usernet", limit)?;
     Ok(connections
         .lines()
         .any(|line| is_established(line, own.port())))

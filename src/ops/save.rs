@@ -16,7 +16,7 @@ use crate::store::Row;
 use crate::systemd;
 use crate::vm::VmName;
 
-use super::{Error, Host};
+use super::{Error, Host, ready};
 
 /// How a VM was saved.
 #[derive(Clone, Debug, Serialize)]
@@ -155,6 +155,8 @@ pub(crate) fn write(
         kvm: monitor.execute("query-kvm", ())?["enabled"] == json!(true),
         // A save that was killed had paused the guest.
         was_running: state == RunState::Running || runtime.saving().exists(),
+        ready: runtime.ready().exists(),
+        notified: ready::has_said(runtime),
         disks: Vec::new(),
     };
     let unfinished = Unfinished::begin(files).map_err(failed)?;
@@ -326,7 +328,8 @@ fn transfer(
 /// Has a QEMU that waits for a state load it, and the guest go on.
 ///
 /// The state is gone then: whatever the guest does next, it does not fit any more.
-pub(crate) fn load(monitor: &mut Client, files: &SavedState) -> Result<(), Error> {
+/// Returns what was known of it.
+pub(crate) fn load(monitor: &mut Client, files: &SavedState) -> Result<Saved, Error> {
     let state = files.state();
     let failed = |source| Error::Io(format!("cannot load {}", state.display()), source);
     let saved = Saved::read(files)
@@ -345,7 +348,7 @@ pub(crate) fn load(monitor: &mut Client, files: &SavedState) -> Result<(), Error
     if saved.was_running {
         monitor.execute("cont", ())?;
     }
-    Ok(())
+    Ok(saved)
 }
 
 /// Has QEMU send an event with each change of a migration's state.

@@ -211,7 +211,10 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             .or(usage.map(|usage| usage.cpu))
             .filter(|_| up)
             .map(|cpu| cpu.as_secs_f64()),
-        vsock_cid: super::ready::cid(&runtime).filter(|_| up),
+        vsock_cid: std::fs::read_to_string(runtime.cid())
+            .ok()
+            .filter(|_| up)
+            .and_then(|cid| cid.parse().ok()),
         sockets: if up {
             sockets(&runtime, config.as_ref())
         } else {

@@ -7,12 +7,13 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::message::RunState;
+use super::message::{Event, RunState};
 
 /// How much of the end is read: some dozens of events.
 const TAIL: u64 = 4096;
@@ -81,6 +82,14 @@ pub fn run_state(path: &Path) -> Option<RunState> {
             }
         }
     }
+}
+
+/// When the guest was last reset in this run; a guest that reboots is.
+pub fn last_reset(path: &Path) -> Option<SystemTime> {
+    let text = std::fs::read(path).ok()?;
+    let events = text.rsplit(|byte| *byte == b'\n');
+    let mut events = events.filter_map(|line| serde_json::from_slice::<Event>(line).ok());
+    events.find(|event| event.name == "RESET")?.timestamp.time()
 }
 
 /// What the last line that tells of the run state says.

@@ -87,6 +87,21 @@ fn a_qemu_that_ends_meanwhile_ends_the_wait() {
 }
 
 #[test]
+fn a_qemu_that_does_not_answer_is_waited_for_as_long_as_is_said() {
+    let sandbox = Sandbox::running();
+    let qemu = sandbox.pid("web");
+    signal(qemu, libc::SIGSTOP);
+    sandbox
+        .maqet(&["wait", "@web", "--ready", "monitor", "--timeout", "1s"])
+        .fails(7)
+        .saying("`monitor` did not come within 1 s");
+    let waiting = sandbox.spawn(&["wait", "@web", "--ready", "--timeout", "10m"]);
+    wait_until_open(&waiting, &sandbox.runtime("web").join("qmp.lock"));
+    signal(qemu, libc::SIGCONT);
+    Ran::of(waiting).ok();
+}
+
+#[test]
 fn a_vm_that_is_still_starting_can_be_stopped() {
     let sandbox = Sandbox::new();
     let ready = "[ready]\nlevel = \"console:/never/\"\ntimeout = \"2m\"";

@@ -77,6 +77,39 @@ fn a_guest_that_was_paused_is_paused_when_it_is_loaded() {
 }
 
 #[test]
+fn a_guest_that_was_up_when_it_was_saved_is_up_when_it_goes_on() {
+    let sandbox = counting("ready.level = \"console:/probe: ready/\"");
+    sandbox.maqet(&["save", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    // It does not print it again.
+    sandbox
+        .maqet(&["wait", "@web", "--ready", "--timeout", "1s"])
+        .ok();
+    // And once more, as a guest is saved that never printed it in that run.
+    sandbox.maqet(&["save", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox
+        .maqet(&["wait", "@web", "--ready", "--timeout", "1s"])
+        .ok();
+}
+
+#[test]
+fn a_guest_that_was_not_up_yet_when_it_was_saved_is_waited_for_when_it_goes_on() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines(
+        "web",
+        "ready = { level = \"console:/never/\", timeout = \"1s\" }",
+    );
+    sandbox.maqet(&["start", "@web"]).fails(1);
+    sandbox.maqet(&["resume", "@web"]).ok();
+    sandbox.maqet(&["save", "@web"]).ok();
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("runs, but is not ready: the console did not say /never/");
+}
+
+#[test]
 fn a_definition_that_changed_since_does_not_count_until_the_next_boot() {
     let sandbox = counting("");
     sandbox.maqet(&["save", "@web"]).ok();

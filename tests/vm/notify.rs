@@ -19,16 +19,10 @@ fn cid(name: &str) -> u32 {
 #[test]
 fn a_vm_is_up_when_its_guest_says_so_over_vsock() {
     let _vsock = VSOCK.lock().unwrap_or_else(PoisonError::into_inner);
-    let guests = std::env::var_os("MAQET_TEST_GUESTS").expect("tests/host/test sets it");
-    let guest = PathBuf::from(guests).join("probe");
-    let guest = guest.display();
-    TESTER.add(
+    add_probe(
         "told",
-        &format!(
-            "memory = \"128M\"\nkernel = \"{guest}/kernel\"\ninitrd = \"{guest}/initrd\"\n\
-             append = \"console=ttyS0 quiet\"\n\
-             ready = {{ level = \"notify\", timeout = \"20m\" }}"
-        ),
+        "",
+        "ready = { level = \"notify\", timeout = \"20m\" }",
     );
     let start = TESTER.spawn("maqet start told");
     TESTER.wait_until(
@@ -45,6 +39,59 @@ fn a_vm_is_up_when_its_guest_says_so_over_vsock() {
         cid("told")
     ));
     TESTER.ok("maqet stop --force told");
+}
+
+#[test]
+fn what_a_guest_says_is_heard_when_nobody_waits_for_it() {
+    let _vsock = VSOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    add_probe("alone", "", "vsock = true");
+    let said = "maqet logs --console alone | grep -q '^probe: notified'";
+    let is_up = "maqet wait alone --ready notify --timeout 1s";
+    TESTER.ok("maqet start alone");
+    TESTER.wait_until("the guest has said that it is up", said);
+    TESTER.ok(is_up);
+    // It goes on where it was, and does not say so again.
+    TESTER.ok("maqet save alone && maqet start alone");
+    TESTER.ok(is_up);
+    // A guest that boots again is not up before it says so again.
+    TESTER.ok("maqet pause alone && maqet reset alone");
+    TESTER.run(is_up).fails(7);
+    TESTER.ok("maqet resume alone && maqet wait alone --ready notify --timeout 20m");
+    // Nothing of maqet is left when QEMU has ended.
+    TESTER.ok("maqet stop --force alone");
+    TESTER.run("pgrep -fa 'internal listen'").fails(1);
+}
+
+#[test]
+fn a_guest_that_is_saved_before_it_is_up_is_waited_for_when_it_goes_on() {
+    let _vsock = VSOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let ready = "ready = { level = \"notify\", timeout = \"5s\" }";
+    add_probe("silent", "probe.notify=never", ready);
+    for command in [
+        "maqet start silent",
+        // Also one that goes on from a saved state.
+        "maqet save silent && maqet start silent",
+    ] {
+        TESTER
+            .run(command)
+            .fails(1)
+            .saying("runs, but is not ready: the guest did not say over vsock");
+    }
+    TESTER.ok("maqet stop --force silent");
+}
+
+/// Adds a probe guest whose definition goes on with `more`.
+fn add_probe(name: &str, words: &str, more: &str) {
+    let guests = std::env::var_os("MAQET_TEST_GUESTS").expect("tests/host/test sets it");
+    let guest = PathBuf::from(guests).join("probe");
+    let guest = guest.display();
+    TESTER.add(
+        name,
+        &format!(
+            "memory = \"128M\"\nkernel = \"{guest}/kernel\"\ninitrd = \"{guest}/initrd\"\n\
+             append = \"console=ttyS0 quiet {words}\"\n{more}"
+        ),
+    );
 }
 
 #[test]
