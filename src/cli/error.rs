@@ -169,7 +169,7 @@ fn hint(error: &Error) -> Option<String> {
             "its definition needs a video device, such as `vga = \"std\"`".to_owned()
         }
         Error::FileExists(file) if file.is_file() => "`--force` replaces it".to_owned(),
-        Error::StillUp { name, .. } => format!(
+        Error::Silent { name, .. } | Error::StillUp { name, .. } => format!(
             "wait longer with `--timeout`, or cut its power with `maqet stop --force {name}`"
         ),
         Error::MonitorGone { name, .. } => {
@@ -332,7 +332,9 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
         Some(Error::Template(_)) => USAGE,
         Some(Error::NotInTime { .. }) => NOT_IN_TIME,
         Some(Error::Ended { .. }) => ENDED,
-        Some(Error::Qmp(qmp::Error::Busy { .. } | qmp::Error::Timeout { .. })) => MONITOR_BUSY,
+        Some(
+            Error::Qmp(qmp::Error::Busy { .. } | qmp::Error::Timeout { .. }) | Error::Silent { .. },
+        ) => MONITOR_BUSY,
         _ => FAILED,
     }
 }

@@ -227,6 +227,14 @@ pub enum Error {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// The VM runs, but its QEMU does not answer.
+    #[error("VM `{name}` is still running: its QEMU did not answer within {seconds} s")]
+    Silent {
+        /// The VM.
+        name: VmName,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The VM runs, but its sockets are gone.
     #[error("VM `{name}` is running, but its monitor cannot be reached: {} is gone", .socket.display())]
     MonitorGone {

@@ -84,7 +84,7 @@ pub fn stop(
         });
     };
     let limit = match force {
-        Force::Now => return cut_power(host, name, &sockets, &process),
+        Force::Now => return cut_power(host, name, &sockets, &process, true),
         Force::After(limit) => limit,
         Force::Never => match (timeout, defined(host, name)?) {
             (timeout, stop) if stop.action == StopAction::Save => {
@@ -94,11 +94,12 @@ pub fn stop(
             }
             (Some(timeout), _) => timeout,
             (None, stop) if stop.action == StopAction::Kill => {
-                return cut_power(host, name, &sockets, &process);
+                return cut_power(host, name, &sockets, &process, true);
             }
             (None, stop) => stop.timeout.duration(),
         },
     };
+    let mut answers = true;
     let asked = match power_down(&sockets, &process, limit) {
         // Its launcher has not come to making sockets.
         Err(qmp::Error::Connect { source, .. })
@@ -113,9 +114,18 @@ pub fn stop(
                 socket: path,
             });
         }
-        // A monitor that does not answer is as good a reason to use force as a guest.
+        Err(qmp::Error::Timeout { .. }) if force == Force::Never => {
+            return Err(Error::Silent {
+                name: name.clone(),
+                seconds: limit.as_secs(),
+            });
+        }
         Err(error) if force == Force::Never => return Err(error.into()),
-        Err(_) => PowerDown::StillUp,
+        // A monitor that does not answer is as good a reason to use force as a guest.
+        Err(_) => {
+            answers = false;
+            PowerDown::StillUp
+        }
         Ok(asked) => asked,
     };
     match (asked, force) {
@@ -124,14 +134,14 @@ pub fn stop(
             Ok(Outcome::PoweredDown)
         }
         (PowerDown::NoGuest(_), _) => {
-            cut_power(host, name, &sockets, &process)?;
+            cut_power(host, name, &sockets, &process, true)?;
             Ok(Outcome::NoGuest)
         }
         (PowerDown::StillUp, Force::Never) => Err(Error::StillUp {
             name: name.clone(),
             seconds: limit.as_secs(),
         }),
-        (PowerDown::StillUp, _) => cut_power(host, name, &sockets, &process),
+        (PowerDown::StillUp, _) => cut_power(host, name, &sockets, &process, answers),
     }
 }
 
@@ -232,33 +242,40 @@ fn defined(host: &Host, name: &VmName) -> Result<Stop, Error> {
 /// A power-down request is lost while the guest's system is not up yet, so it is repeated.
 const REPEAT: Duration = Duration::from_secs(5);
 
-/// How long QEMU may take for one round of questions.
+/// How long QEMU may take for one round of questions, before they are asked anew.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// The same at the end of the time that the guest has.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// Asks the guest to power down, again and again, until QEMU has ended or `limit` has passed.
 ///
 /// # Errors
-/// When the monitor cannot be reached although the process is there.
+/// When the monitor cannot be reached although the process is there;
+/// [`Timeout`](qmp::Error::Timeout) if it has not answered in all that time.
 pub fn power_down(
     sockets: &RuntimeDir,
     process: &Process,
     limit: Duration,
 ) -> Result<PowerDown, qmp::Error> {
     let deadline = Instant::now() + limit;
-    let mut with_agent = true;
+    let mut is_asked = false;
     loop {
-        match ask(sockets, with_agent) {
-            Ok(Asked::Guest) => {}
+        let left = deadline.saturating_duration_since(Instant::now());
+        // An agent that did not do it in the first round gets the power button to help.
+        match ask(sockets, !is_asked, left.clamp(LAST_ANSWER, ANSWER)) {
+            Ok(Asked::Guest) => is_asked = true,
             Ok(Asked::Nobody(state)) => return Ok(PowerDown::NoGuest(state)),
             // Just ended, or just about to.
             Err(error) if process.wait(Duration::from_millis(100)) => {
                 drop(error);
                 return Ok(PowerDown::Done);
             }
+            // A host that is busy has a QEMU that is slow.
+            Err(qmp::Error::Timeout { .. }) if Instant::now() < deadline => continue,
+            Err(qmp::Error::Timeout { .. }) if is_asked => return Ok(PowerDown::StillUp),
             Err(error) => return Err(error),
         }
-        // An agent that did not do it in the first round gets the power button to help.
-        with_agent = false;
         let left = deadline.saturating_duration_since(Instant::now());
         if process.wait(left.min(REPEAT)) {
             return Ok(PowerDown::Done);
@@ -276,9 +293,9 @@ enum Asked {
 }
 
 /// Asks once. The connection is closed again at once: the next in line waits for it.
-fn ask(sockets: &RuntimeDir, with_agent: bool) -> Result<Asked, qmp::Error> {
-    let mut monitor = Client::connect(&sockets.ctl(), ANSWER)?;
-    monitor.set_timeout(ANSWER);
+fn ask(sockets: &RuntimeDir, with_agent: bool, limit: Duration) -> Result<Asked, qmp::Error> {
+    let mut monitor = Client::connect(&sockets.ctl(), limit)?;
+    monitor.set_timeout(limit);
     let state = monitor.status()?.run_state;
     match state {
         // Not one instruction has run, or none ever will again.
@@ -319,7 +336,7 @@ const QUIT: Duration = Duration::from_secs(10);
 /// The same after SIGTERM, when its monitor did not answer.
 const TERMINATE: Duration = Duration::from_secs(3);
 
-/// Ends QEMU without asking the guest.
+/// Ends QEMU without asking the guest, nor QEMU, unless its monitor still `answers`.
 ///
 /// systemd is told first, so that no restart policy takes this for a crash.
 fn cut_power(
@@ -327,9 +344,10 @@ fn cut_power(
     name: &VmName,
     sockets: &RuntimeDir,
     process: &Process,
+    answers: bool,
 ) -> Result<Outcome, Error> {
     let unit = unit_name(name);
-    thread::scope(|scope| {
+    let is_killed = thread::scope(|scope| {
         let (accepted, is_accepted) = mpsc::channel();
         let stopping = scope.spawn({
             let unit = &unit;
@@ -340,15 +358,22 @@ fn cut_power(
                 })
             }
         });
-        if is_accepted.recv().is_ok() && !(quit(sockets).is_ok() && process.wait(QUIT)) {
+        let mut is_killed = false;
+        if is_accepted.recv().is_ok() && !(answers && quit(sockets).is_ok() && process.wait(QUIT)) {
             // SIGTERM does what `quit` does, and needs no monitor.
             systemd::kill(&host.scope, &unit, libc::SIGTERM)?;
             if !process.wait(TERMINATE) {
                 systemd::kill(&host.scope, &unit, libc::SIGKILL)?;
+                is_killed = true;
             }
         }
-        stopping.join().expect("stopping does not panic")
+        let stopped = stopping.join().expect("stopping does not panic");
+        stopped.map(|()| is_killed)
     })?;
+    if is_killed {
+        // It has done what it was told to.
+        systemd::reset_failed(&host.scope, &unit)?;
+    }
     Ok(Outcome::PowerCut)
 }
 

@@ -1,4 +1,4 @@
-use crate::sandbox::{Sandbox, wait_until};
+use crate::sandbox::{Ran, Sandbox, signal, wait_until};
 
 #[test]
 fn a_guest_is_asked_to_power_down() {
@@ -83,4 +83,38 @@ fn forcing_cuts_the_power_and_says_so() {
         !std::path::Path::new(&format!("/proc/{pid}")).exists()
     });
     assert_eq!(sandbox.state("web"), "stopped");
+}
+
+#[test]
+fn a_qemu_that_does_not_answer_is_waited_for_as_long_as_is_said() {
+    let sandbox = Sandbox::running();
+    let qemu = sandbox.pid("web");
+    signal(qemu, libc::SIGSTOP);
+    let name = sandbox.name("web");
+    sandbox
+        .maqet(&["stop", "@web", "--timeout", "1s"])
+        .fails(6)
+        .saying(&format!(
+            "VM `{name}` is still running: its QEMU did not answer within 1 s"
+        ))
+        .saying(&format!("maqet stop --force {name}"));
+    assert_eq!(sandbox.pid("web"), qemu);
+    let stopping = sandbox.spawn(&["stop", "@web", "--timeout", "10m"]);
+    // It asks again: QEMU goes on, and what it was sent before is not carried out.
+    signal(qemu, libc::SIGCONT);
+    Ran::of(stopping).ok();
+}
+
+#[test]
+fn a_qemu_that_had_to_be_killed_is_stopped_and_not_failed() {
+    let sandbox = Sandbox::running();
+    for how in [&["--force"][..], &["--force-after", "1s"]] {
+        signal(sandbox.pid("web"), libc::SIGSTOP);
+        sandbox
+            .maqet(&[&["stop", "@web"], how].concat())
+            .ok()
+            .saying("its power was cut");
+        assert_eq!(sandbox.state("web"), "stopped");
+        sandbox.maqet(&["start", "@web"]).ok();
+    }
 }
