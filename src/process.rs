@@ -1,5 +1,6 @@
 //! Processes: waiting for one that is not a child, what one has used, and not being interrupted.
 
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -24,12 +25,14 @@ impl Process {
 
     /// Waits until the process has ended, at most for `limit`. Whether it has.
     pub fn wait(&self, limit: Duration) -> bool {
-        wait_readable(&self.0, limit)
+        wait_readable([&self.0], limit)
     }
 }
 
-/// Waits until a descriptor can be read, at most for `limit`. Whether it can.
-fn wait_readable(fd: &OwnedFd, limit: Duration) -> bool {
+/// Waits until one of these can be read, at most for `limit`. Whether one can.
+fn wait_readable<'a>(fds: impl IntoIterator<Item = &'a OwnedFd>, limit: Duration) -> bool {
+    let fds = fds.into_iter();
+    let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -37,12 +40,12 @@ fn wait_readable(fd: &OwnedFd, limit: Duration) -> bool {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         };
-        match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
+        match poll(&mut fds, Some(&timeout)) {
             Ok(0) => return false,
             Ok(_) => return true,
             // Interrupted by a signal: the deadline stays.
             Err(rustix::io::Errno::INTR) => {}
-            Err(error) => unreachable!("poll on one descriptor: {error}"),
+            Err(error) => unreachable!("poll on a few descriptors: {error}"),
         }
     }
 }
@@ -93,10 +96,11 @@ impl Undisturbed {
         }
     }
 
-    /// Waits for `limit`, or until a signal has come that is put off.
-    pub fn wait(&self, limit: Duration) {
+    /// Waits for `limit`, or until a signal has come that is put off, or `process` has ended.
+    pub fn wait(&self, limit: Duration, process: Option<&Process>) {
         // The signal is not read, so that it comes when this is over.
-        wait_readable(&self.signals, limit);
+        let process = process.map(|process| &process.0);
+        wait_readable(iter::once(&self.signals).chain(process), limit);
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::keyboard::Chord;
-use crate::process::Undisturbed;
+use crate::process::{Process, Undisturbed};
 use crate::qmp::{Monitor, RunState};
 use crate::vm::VmName;
 
@@ -83,12 +83,13 @@ impl<'a> Keyboard<'a> {
         Ok(())
     }
 
-    /// The same with time in between. A signal that ends this process has the keys
-    /// released first.
+    /// The same with time in between, at most until QEMU ends. A signal that ends this
+    /// process has the keys released first.
     pub fn hold(&mut self, chord: &Chord, time: Duration) -> Result<(), Error> {
         let undisturbed = Undisturbed::begin();
         self.send(down(chord).collect())?;
-        undisturbed.wait(time);
+        let qemu = self.monitor.peer().and_then(Process::open);
+        undisturbed.wait(time, qemu.as_ref());
         self.send(up(chord).collect())?;
         self.pressed += 1;
         Ok(())
