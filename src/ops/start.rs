@@ -231,9 +231,13 @@ fn died(host: &Host, name: &VmName, config: &VmConfig, unit: &UnitStatus) -> Err
     let deadline = Instant::now() + JOURNAL_DELAY;
     let mut pause = Duration::from_millis(5);
     let words = loop {
-        let words = last_words(host, name, unit);
-        if !words.is_empty() || Instant::now() > deadline {
-            break words;
+        let (main, manager) = last_words(host, name, unit);
+        if !main.is_empty() {
+            break main;
+        }
+        // Ended without a word, for what systemd could not do.
+        if Instant::now() > deadline {
+            break manager;
         }
         std::thread::sleep(pause);
         pause *= 2;
@@ -246,8 +250,8 @@ fn died(host: &Host, name: &VmName, config: &VmConfig, unit: &UnitStatus) -> Err
     }
 }
 
-/// What the main process of a run wrote, without QEMU's events.
-fn last_words(host: &Host, name: &VmName, unit: &UnitStatus) -> Vec<String> {
+/// What the main process of a run wrote, without QEMU's events, and what systemd did of it.
+fn last_words(host: &Host, name: &VmName, unit: &UnitStatus) -> (Vec<String>, Vec<String>) {
     // With a restart policy, systemd may have begun its next try before it was told not to.
     let is_another_run = unit.result == "success";
     let query = journal::Query {
@@ -264,10 +268,20 @@ fn last_words(host: &Host, name: &VmName, unit: &UnitStatus) -> Vec<String> {
         let first = entries.iter().find(|entry| entry.identifier != "systemd");
         pid = first.and_then(|entry| entry.pid);
     }
-    entries
+    let (manager, others): (Vec<_>, Vec<_>) = entries
+        .into_iter()
+        .partition(|entry| entry.identifier == "systemd");
+    let main = others
         .into_iter()
         .filter(|entry| entry.pid.is_none() || entry.pid == pid)
         .filter(|entry| !entry.is_monitor_traffic())
-        .map(|entry| entry.message)
-        .collect()
+        .map(|entry| entry.message);
+    // "maqet-web.service: Failed to spawn 'start-post' task: …"
+    let about = format!("{}: ", unit.unit);
+    let manager = manager
+        .iter()
+        .filter_map(|entry| entry.message.strip_prefix(&about))
+        .filter(|message| !message.starts_with("Failed with result "))
+        .map(|message| format!("systemd: {message}"));
+    (main.collect(), manager.collect())
 }
