@@ -118,6 +118,10 @@ impl std::str::FromStr for DiskArg {
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let layers = layers(host, &args)?;
     if args.argv {
+        out.note(
+            "the UUID is made when the VM is added, and MAC addresses that are not written \
+             derive from it",
+        );
         super::show::argv(out, &ops::add::preview_argv(host, &layers)?)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -222,14 +222,14 @@ fn check_nets(config: &VmConfig, faults: &mut Faults) {
             "machine `microvm` has no PCI, and no NIC but `virtio-net-device`",
         );
 
-        for forward in &net.forward {
+        for (at, forward) in net.forward.iter().enumerate() {
             let twin = forwards
                 .iter()
                 .find(|(_, other)| other.collides_with(forward));
             if let Some((other, _)) = twin {
                 let port = forward.host_port;
                 let message = format!("network `{other}` forwards port {port} already");
-                faults.add(key("forward"), message);
+                faults.add(format!("net.{name}.forward.{at}"), message);
             }
             forwards.push((name, forward));
         }

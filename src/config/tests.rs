@@ -212,9 +212,9 @@ forward = ["0.0.0.0:80:81"]
 /vms/web.toml:15:13: a SATA disk cannot be read-only: use another interface
   15 | read-only = true
      |             ^^^^
-/vms/web.toml:20:11: network `lan` forwards port 80 already
+/vms/web.toml:20:12: network `lan` forwards port 80 already
   20 | forward = ["0.0.0.0:80:81"]
-     |           ^^^^^^^^^^^^^^^^^
+     |            ^^^^^^^^^^^^^^^
 "#);
     insta::assert_snapshot!(mistakes(r#"machine = "microvm"
 vga = "std"

@@ -11,6 +11,7 @@ use crate::qemu::argv::Sockets;
 use crate::store::{MadeDisk, Row};
 use crate::vm::VmName;
 
+use super::claims::Claims;
 use super::{Error, Host, check, prepare};
 
 /// A VM that was added.
@@ -99,12 +100,13 @@ pub struct Preview {
 /// Checks a definition as [`add`] does, and shows what comes of it. Changes nothing.
 pub fn preview(host: &Host, layers: &Layers) -> Result<Preview, Error> {
     let defaults = host.defaults()?;
-    let config = layers.check(&defaults, check::faults(host, None))?;
+    let claims = Claims::for_vms(host, 1);
+    let config = layers.check(&defaults, check::faults(&claims, None))?;
     let mut warnings = Vec::new();
     if host.vm(&config.name).is_ok() {
         warnings.push(format!("there is a VM `{}` already", config.name));
     }
-    warnings.extend(check::warnings(host, &config)?);
+    warnings.extend(check::warnings(&claims, &config)?);
     Ok(Preview {
         values: layers.explain(&defaults)?,
         name: config.name.clone(),
@@ -115,7 +117,8 @@ pub fn preview(host: &Host, layers: &Layers) -> Result<Preview, Error> {
 
 /// The QEMU command line of what would be added, which has no UUID yet.
 pub fn preview_argv(host: &Host, layers: &Layers) -> Result<Vec<OsString>, Error> {
-    let config = layers.check(&host.defaults()?, check::faults(host, None))?;
+    let claims = Claims::for_vms(host, 1);
+    let config = layers.check(&host.defaults()?, check::faults(&claims, None))?;
     let uuid = "00000000-0000-0000-0000-000000000000".to_owned();
     let row = row(&config, layers.resolve()?, uuid, layers.file())?;
     let sockets = Sockets::in_dir(host.paths.sockets(&config.name).path());
@@ -127,7 +130,8 @@ pub fn preview_argv(host: &Host, layers: &Layers) -> Result<Vec<OsString>, Error
 /// Whatever fails, nothing is left behind.
 pub fn add(host: &Host, layers: &Layers) -> Result<Added, Error> {
     let defaults = host.defaults()?;
-    let config = layers.check(&defaults, check::faults(host, None))?;
+    let claims = Claims::for_vms(host, 1);
+    let config = layers.check(&defaults, check::faults(&claims, None))?;
     let definition = layers.resolve()?;
     let mut store = host.store()?;
     let row = row(&config, definition, uuid()?, layers.file())?;
@@ -140,7 +144,7 @@ pub fn add(host: &Host, layers: &Layers) -> Result<Added, Error> {
     match added {
         Ok(()) => Ok(Added {
             // It is kept already.
-            warnings: check::warnings(host, &config).unwrap_or_default(),
+            warnings: check::new_warnings(&claims, &config, None),
             name: config.name,
             made,
             notes: layers.notes(),

@@ -11,12 +11,11 @@ use crate::systemd;
 use crate::vm::VmName;
 
 use super::add::{self, Source};
-use super::change::{
-    self, Change, Changed, Proposal, Reach, Request, When, between, is_at_once, is_live,
-};
-use super::in_force::{self, Definition};
+use super::change::{self, Change, Changed, Proposal, Reach, Request, When, between, is_at_once};
+use super::claims::Claims;
+use super::in_force::Definition;
 use super::ls::vm_of;
-use super::{Error, Host};
+use super::{Error, Host, check};
 
 /// How often all is read anew because someone else has changed a VM meanwhile.
 const TRIES: usize = 10;
@@ -70,12 +69,13 @@ pub struct Options {
 /// [`Error::Mistakes`], and what keeps all of them from being applied.
 pub fn apply(host: &Host, sources: &[Source], options: Options) -> Result<Results, Error> {
     for _ in 0..TRIES {
-        let mut plan = Plan::make(host, sources)?;
+        let claims = Claims::for_vms(host, sources.len());
+        let mut plan = Plan::make(&claims, sources)?;
         if options.dry_run {
-            return Ok(plan.told(host));
+            return Ok(plan.told(&claims, options.live));
         }
         if plan.put(host)? {
-            return Ok(plan.finish(host, sources, options.live));
+            return Ok(plan.finish(&claims, sources, options.live));
         }
     }
     Err(Error::Contended)
@@ -93,7 +93,8 @@ struct Plan(Vec<Item>);
 
 impl Plan {
     /// Reads all sources, and what there is.
-    fn make(host: &Host, sources: &[Source]) -> Result<Self, Error> {
+    fn make(claims: &Claims<'_>, sources: &[Source]) -> Result<Self, Error> {
+        let host = claims.host;
         let units = systemd::list(&host.scope, "maqet-*.service")?;
         let up: BTreeSet<VmName> = units
             .into_iter()
@@ -110,8 +111,9 @@ impl Plan {
                     (Some(store), Some(name)) => store.get(name)?,
                     _ => None,
                 };
-                let new =
-                    Proposal::read(host, &source.text, old.as_ref(), &source.file, &source.file)?;
+                let (text, file) = (&source.text, &source.file);
+                let new = Proposal::read(claims, text, old.as_ref(), file, file)?;
+                claims.expect(&new.row, &new.definition.config);
                 let name = new.row.name.clone();
                 let old = old.map(|row| {
                     // One that cannot be read any more can be changed all the same.
@@ -133,30 +135,35 @@ impl Plan {
                 Err(error) => wrong.push(error),
             }
         }
-        match wrong.len() {
-            0 => Ok(Self(items)),
-            1 => Err(wrong.remove(0)),
-            _ => Err(Error::Mistakes(wrong)),
-        }
+        Error::all(wrong)?;
+        Ok(Self(items))
     }
 
     /// What would be done.
-    fn told(self, host: &Host) -> Results {
-        let told = self.0.into_iter().map(|item| {
-            let used = match item.is_up {
-                true => in_force::read(host, &item.new.row.name).ok().flatten(),
-                false => None,
+    fn told(self, claims: &Claims<'_>, live: bool) -> Results {
+        let one = |item: Item| {
+            let name = item.new.row.name.clone();
+            let foreseen = match (item.is_up, &item.old) {
+                (true, Some((_, old))) => {
+                    let (host, new) = (claims.host, &item.new.definition);
+                    change::foreseen(host, old.as_ref(), new, &reach(live)).map(Some)
+                }
+                _ => Ok(None),
             };
-            let new = &item.new.definition;
-            let when = |key: &str| match &used {
-                Some(used) if is_live(key, &used.config, &new.config) => When::Now,
-                _ if is_at_once(key) => When::Now,
-                _ => When::NextStart,
-            };
-            item.done(when)
-        });
-        told.map(|applied| (applied.name.clone(), Ok(applied)))
-            .collect()
+            let applied = foreseen.map(|changes| match changes {
+                Some(changes) => Applied {
+                    outcome: match item.is_same() && changes.is_empty() {
+                        true => Outcome::Unchanged,
+                        false => Outcome::Changed,
+                    },
+                    changes,
+                    ..item.done(claims)
+                },
+                None => item.done(claims),
+            });
+            (name, applied)
+        };
+        self.0.into_iter().map(one).collect()
     }
 
     /// Makes and changes those that do not run, in one go; whether they were still as
@@ -199,15 +206,12 @@ impl Plan {
     }
 
     /// Changes those that run, and tells of all.
-    fn finish(self, host: &Host, sources: &[Source], live: bool) -> Results {
+    fn finish(self, claims: &Claims<'_>, sources: &[Source], live: bool) -> Results {
         let one = |(item, source): (Item, &Source)| {
             let name = item.new.row.name.clone();
             let applied = match item.is_up && item.old.is_some() {
-                true => change_running(host, &name, source, live),
-                false => Ok(item.done(|key| match is_at_once(key) {
-                    true => When::Now,
-                    false => When::NextStart,
-                })),
+                true => change_running(claims, &name, source, live),
+                false => Ok(item.done(claims)),
             };
             (name, applied)
         };
@@ -216,17 +220,23 @@ impl Plan {
 }
 
 impl Item {
-    fn done(&self, when: impl Fn(&str) -> When) -> Applied {
-        let (changes, is_same) = match &self.old {
-            Some((row, old)) => {
-                let between = |old| between(old, &self.new.definition);
-                let differences = old.as_ref().map_or_else(Vec::new, between);
-                (differences, row.definition == self.new.row.definition)
-            }
-            None => (Vec::new(), false),
+    /// Whether there is nothing to do to its definition.
+    fn is_same(&self) -> bool {
+        let old = self.old.as_ref();
+        old.is_some_and(|(row, _)| row.definition == self.new.row.definition)
+    }
+
+    /// What is done to one that does not run.
+    fn done(&self, claims: &Claims<'_>) -> Applied {
+        let old = self.old.as_ref().and_then(|(_, old)| old.as_ref());
+        let changes = old.map_or_else(Vec::new, |old| between(old, &self.new.definition));
+        let when = |key: &str| match is_at_once(key) {
+            true => When::Now,
+            false => When::NextStart,
         };
+        let config = &self.new.definition.config;
         Applied {
-            outcome: match (&self.old, is_same) {
+            outcome: match (&self.old, self.is_same()) {
                 (None, _) => Outcome::Created,
                 (Some(_), true) => Outcome::Unchanged,
                 (Some(_), false) => Outcome::Changed,
@@ -239,31 +249,40 @@ impl Item {
                 })
                 .collect(),
             made: self.made.clone(),
-            warnings: Vec::new(),
+            warnings: match self.is_same() {
+                true => Vec::new(),
+                false => check::new_warnings(claims, config, old.map(|old| &old.config)),
+            },
             name: self.new.row.name.clone(),
         }
     }
 }
 
+/// What of a running VM is to be as its file says.
+fn reach(live: bool) -> Reach<'static> {
+    match live {
+        true => Reach::All,
+        false => Reach::Nothing,
+    }
+}
+
 /// Changes a VM that runs.
 fn change_running(
-    host: &Host,
+    claims: &Claims<'_>,
     name: &VmName,
     source: &Source,
     live: bool,
 ) -> Result<Applied, Error> {
     let changed = change::change(
-        host,
+        claims.host,
         name,
         Request {
             edit: &mut |_| Ok(source.text.clone()),
             file: &source.file,
             label: &source.file,
-            reach: match live {
-                true => Reach::All,
-                false => Reach::Nothing,
-            },
+            reach: reach(live),
             limits: &[],
+            claims,
         },
     )?;
     let Changed {

@@ -16,6 +16,7 @@ use crate::systemd::property::{self, Given, Setting};
 use crate::systemd::{self, unit_name};
 use crate::vm::VmName;
 
+use super::claims::Claims;
 use super::in_force::{self, Definition, InForce, take_over};
 use super::{Error, Host, add, check, live, monitor, policy};
 
@@ -68,6 +69,8 @@ pub(super) struct Request<'a> {
     pub reach: Reach<'a>,
     /// Properties of the unit that are to change, and the definition is not to have.
     pub limits: &'a [(String, String)],
+    /// What all VMs want of the host.
+    pub claims: &'a Claims<'a>,
 }
 
 /// What of a running VM is to be as its definition says, if it can be.
@@ -91,15 +94,16 @@ pub(super) struct Proposal {
 impl Proposal {
     /// Reads and checks a text.
     pub fn read(
-        host: &Host,
+        claims: &Claims<'_>,
         text: &str,
         old: Option<&Row>,
         file: &Path,
         label: &Path,
     ) -> Result<Self, Error> {
         let read = || {
-            let defaults = host.defaults()?;
-            let config = VmConfig::parse_checked(text, file, &defaults, check::faults(host, old))?;
+            let defaults = claims.host.defaults()?;
+            let judge = check::faults(claims, old);
+            let config = VmConfig::parse_checked(text, file, &defaults, judge)?;
             Ok((config, config::resolve(text, file)?))
         };
         let (config, text) = read().map_err(|error: Error| match error {
@@ -156,7 +160,8 @@ impl Doing<'_> {
         loop {
             let row = self.host.vm(self.name)?;
             let text = (request.edit)(&row)?;
-            let new = Proposal::read(self.host, &text, Some(&row), request.file, request.label)?;
+            let (claims, file) = (request.claims, request.file);
+            let new = Proposal::read(claims, &text, Some(&row), file, request.label)?;
             if new.row.name != *self.name {
                 return Err(Error::Renamed {
                     name: self.name.clone(),
@@ -184,14 +189,9 @@ impl Doing<'_> {
             for disk in &self.made {
                 store.record_disk(self.name, &add::made_disk(disk)?)?;
             }
-            // It is kept already: what cannot be told now is no failure of the change.
-            let told = |config| check::warnings(self.host, config).unwrap_or_default();
-            let mut warnings = told(&new.definition.config);
-            if let Some(before) = old_config.map(told) {
-                warnings.retain(|warning| !before.contains(warning));
-            }
+            let config = &new.definition.config;
             return Ok(Changed {
-                warnings,
+                warnings: check::new_warnings(claims, config, old_config),
                 name: self.name.clone(),
                 persisted: is_changed,
                 changes: self.judge(&new.definition, edited, live, request.limits),
@@ -214,13 +214,7 @@ impl Doing<'_> {
             return Ok(Vec::new());
         };
         let before = running.definition.clone();
-        let keys: Vec<String> = between(&before, new)
-            .into_iter()
-            .map(|difference| difference.key)
-            .filter(|key| {
-                request.reach.covers(key, edited) && is_live(key, &before.config, &new.config)
-            })
-            .collect();
+        let keys = live_keys(&before, new, &request.reach, edited);
         let mut settings = Vec::new();
         for key in request.reach.named().iter().chain(&keys) {
             if let Some(property) = property_of(key).filter(|name| property::is_live(name)) {
@@ -232,10 +226,7 @@ impl Doing<'_> {
         }
         self.perform(&before.config, &new.config, &keys, &settings)?;
         let running = self.running.as_mut().expect("it was there a moment ago");
-        let mut document = before.document.clone();
-        for key in &keys {
-            take_over(&mut document, &new.document, key)?;
-        }
+        let mut document = taken_over(&before, new, &keys)?;
         for (property, value) in request.limits {
             set_property(&mut document, property, value)?;
         }
@@ -259,9 +250,7 @@ impl Doing<'_> {
         self.running = InForce::take(self.host, self.name)?;
         if let Some(running) = &mut self.running {
             if let Some(monitor) = &mut self.monitor {
-                let used = &running.definition;
-                let document = live::corrected(monitor, &used.document, &used.config)?;
-                running.definition = Definition::read(self.host, self.name, &document.to_string())?;
+                running.definition = corrected(self.host, self.name, monitor, &running.definition)?;
             }
             self.started_as = Some(running.definition.clone());
         }
@@ -311,31 +300,15 @@ impl Doing<'_> {
         live: Vec<Difference>,
         limits: &[(String, String)],
     ) -> Vec<Change> {
-        let is_limit = |key: &str| {
-            let property = property_of(key);
-            limits.iter().any(|(name, _)| property == Some(name))
-        };
-        let waiting = match &self.running {
-            Some(running) => between(&running.definition, new),
-            None => edited.clone(),
-        };
-        let when = |key: &str| match waiting.iter().any(|it| overlap(&it.key, key)) {
-            _ if is_limit(key) => When::UntilStop,
-            true if !is_at_once(key) => When::NextStart,
-            _ => When::Now,
-        };
-        let also = live
-            .into_iter()
-            .filter(|it| !edited.iter().any(|other| overlap(&it.key, &other.key)))
-            .collect::<Vec<_>>();
-        edited
-            .into_iter()
-            .chain(also)
-            .map(|difference| Change {
-                when: when(&difference.key),
-                difference,
-            })
-            .collect()
+        let used = self.running.as_ref().map(|running| &running.definition);
+        let mut changes = judge(used, new, edited, live);
+        for change in &mut changes {
+            let property = property_of(&change.difference.key);
+            if limits.iter().any(|(name, _)| property == Some(name)) {
+                change.when = When::UntilStop;
+            }
+        }
+        changes
     }
 
     /// Takes back what was done, as far as that can be done.
@@ -367,6 +340,101 @@ impl Doing<'_> {
             let _ = running.note(self.host, before.document.clone());
         }
     }
+}
+
+/// What would be changed by giving a VM another definition, and from when on.
+///
+/// `old` is its definition now, if that can be read, and `reach` what of it is changed
+/// while it runs.
+pub(super) fn foreseen(
+    host: &Host,
+    old: Option<&Definition>,
+    new: &Definition,
+    reach: &Reach<'_>,
+) -> Result<Vec<Change>, Error> {
+    let name = &new.config.name;
+    let edited = old.map_or_else(Vec::new, |old| between(old, new));
+    let Some(mut used) = in_force::read(host, name)? else {
+        return Ok(judge(None, new, edited, Vec::new()));
+    };
+    if !live::keys(&used.config).is_empty()
+        && let Ok(mut monitor) = monitor::open(host, name, live::ANSWER)
+    {
+        used = corrected(host, name, &mut monitor, &used)?;
+    }
+    let keys = live_keys(&used, new, reach, &edited);
+    let text = taken_over(&used, new, &keys)?.to_string();
+    let changed = Definition::read(host, name, &text)?;
+    let live = between(&used, &changed);
+    Ok(judge(Some(&changed), new, edited, live))
+}
+
+/// The definition that a VM goes by, as far as QEMU itself can tell.
+pub(super) fn corrected(
+    host: &Host,
+    name: &VmName,
+    monitor: &mut Monitor,
+    used: &Definition,
+) -> Result<Definition, Error> {
+    let document = live::corrected(monitor, &used.document, &used.config)?;
+    Definition::read(host, name, &document.to_string())
+}
+
+/// The keys that a VM is given the new value of while it runs.
+fn live_keys(
+    used: &Definition,
+    new: &Definition,
+    reach: &Reach<'_>,
+    edited: &[Difference],
+) -> Vec<String> {
+    between(used, new)
+        .into_iter()
+        .map(|difference| difference.key)
+        .filter(|key| reach.covers(key, edited) && is_live(key, &used.config, &new.config))
+        .collect()
+}
+
+/// The definition that a VM goes by when some keys are as in another.
+fn taken_over(
+    used: &Definition,
+    new: &Definition,
+    keys: &[String],
+) -> Result<Document, config::Error> {
+    let mut document = used.document.clone();
+    for key in keys {
+        take_over(&mut document, &new.document, key)?;
+    }
+    Ok(document)
+}
+
+/// From when on each change is in force: those of the definition, and those of the running
+/// VM alone, which goes by `used` now.
+fn judge(
+    used: Option<&Definition>,
+    new: &Definition,
+    edited: Vec<Difference>,
+    live: Vec<Difference>,
+) -> Vec<Change> {
+    let waiting = match used {
+        Some(used) => between(used, new),
+        None => edited.clone(),
+    };
+    let when = |key: &str| match waiting.iter().any(|it| overlap(&it.key, key)) {
+        true if !is_at_once(key) => When::NextStart,
+        _ => When::Now,
+    };
+    let also = live
+        .into_iter()
+        .filter(|it| !edited.iter().any(|other| overlap(&it.key, &other.key)))
+        .collect::<Vec<_>>();
+    edited
+        .into_iter()
+        .chain(also)
+        .map(|difference| Change {
+            when: when(&difference.key),
+            difference,
+        })
+        .collect()
 }
 
 fn set_properties(host: &Host, name: &VmName, settings: &[Setting]) -> Result<(), Error> {

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use crate::config::{DeviceName, Fault, Mac, VmConfig};
+use crate::config::{Fault, VmConfig};
 use crate::store::Row;
 
+use super::claims::Claims;
 use super::{Error, Host, knowledge, policy};
 
 /// What is to be told where it is written; for [`VmConfig::parse_checked`].
@@ -16,13 +17,13 @@ use super::{Error, Host, knowledge, policy};
 /// Of a VM that is changed, `old` is what is kept of it: what was wrong before, and is
 /// none of the change's, is left to its start.
 pub(super) fn faults<'a>(
-    host: &'a Host,
+    claims: &'a Claims<'a>,
     old: Option<&'a Row>,
 ) -> impl FnOnce(&VmConfig) -> Vec<Fault> + 'a {
     move |config| {
-        let mut faults = all(host, config, old);
-        if let Some(before) = old.and_then(|old| host.config(old).ok()) {
-            let before = all(host, &before, old);
+        let mut faults = all(claims, config, old);
+        if let Some(before) = old.and_then(|old| claims.host.config(old).ok()) {
+            let before = all(claims, &before, old);
             faults.retain(|fault| !before.contains(fault));
         }
         // These say what cannot be at all.
@@ -30,11 +31,11 @@ pub(super) fn faults<'a>(
     }
 }
 
-fn all(host: &Host, config: &VmConfig, old: Option<&Row>) -> Vec<Fault> {
-    let mut faults = disks(host, config);
+fn all(claims: &Claims<'_>, config: &VmConfig, old: Option<&Row>) -> Vec<Fault> {
+    let mut faults = disks(claims.host, config);
     // Without the other definitions, there is nothing to be told of them.
-    faults.extend(macs(host, config, old).unwrap_or_default());
-    faults.extend(knowledge::check(host, config).0);
+    faults.extend(macs(claims, config, old).unwrap_or_default());
+    faults.extend(knowledge::check(claims.host, config).0);
     faults
 }
 
@@ -92,89 +93,34 @@ pub(super) fn unusable(path: &Path, read_only: bool) -> Option<String> {
 }
 
 /// Addresses that another VM has.
-fn macs(host: &Host, config: &VmConfig, old: Option<&Row>) -> Result<Vec<Fault>, Error> {
-    let wanted: Vec<(&DeviceName, Mac)> = config
-        .nets
-        .iter()
-        .filter_map(|(name, net)| Some((name, net.mac?)))
-        .collect();
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
+fn macs(claims: &Claims<'_>, config: &VmConfig, old: Option<&Row>) -> Result<Vec<Fault>, Error> {
     let own = old.map_or(&config.name, |old| &old.name);
-    let mut faults = Vec::new();
-    for (row, other) in others(host, "")?.filter(|(row, _)| row.name != *own) {
-        for (net, defined) in &other.nets {
-            let has = defined
-                .mac
-                .unwrap_or_else(|| Mac::derive(&row.uuid, net.as_str()));
-            for (name, _) in wanted.iter().filter(|(_, mac)| *mac == has) {
-                let message = format!(
-                    "VM `{}` has the same address, for its network `{net}`",
-                    row.name
-                );
-                faults.push(fault(format!("net.{name}.mac"), message));
-            }
-        }
-    }
-    Ok(faults)
-}
-
-/// The VMs whose definitions have `word` in them, and can be read.
-fn others(host: &Host, word: &str) -> Result<impl Iterator<Item = (Row, VmConfig)>, Error> {
-    let rows = match host.existing_store()? {
-        Some(store) => store.rows_with(word)?,
-        None => Vec::new(),
-    };
-    Ok(rows.into_iter().filter_map(|row| {
-        let config = host.config(&row).ok()?;
-        Some((row, config))
-    }))
+    let rivals = claims.rival_macs(own, config)?.into_iter();
+    Ok(rivals
+        .map(|(net, vm, theirs)| {
+            let message = format!("VM `{vm}` has the same address, for its network `{theirs}`");
+            fault(format!("net.{net}.mac"), message)
+        })
+        .collect())
 }
 
 /// What may be in the way of a VM one day, a sentence each: others, or a newer QEMU.
-pub(super) fn warnings(host: &Host, config: &VmConfig) -> Result<Vec<String>, Error> {
-    let (_, mut found) = knowledge::check(host, config);
-    let forwards = |config: &VmConfig| -> Vec<_> {
-        let nets = config.nets.values();
-        nets.flat_map(|net| net.forward.clone()).collect()
-    };
-    let wanted = forwards(config);
-    if !wanted.is_empty() {
-        for (row, other) in others(host, "forward")?.filter(|(row, _)| row.name != config.name) {
-            let theirs = forwards(&other);
-            for forward in &wanted {
-                if theirs.iter().any(|other| other.collides_with(forward)) {
-                    found.push(format!(
-                        "VM `{}` forwards port {} of the host, too: only one of them can run at a time",
-                        row.name, forward.host_port
-                    ));
-                }
-            }
-        }
-    }
-    let dir = host.paths.vm(&config.name);
-    for (name, disk) in &config.disks {
-        let Some(path) = disk.path(name, dir.path()) else {
-            continue;
-        };
-        let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        for (row, other) in others(host, file_name)?.filter(|(row, _)| row.name != config.name) {
-            let their_dir = host.paths.vm(&row.name);
-            let is_rival = other.disks.iter().any(|(name, other)| {
-                other.path(name, their_dir.path()).as_ref() == Some(&path)
-                    && !(disk.read_only && other.read_only)
-            });
-            if is_rival {
-                found.push(format!(
-                    "VM `{}` has the disk {}, too: only one of them can run at a time",
-                    row.name,
-                    path.display()
-                ));
-            }
-        }
-    }
+pub(super) fn warnings(claims: &Claims<'_>, config: &VmConfig) -> Result<Vec<String>, Error> {
+    let (_, mut found) = knowledge::check(claims.host, config);
+    found.extend(claims.conflicts(config)?);
     Ok(found)
+}
+
+/// The warnings that were none before. What cannot be told now keeps nothing from being done.
+pub(super) fn new_warnings(
+    claims: &Claims<'_>,
+    config: &VmConfig,
+    before: Option<&VmConfig>,
+) -> Vec<String> {
+    let told = |config| warnings(claims, config).unwrap_or_default();
+    let mut found = told(config);
+    if let Some(before) = before.map(told) {
+        found.retain(|warning| !before.contains(warning));
+    }
+    found
 }

@@ -7,7 +7,8 @@ use crate::qmp::Monitor;
 use crate::vm::VmName;
 
 use super::add::Source;
-use super::change::{Proposal, between, is_at_once, is_live};
+use super::change::{self, Proposal, between, is_at_once, is_live};
+use super::claims::Claims;
 use super::in_force::{self, Definition};
 use super::{Error, Host, live, monitor};
 
@@ -38,7 +39,14 @@ pub fn running(host: &Host, name: &VmName) -> Result<Vec<Differing>, Error> {
 /// What a definition would be given by a file.
 pub fn with_file(host: &Host, name: &VmName, source: &Source) -> Result<Vec<Differing>, Error> {
     let row = host.vm(name)?;
-    let new = Proposal::read(host, &source.text, Some(&row), &source.file, &source.file)?;
+    let claims = Claims::for_vms(host, 1);
+    let new = Proposal::read(
+        &claims,
+        &source.text,
+        Some(&row),
+        &source.file,
+        &source.file,
+    )?;
     let old = Definition::read(host, name, &row.definition)?;
     Ok(judged(&old, &new.definition))
 }
@@ -51,10 +59,7 @@ pub(super) fn pending(
     new: &Definition,
     monitor: Option<&mut Monitor>,
 ) -> Vec<Differing> {
-    let corrected = monitor.and_then(|monitor| {
-        let document = live::corrected(monitor, &used.document, &used.config).ok()?;
-        Definition::read(host, name, &document.to_string()).ok()
-    });
+    let corrected = monitor.and_then(|monitor| change::corrected(host, name, monitor, used).ok());
     let mut differing = judged(corrected.as_ref().unwrap_or(used), new);
     differing.retain(|it| !is_at_once(&it.difference.key));
     differing

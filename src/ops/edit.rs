@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::vm::VmName;
 
 use super::change::{self, Changed, Reach, Request};
+use super::claims::Claims;
 use super::{Error, Host};
 
 /// Has a VM be what an edited text says, if its definition is still the `original`.
@@ -37,6 +38,7 @@ pub fn edit(
                 false => Reach::Nothing,
             },
             limits: &[],
+            claims: &Claims::for_vms(host, 1),
         },
     )
 }

@@ -443,6 +443,15 @@ impl From<store::Error> for Error {
 }
 
 impl Error {
+    /// All that is wrong together, if anything is.
+    pub(super) fn all(mut wrong: Vec<Self>) -> Result<(), Self> {
+        match wrong.len() {
+            0 => Ok(()),
+            1 => Err(wrong.remove(0)),
+            _ => Err(Self::Mistakes(wrong)),
+        }
+    }
+
     /// Names what was being done with a file.
     pub(super) fn io(doing: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io(doing.to_string(), source)

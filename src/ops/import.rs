@@ -9,6 +9,7 @@ use crate::store::Row;
 use crate::vm::VmName;
 
 use super::add::{self, Source, row, uuid};
+use super::claims::Claims;
 use super::export::{Part, parts};
 use super::{Error, Host, check};
 
@@ -29,36 +30,37 @@ pub struct Imported {
 /// run: it gets another definition, and keeps all else.
 ///
 /// # Errors
-/// [`Error::AlreadyExists`], a UUID that another VM has, [`Error::Running`],
-/// [`Error::Protected`], and what is wrong with a definition.
+/// [`Error::AlreadyExists`], a UUID that another VM has, [`Error::Running`], and what is
+/// wrong with a definition.
 pub fn import(host: &Host, sources: &[Source], replace: &[VmName]) -> Result<Vec<Imported>, Error> {
     let mut rows: Vec<(Row, Option<Row>)> = Vec::new();
     let mut imported = Vec::new();
-    for source in sources {
-        for part in parts(&source.text) {
-            let (row, config) = read(host, source, &part, replace)?;
-            if rows.iter().any(|(other, _)| other.name == row.name) {
-                return Err(Error::Twice(row.name));
-            }
-            let old = host.store()?.get(&row.name)?;
-            if let Some(old) = &old {
-                if !replace.contains(&old.name) {
-                    return Err(Error::AlreadyExists(old.name.clone()));
-                }
-                if old.protected {
-                    return Err(Error::Protected(old.name.clone()));
-                }
-                if host.unit(&old.name)?.active_state.is_up() {
-                    return Err(Error::Running(old.name.clone()));
-                }
-            }
-            imported.push(Imported {
-                name: row.name.clone(),
-                replaced: old.is_some(),
-                missing: missing(host, &config),
-            });
-            rows.push((row, old));
+    let all: Vec<(&Source, Part<'_>)> = sources
+        .iter()
+        .flat_map(|source| parts(&source.text).into_iter().map(move |it| (source, it)))
+        .collect();
+    let claims = Claims::for_vms(host, all.len());
+    for (source, part) in all {
+        let (row, config) = read(&claims, source, &part, replace)?;
+        claims.expect(&row, &config);
+        if rows.iter().any(|(other, _)| other.name == row.name) {
+            return Err(Error::Twice(row.name));
         }
+        let old = host.store()?.get(&row.name)?;
+        if let Some(old) = &old {
+            if !replace.contains(&old.name) {
+                return Err(Error::AlreadyExists(old.name.clone()));
+            }
+            if host.unit(&old.name)?.active_state.is_up() {
+                return Err(Error::Running(old.name.clone()));
+            }
+        }
+        imported.push(Imported {
+            name: row.name.clone(),
+            replaced: old.is_some(),
+            missing: missing(host, &config),
+        });
+        rows.push((row, old));
     }
     if let Some(name) = replace
         .iter()
@@ -71,18 +73,19 @@ pub fn import(host: &Host, sources: &[Source], replace: &[VmName]) -> Result<Vec
 }
 
 fn read(
-    host: &Host,
+    claims: &Claims<'_>,
     source: &Source,
     part: &Part<'_>,
     replace: &[VmName],
 ) -> Result<(Row, VmConfig), Error> {
+    let host = claims.host;
     // Mistakes are told by their lines in the whole text.
     let text = "\n".repeat(part.lines_before) + part.definition;
     let old = match &part.mark {
         Some((name, _)) if replace.contains(name) => host.store()?.get(name)?,
         _ => None,
     };
-    let judge = check::faults(host, old.as_ref());
+    let judge = check::faults(claims, old.as_ref());
     let config = VmConfig::parse_checked(&text, &source.file, &host.defaults()?, judge)?;
     let id = match &part.mark {
         Some((name, id)) => {

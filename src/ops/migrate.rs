@@ -12,6 +12,7 @@ use crate::store::python::{self, PythonVm};
 use crate::vm::VmName;
 
 use super::add::{self, Source};
+use super::claims::Claims;
 use super::{Host, check};
 
 /// Why a VM is not taken over.
@@ -172,7 +173,8 @@ impl Old {
             notes: source.notes.clone(),
         };
         if only_try {
-            let judge = check::faults(host, None);
+            let claims = Claims::for_vms(host, 1);
+            let judge = check::faults(&claims, None);
             VmConfig::parse_checked(&source.text, &source.file, &host.defaults()?, judge)?;
             if host.list()?.iter().any(|vm| vm.name == migrated.name) {
                 return Err(super::Error::AlreadyExists(migrated.name));

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod apply;
 pub mod change;
 mod check;
+mod claims;
 pub mod device;
 pub mod diff;
 pub mod disable;

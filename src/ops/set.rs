@@ -4,11 +4,13 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::config::{Assignment, Document, InvalidAssignment, UnitValue};
+use crate::store::Row;
 use crate::systemd::property::{self, Given};
 use crate::systemd::{self, unit_name};
 use crate::vm::VmName;
 
-use super::change::{self, Changed, Reach, Request};
+use super::change::{self, Changed, Proposal, Reach, Request};
+use super::claims::Claims;
 use super::{Error, Host, policy};
 
 /// A property and the value that it is to have, as in a unit file.
@@ -103,32 +105,44 @@ pub fn set(
         host.vm(name)?;
         return Err(Error::NothingToChange(name.clone()));
     }
-    check_limits(host, name, &limits)?;
     let file = options.dir.join(format!("{name}.toml"));
+    let label = Path::new(name.as_str());
+    let claims = Claims::for_vms(host, 1);
+    let mut edit = |row: &Row| {
+        let mut document = Document::parse(&row.definition, &file)?;
+        for word in words {
+            match word {
+                Word::Key(assignment) => document.assign(assignment)?,
+                Word::Property(Change { property, value }) if options.persist => {
+                    change::set_property(&mut document, property, value)?;
+                }
+                Word::Property(_) => {}
+            }
+        }
+        Ok(document.to_string())
+    };
+    let mut wrong = wrong_limits(host, name, &limits)?;
+    if !wrong.is_empty() && !keys.is_empty() {
+        // What is wrong with those is told with it.
+        let row = host.vm(name)?;
+        let text = edit(&row);
+        let read = text.and_then(|text| Proposal::read(&claims, &text, Some(&row), &file, label));
+        wrong.extend(read.err());
+    }
+    Error::all(wrong)?;
     let edited = change::change(
         host,
         name,
         Request {
-            edit: &mut |row| {
-                let mut document = Document::parse(&row.definition, &file)?;
-                for word in words {
-                    match word {
-                        Word::Key(assignment) => document.assign(assignment)?,
-                        Word::Property(Change { property, value }) if options.persist => {
-                            change::set_property(&mut document, property, value)?;
-                        }
-                        Word::Property(_) => {}
-                    }
-                }
-                Ok(document.to_string())
-            },
+            edit: &mut edit,
             file: &file,
-            label: Path::new(name.as_str()),
+            label,
             reach: match options.live {
                 true => Reach::Keys(&keys),
                 false => Reach::Nothing,
             },
             limits: &limits,
+            claims: &claims,
         },
     );
     match edited {
@@ -151,24 +165,26 @@ pub fn set(
     }
 }
 
-/// Refuses a limit that would have the guest killed, and what is no limit.
-fn check_limits(host: &Host, name: &VmName, limits: &[(String, String)]) -> Result<(), Error> {
-    for (property, value) in limits {
-        property::parse(property, Given::Text(value))?;
-    }
-    let row = match host.vm(name) {
+/// The limits that would have the guest killed, and what is no limit.
+fn wrong_limits(
+    host: &Host,
+    name: &VmName,
+    limits: &[(String, String)],
+) -> Result<Vec<Error>, Error> {
+    let config = match host.vm(name) {
         // Nothing tells what it needs.
-        Err(Error::NoSuchVm { .. }) => return Ok(()),
-        row => row?,
+        Err(Error::NoSuchVm { .. }) => None,
+        row => Some(host.config(&row?)?),
     };
-    let config = host.config(&row)?;
-    for (property, value) in limits {
-        let value = UnitValue::Text(value.clone());
-        if let Some(message) = policy::too_little_memory(&config, property, &value) {
-            return Err(Error::TooLittleMemory(message));
+    let wrong = |(property, value): &(String, String)| {
+        if let Err(error) = property::parse(property, Given::Text(value)) {
+            return Some(error.into());
         }
-    }
-    Ok(())
+        let value = UnitValue::Text(value.clone());
+        let message = policy::too_little_memory(config.as_ref()?, property, &value)?;
+        Some(Error::TooLittleMemory(message))
+    };
+    Ok(limits.iter().filter_map(wrong).collect())
 }
 
 #[cfg(test)]

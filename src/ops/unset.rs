@@ -7,6 +7,7 @@ use crate::nearest::nearest;
 use crate::vm::VmName;
 
 use super::change::{self, Changed, Reach, Request};
+use super::claims::Claims;
 use super::{Error, Host};
 
 /// Takes keys, or tables with all that is in them, out of a definition; all of them or none.
@@ -40,6 +41,7 @@ pub fn unset(host: &Host, name: &VmName, keys: &[String], live: bool) -> Result<
                 false => Reach::Nothing,
             },
             limits: &[],
+            claims: &Claims::for_vms(host, 1),
         },
     )
 }

@@ -232,7 +232,10 @@ fn several_files_are_one_definition_and_each_value_says_where_it_is_from() {
     let values = json["values"].as_array().unwrap();
     let memory = values.iter().find(|it| it["key"] == "memory").unwrap();
     assert_eq!(memory["from"][0]["line"], 1);
-    assert!(with(&["--dry-run", "--argv"]).ok().stdout.contains("-smp"));
+    let argv = with(&["--dry-run", "--argv"])
+        .ok()
+        .saying("the UUID is made when the VM is added");
+    assert!(argv.stdout.contains("-smp"));
     // None of that has touched anything.
     assert!(!sandbox.path("data").exists());
     assert!(!sandbox.path("sub/root.raw").exists());

@@ -196,3 +196,92 @@ fn a_file_that_extends_another_is_applied_and_compared_as_the_whole_that_it_is()
         .fails(1)
         .saying("base.toml:2:10: ");
 }
+
+#[test]
+fn a_dry_run_tells_what_is_done_then() {
+    let sandbox = Sandbox::new();
+    let web = write(&sandbox, "web", "");
+    sandbox.maqet(&["apply", &web]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let both = |options: &[&str]| {
+        let told = sandbox.maqet(&[&["apply", "--dry-run", &web], options].concat());
+        let done = sandbox.maqet(&[&["apply", &web], options].concat());
+        let would = told.ok().stderr;
+        assert_eq!(would, done.ok().stderr);
+        would
+    };
+    // What the running VM alone has.
+    sandbox.maqet(&["set", "@web", "CPUWeight=5"]).ok();
+    assert!(both(&[]).contains("unit.CPUWeight: 5 -> none\n"));
+    assert!(both(&[]).contains(": unchanged\n"));
+    // What it has already, when the definition comes back to it.
+    sandbox
+        .maqet(&["set", "@web", "cpus=2", "unit.CPUWeight=7"])
+        .ok();
+    let told = both(&[]);
+    assert!(told.contains("cpus: 2 -> 1\n"), "{told}");
+    assert!(told.contains("unit.CPUWeight: 7 -> none\n"), "{told}");
+    write(&sandbox, "web", "unit.CPUWeight = 9\n");
+    let told = both(&["--no-live"]);
+    assert!(told.contains("-> 9, from its next start on\n"), "{told}");
+    assert!(both(&[]).contains("unit.CPUWeight: none -> 9\n"));
+}
+
+#[test]
+fn what_is_in_the_way_is_told_whether_or_not_a_vm_runs() {
+    let sandbox = Sandbox::new();
+    let [port, other] = free_ports();
+    let lines = format!("[net.lan]\nforward = [\"{port}:22\"]\n");
+    let (a, b) = (write(&sandbox, "a", &lines), write(&sandbox, "b", &lines));
+    let told = |of: &str| format!("VM `{}` forwards port {port}", sandbox.name(of));
+    for options in [&["--dry-run"][..], &[]] {
+        sandbox
+            .maqet(&[&["apply", &a, &b], options].concat())
+            .ok()
+            .saying(&told("a"))
+            .saying(&told("b"));
+    }
+    let again = sandbox.maqet(&["apply", &a, &b]).ok().stderr;
+    assert!(!again.contains("warning"), "{again}");
+    write(
+        &sandbox,
+        "b",
+        &lines.replace(&port.to_string(), &other.to_string()),
+    );
+    let changed = sandbox.maqet(&["apply", &b]).ok().stderr;
+    assert!(!changed.contains("warning"), "{changed}");
+    sandbox.maqet(&["start", "@b"]).ok();
+    write(&sandbox, "b", &lines);
+    for options in [&["--dry-run", "--no-live"][..], &["--no-live"]] {
+        sandbox
+            .maqet(&[&["apply", &b], options].concat())
+            .ok()
+            .saying(&told("a"));
+    }
+    // Two files of one call want what only one can have at all.
+    let mac = "net.lan.mac = \"52:54:00:00:00:77\"\n";
+    let (c, d) = (write(&sandbox, "c", mac), write(&sandbox, "d", mac));
+    sandbox
+        .maqet(&["apply", &c, &d])
+        .fails(1)
+        .saying(&format!("VM `{}` has the same address", sandbox.name("c")));
+}
+
+#[test]
+fn a_protected_vm_is_kept_and_its_definition_is_not() {
+    let sandbox = Sandbox::new();
+    let web = write(&sandbox, "web", "protect = true\n");
+    sandbox.maqet(&["apply", &web]).ok();
+    let text = sandbox.maqet(&["export", "@web"]).ok().stdout;
+    fs::write(sandbox.path("all"), text.replace("64M", "96M")).unwrap();
+    let name = sandbox.name("web");
+    sandbox.maqet(&["import", "all", "--replace", &name]).ok();
+    assert_eq!(sandbox.listed("web")["memory"], 96 << 20);
+    sandbox.maqet(&["rm", "@web"]).fails(1).saying("protected");
+    write(&sandbox, "web", "");
+    sandbox
+        .maqet(&["apply", &web])
+        .ok()
+        .saying("protect: true -> false\n");
+    sandbox.maqet(&["rm", "@web"]).ok();
+}

@@ -223,3 +223,42 @@ fn what_this_qemu_does_not_know_is_told_where_it_is_written() {
         .fails(1);
     sandbox.maqet(&["set", "@arm", "description=far away"]).ok();
 }
+
+#[test]
+fn taps_and_sockets_that_two_vms_want_are_told() {
+    let sandbox = Sandbox::new();
+    let lines = "[net.a]\ntype = 'tap'\nifname = 'tap7'\n\
+                 [net.b]\ntype = 'dgram'\nlocal = 'b.sock'\nremote = 'other.sock'\n\
+                 [net.c]\ntype = 'stream'\nlisten = 'c.sock'\n";
+    sandbox.add_lines("one", lines);
+    let has = |what: &str| format!("VM `{}` has the {what}", sandbox.name("one"));
+    sandbox
+        .try_lines("two", lines)
+        .ok()
+        .saying(&has("tap device `tap7`, too"))
+        .saying(&has(&format!(
+            "socket {}",
+            sandbox.path("b.sock").display()
+        )))
+        .saying(&has(&format!(
+            "socket {}",
+            sandbox.path("c.sock").display()
+        )));
+    // The two ends of one line are none.
+    let ends = "[net.b]\ntype = 'dgram'\nlocal = 'other.sock'\nremote = 'b.sock'\n\
+                [net.c]\ntype = 'stream'\nconnect = 'c.sock'\n";
+    let told = sandbox.try_lines("three", ends).ok().stderr;
+    assert!(!told.contains("warning"), "{told}");
+}
+
+#[test]
+fn a_port_that_a_definition_forwards_twice_is_told_at_its_entry() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .try_lines(
+            "web",
+            "net.lan.forward = ['2222:22', '8080:80', 'tcp:127.0.0.1:2222:23']",
+        )
+        .fails(1)
+        .saying(".toml:4:42: network `lan` forwards port 2222 already");
+}

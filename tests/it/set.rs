@@ -121,6 +121,15 @@ fn one_wrong_word_among_several_changes_nothing() {
         .maqet(&["set", "@web", "memory"])
         .fails(2)
         .saying("is not KEY=VALUE");
+    // All of them are told together, whatever they are of.
+    let all = ["MemoryHihg=1G", "MemoryMax=100M", "memroy=1G", "cpus=many"];
+    sandbox
+        .maqet(&[&["set", "@web", "TasksMax=99"], &all[..]].concat())
+        .fails(1)
+        .saying("did you mean `MemoryHigh`?")
+        .saying("are 580 MiB")
+        .saying("did you mean `memory`?")
+        .saying("expected a whole number");
     assert_ne!(sandbox.property("web", "TasksMax"), "99");
     assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
 }

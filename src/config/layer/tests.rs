@@ -189,9 +189,9 @@ fn a_mistake_is_told_where_it_is_written() {
     more.yaml:2:39: a SATA disk cannot be read-only: use another interface
       2 |   root: { interface: sata, read-only: true }
         |                                       ^^^^
-    more.yaml:4:19: network `lan` forwards port 80 already
+    more.yaml:4:20: network `lan` forwards port 80 already
       4 |   wan: { forward: ["0.0.0.0:80:81"] }
-        |                   ^^^^^^^^^^^^^^^^^
+        |                    ^^^^^^^^^^^^^^^
     "#);
 }
 

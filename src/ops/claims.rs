@@ -1,0 +1,241 @@
+//! What VMs want of the host that only one of them can have, and who else wants it.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{DeviceName, Forward, Mac, Protocol, VmConfig};
+use crate::store::Row;
+use crate::vm::VmName;
+
+use super::{Error, Host};
+
+/// Something that one VM at a time can have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Thing {
+    Mac(Mac),
+    Port(Protocol, u16),
+    Disk(PathBuf),
+    Tap(String),
+    Socket(PathBuf),
+    Pci(String),
+}
+
+/// That a VM wants it.
+#[derive(Clone, Debug)]
+struct Claim {
+    thing: Thing,
+    /// The network or disk that it is for.
+    of: DeviceName,
+    how: How,
+}
+
+/// What else decides whether two can have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Alone,
+    /// Others may have it as well who say so, too.
+    Shared,
+    At(Forward),
+}
+
+/// What all VMs want, each definition read once, and only those that may matter.
+pub(super) struct Claims<'a> {
+    pub host: &'a Host,
+    /// Whether all are read at once, for many VMs to be compared with.
+    whole: bool,
+    known: RefCell<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    words: HashSet<String>,
+    /// Those that were read, and those that are about to be stored.
+    read: HashSet<VmName>,
+    to_come: HashSet<VmName>,
+    by_thing: HashMap<Thing, Vec<Entry>>,
+}
+
+struct Entry {
+    name: VmName,
+    claim: Claim,
+    is_stored: bool,
+}
+
+impl<'a> Claims<'a> {
+    /// For `count` VMs that are about to be checked.
+    pub fn for_vms(host: &'a Host, count: usize) -> Self {
+        Self {
+            host,
+            whole: count > 1,
+            known: RefCell::default(),
+        }
+    }
+
+    /// Counts a VM as it is about to be stored, and no more as it was.
+    pub fn expect(&self, row: &Row, config: &VmConfig) {
+        let known = &mut *self.known.borrow_mut();
+        known.to_come.insert(row.name.clone());
+        known.learn(self.host, row, config, false);
+    }
+
+    /// The networks whose address another VM has: which VM, and for which network.
+    pub fn rival_macs(
+        &self,
+        own: &VmName,
+        config: &VmConfig,
+    ) -> Result<Vec<(DeviceName, VmName, DeviceName)>, Error> {
+        let said = config.nets.iter().filter_map(|(of, net)| {
+            let thing = Thing::Mac(net.mac?);
+            let (of, how) = (of.clone(), How::Alone);
+            Some(Claim { thing, of, how })
+        });
+        let mut found = Vec::new();
+        for claim in said {
+            for (name, theirs) in self.rivals(own, &claim)? {
+                found.push((claim.of.clone(), name, theirs.of));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What else of a VM's another has, too: a sentence each.
+    pub fn conflicts(&self, config: &VmConfig) -> Result<Vec<String>, Error> {
+        let mut found = Vec::new();
+        for claim in claims(self.host, &config.name, config) {
+            for (name, _) in self.rivals(&config.name, &claim)? {
+                let thing = &claim.thing;
+                found.push(format!(
+                    "VM `{name}` {thing}, too: only one of them can run at a time"
+                ));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The other VMs that want the same.
+    fn rivals(&self, own: &VmName, claim: &Claim) -> Result<Vec<(VmName, Claim)>, Error> {
+        let known = &mut *self.known.borrow_mut();
+        let word = match self.whole {
+            true => String::new(),
+            false => claim.thing.word(),
+        };
+        if known.words.insert(word.clone())
+            && let Some(store) = self.host.existing_store()?
+        {
+            for row in store.rows_with(&word)? {
+                if known.read.insert(row.name.clone())
+                    // Nothing is known of one that cannot be read.
+                    && let Ok(config) = self.host.config(&row)
+                {
+                    known.learn(self.host, &row, &config, true);
+                }
+            }
+        }
+        let entries = known.by_thing.get(&claim.thing).into_iter().flatten();
+        Ok(entries
+            .filter(|it| it.name != *own)
+            .filter(|it| !(it.is_stored && known.to_come.contains(&it.name)))
+            .filter(|it| claim.excludes(&it.claim))
+            .map(|it| (it.name.clone(), it.claim.clone()))
+            .collect())
+    }
+}
+
+impl Known {
+    fn learn(&mut self, host: &Host, row: &Row, config: &VmConfig, is_stored: bool) {
+        let macs = config.nets.iter().map(|(of, net)| Claim {
+            thing: Thing::Mac(
+                net.mac
+                    .unwrap_or_else(|| Mac::derive(&row.uuid, of.as_str())),
+            ),
+            of: of.clone(),
+            how: How::Alone,
+        });
+        for claim in macs.chain(claims(host, &row.name, config)) {
+            let entries = self.by_thing.entry(claim.thing.clone()).or_default();
+            let name = row.name.clone();
+            entries.push(Entry {
+                name,
+                claim,
+                is_stored,
+            });
+        }
+    }
+}
+
+/// What a VM wants, but for addresses.
+fn claims(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Claim> {
+    let mut found = Vec::new();
+    let mut add = |of: &DeviceName, thing, how| {
+        let of = of.clone();
+        found.push(Claim { thing, of, how });
+    };
+    for (of, net) in &config.nets {
+        for forward in &net.forward {
+            let port = Thing::Port(forward.protocol, forward.host_port.get());
+            add(of, port, How::At(*forward));
+        }
+        if let Some(ifname) = &net.ifname {
+            add(of, Thing::Tap(ifname.to_string()), How::Alone);
+        }
+        for socket in [&net.listen, &net.local].into_iter().flatten() {
+            add(of, Thing::Socket(socket.clone()), How::Alone);
+        }
+    }
+    for (of, disk) in &config.disks {
+        if let Some(path) = disk.path(of, host.paths.vm(name).path()) {
+            let how = match disk.read_only {
+                true => How::Shared,
+                false => How::Alone,
+            };
+            add(of, Thing::Disk(path), how);
+        }
+    }
+    for (of, pci) in &config.pcis {
+        add(of, Thing::Pci(pci.address.as_str().to_owned()), How::Alone);
+    }
+    found
+}
+
+impl Claim {
+    fn excludes(&self, other: &Self) -> bool {
+        match (self.how, other.how) {
+            (How::Shared, How::Shared) => false,
+            (How::At(ours), How::At(theirs)) => ours.collides_with(&theirs),
+            _ => true,
+        }
+    }
+}
+
+impl Thing {
+    /// What is in the text of each definition that wants it.
+    fn word(&self) -> String {
+        let file_name = |path: &Path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.unwrap_or_default().to_owned()
+        };
+        match self {
+            // It may be derived.
+            Self::Mac(_) => String::new(),
+            Self::Port(..) => "forward".to_owned(),
+            Self::Disk(path) | Self::Socket(path) => file_name(path),
+            Self::Tap(word) | Self::Pci(word) => word.clone(),
+        }
+    }
+}
+
+/// What a VM that has it does.
+impl fmt::Display for Thing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mac(mac) => write!(f, "has the address {mac}"),
+            Self::Port(_, port) => write!(f, "forwards port {port} of the host"),
+            Self::Disk(path) => write!(f, "has the disk {}", path.display()),
+            Self::Tap(name) => write!(f, "has the tap device `{name}`"),
+            Self::Socket(path) => write!(f, "has the socket {}", path.display()),
+            Self::Pci(address) => write!(f, "has the PCI device {address}"),
+        }
+    }
+}
