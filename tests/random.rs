@@ -44,8 +44,12 @@ fn random_valid_definitions_start_a_qemu() {
         // Free huge pages; and a processor that is not AMD's, as TCG's usual one is: QEMU
         // warns of its threads.
         let has_threads = vm.config.cpu.threads.is_some_and(|number| number > 1);
+        // On microvm a thread needs KVM, too.
+        let is_microvm = vm.config.machine == "microvm";
+        let mut disks = vm.config.disks.iter();
+        let has_thread = is_microvm && disks.any(|(name, disk)| disk.iothread(name).is_some());
         let has_hugepages = vm.config.memory.hugepages != HugePages::No;
-        if vm.needs_more_of_the_host() || has_threads || has_hugepages {
+        if vm.needs_more_of_the_host() || has_threads || has_thread || has_hugepages {
             continue;
         }
         vm.make_files();

@@ -5,7 +5,8 @@ use super::cpu::check_cpus;
 use super::device::{is_own_id, is_property};
 use super::path::is_device_node;
 use super::{
-    Board, DeviceName, Forward, Interface, Protocol, ReadyLevel, Size, TimeSpan, VmConfig,
+    AccelChoice, Board, DeviceName, Forward, Interface, Protocol, ReadyLevel, Size, TimeSpan,
+    VmConfig,
 };
 use crate::vm::VmName;
 
@@ -158,6 +159,14 @@ fn check_disks(config: &VmConfig, faults: &mut Faults) {
         for (last, message) in disk.faults() {
             faults.add(key(&last), message);
         }
+        // virtio-mmio has no ioeventfd without KVM, and a thread needs one (hw/virtio/virtio-mmio.c).
+        faults.add_if(
+            config.board() == Board::Microvm
+                && config.accel != AccelChoice::Kvm
+                && disk.iothread(name).is_some(),
+            key("iothread"),
+            "on `microvm` only KVM has threads for disks: say `accel = \"kvm\"`",
+        );
         let fits = config.board().has_interface(disk.interface);
         let message = format!("machine `{machine}` cannot have this interface");
         faults.add_if(!fits, key("interface"), message);

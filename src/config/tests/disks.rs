@@ -116,3 +116,17 @@ fn an_empty_drive_is_a_cd_rom_without_a_file() {
     let (name, disk) = config.disks.get_index(0).unwrap();
     assert_eq!(disk.path(name, Path::new("/vms/web")), None);
 }
+
+#[test]
+fn a_thread_on_microvm_needs_kvm() {
+    let with = |first: &str| {
+        parse(&format!(
+            "{first}\ndisk.a = {{ size = \"1G\", iothread = true }}"
+        ))
+    };
+    let error = with("machine = \"microvm\"").unwrap_err().to_string();
+    assert!(error.contains(":2:36: on `microvm` only KVM"), "{error}");
+    for fine in ["", "machine = \"microvm\"\naccel = \"kvm\""] {
+        with(fine).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
