@@ -1,19 +1,27 @@
-//! The lock of a VM: who has it may touch the VM's disks.
+//! The locks of a VM: who has the one may touch the VM's disks, who has the other may do
+//! to it what takes several steps.
 //!
-//! An flock(2) on a file in the VM's directory. QEMU inherits the descriptor, so
-//! the kernel holds the lock for exactly as long as that QEMU lives, however it
-//! dies; there is nothing to clean up.
+//! Each is an flock(2) on a file in the VM's directory. QEMU inherits the descriptor of
+//! the first, so the kernel holds that lock for exactly as long as that QEMU lives, however
+//! it dies; there is nothing to clean up. So does a qemu-img that outlives its maqet.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::paths::create_private_dir;
 
 /// A lock that is held. Dropping it gives it back.
 #[derive(Debug)]
 pub struct VmLock(File);
+
+/// Between looks at a lock that another process holds.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Why the lock was not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +91,24 @@ impl VmLock {
                 Err(error) => return Err(io(error)),
             }
         }
+    }
+
+    /// Takes the lock, or waits `limit` at most for whoever has it.
+    pub fn take(path: &Path, limit: Duration) -> Result<Self, Error> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match Self::try_take(path) {
+                Err(Error::Held { .. }) if Instant::now() < deadline => thread::sleep(PAUSE),
+                taken => return taken,
+            }
+        }
+    }
+
+    /// Has the programs that this process runs from now on hold the lock, too.
+    ///
+    /// Then it is free only when the last of them has ended.
+    pub fn pass_on(&self) -> io::Result<()> {
+        Ok(fcntl_setfd(&self.0, FdFlags::empty())?)
     }
 
     /// The open file, for a program that is to hold the lock from now on.

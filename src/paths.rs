@@ -117,6 +117,11 @@ impl VmDir {
         self.0.join("lock")
     }
 
+    /// Locked by whoever does to the VM what takes several steps, whether it runs or not.
+    pub fn operation_lock(&self) -> PathBuf {
+        self.0.join("operation.lock")
+    }
+
     /// What the guest printed on its serial port in this or the last run.
     pub fn console_log(&self) -> PathBuf {
         self.0.join("console.log")

@@ -10,11 +10,15 @@ use crate::paths::create_private_dir;
 use crate::vm::{GroupName, VmName};
 
 mod budget;
+mod operation;
 pub mod python;
 mod renaming;
+mod snapshot;
 
 pub use budget::Limit;
+pub use operation::Operation;
 pub use renaming::Renaming;
+pub use snapshot::{Position, Snapshot};
 
 /// Schema changes, oldest first. `user_version` counts the ones applied.
 ///
@@ -54,6 +58,34 @@ const MIGRATIONS: &[&str] = &[
         old     TEXT PRIMARY KEY,
         new     TEXT NOT NULL,
         enabled INTEGER NOT NULL
+    ) STRICT;",
+    // What is being done to a VM in more than one step. An id is never given twice: files
+    // and jobs are called by it.
+    "CREATE TABLE operation (
+        id         INTEGER PRIMARY KEY AUTOINCREMENT,
+        vm         TEXT NOT NULL REFERENCES vm (name) ON DELETE CASCADE ON UPDATE CASCADE,
+        plan       TEXT NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX operation_vm ON operation (vm);
+    -- What images cannot say of a snapshot. Whether there is one, they say.
+    CREATE TABLE snapshot (
+        id          INTEGER PRIMARY KEY AUTOINCREMENT,
+        vm          TEXT NOT NULL REFERENCES vm (name) ON DELETE CASCADE ON UPDATE CASCADE,
+        name        TEXT NOT NULL,
+        parent      INTEGER REFERENCES snapshot (id) ON DELETE SET NULL,
+        description TEXT,
+        created_at  INTEGER NOT NULL,
+        facts       TEXT NOT NULL,
+        UNIQUE (vm, name)
+    ) STRICT;
+    CREATE INDEX snapshot_parent ON snapshot (parent);
+    -- The snapshot that the disks of a VM have come from, and whether its next start goes
+    -- on there.
+    CREATE TABLE position (
+        vm       TEXT PRIMARY KEY REFERENCES vm (name) ON DELETE CASCADE ON UPDATE CASCADE,
+        snapshot INTEGER NOT NULL REFERENCES snapshot (id) ON DELETE CASCADE,
+        resumes  INTEGER NOT NULL
     ) STRICT;",
 ];
 
@@ -443,6 +475,9 @@ impl Store {
             "SELECT path, identity, vm FROM made_disk",
             "SELECT team, property, value FROM budget",
             "SELECT old, new, enabled FROM renaming",
+            "SELECT id, vm, plan, created_at FROM operation",
+            "SELECT id, vm, name, parent, description, created_at, facts FROM snapshot",
+            "SELECT vm, snapshot, resumes FROM position",
         ] {
             if let Err(error) = self.db.prepare(columns) {
                 faults.push(error.to_string());
@@ -471,9 +506,6 @@ fn record_disk(db: &Connection, name: &VmName, disk: &MadeDisk) -> Result<(), Er
 
 /// Adds a VM; whether its name was free.
 fn insert_row(db: &Connection, row: &Row) -> Result<bool, Error> {
-    let created_at = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
     let added = db.execute(
         "INSERT INTO vm
                 (name, uuid, definition, memory, cpus, team, labels, protected, created_at)
@@ -487,10 +519,17 @@ fn insert_row(db: &Connection, row: &Row) -> Result<bool, Error> {
             row.group.as_ref().map(GroupName::as_str),
             labels_text(&row.labels),
             row.protected,
-            created_at as i64
+            now()
         ],
     )?;
     Ok(added > 0)
+}
+
+/// Now, in seconds since 1970.
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs().cast_signed())
 }
 
 /// Puts `new` in the place of `old`, if that is still as it was.

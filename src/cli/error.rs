@@ -4,7 +4,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::ops::{By, Error, device, disk, migrate};
+use crate::ops::{By, Error, device, disk, migrate, snapshot};
 use crate::qemu::vhost;
 use crate::qmp::RunState;
 use crate::{keyboard, qmp, store, systemd};
@@ -168,6 +168,8 @@ fn hint(error: &Error) -> Option<String> {
         Error::NoScreen(_) => {
             "its definition needs a video device, such as `vga = \"std\"`".to_owned()
         }
+        Error::AtWork { .. } => "it can be waited for, or interrupted where it runs".to_owned(),
+        Error::Snapshot(error) => return snapshot_hint(error),
         Error::FileExists(file) if file.is_file() => "`--force` replaces it".to_owned(),
         Error::Silent { name, .. } | Error::StillUp { name, .. } => format!(
             "wait longer with `--timeout`, or cut its power with `maqet stop --force {name}`"
@@ -242,6 +244,27 @@ fn migrate_hint(error: &migrate::Error) -> Option<String> {
         Error::StillRuns { .. } => Some("power it down in its guest first".to_owned()),
         Error::NoSuchVm(_) => None,
     }
+}
+
+fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
+    use snapshot::Error;
+    Some(match error {
+        Error::NoSuch {
+            nearest: Some(name),
+            ..
+        } => format!("did you mean `{name}`?"),
+        Error::NoSuch { vm, .. } => format!("`maqet snapshot ls {vm}` lists those there are"),
+        Error::Exists { vm, name } => {
+            format!("`maqet snapshot rm {vm} {}` deletes it", quoted(name))
+        }
+        Error::NotWhole { .. } => "what is not there cannot be restored".to_owned(),
+        Error::Name { .. } | Error::Obstacles { .. } => return None,
+    })
+}
+
+/// As a shell reads it.
+fn quoted(text: &str) -> String {
+    shlex::try_quote(text).map_or_else(|_| text.to_owned(), Into::into)
 }
 
 fn device_hint(error: &device::Error) -> Option<String> {

@@ -40,7 +40,7 @@ pub(super) enum Command {
 
 pub(super) fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Launch { name } => match internal::launch::launch(&name)? {},
+        Command::Launch { name } => match internal::launch::launch(&name, out.teller())? {},
         Command::Listen { cid, qemu } => internal::listen::listen(cid, qemu)?,
         Command::Ready => internal::ready::ready(&|words| out.note(words))?,
         Command::PowerDown { timeout, save } => {

@@ -44,6 +44,7 @@ mod screenshot;
 mod set;
 mod several;
 mod show;
+mod snapshot;
 mod start;
 mod status;
 mod stop;
@@ -104,6 +105,8 @@ enum Command {
     Device(device::Command),
     #[command(subcommand)]
     Disk(disk::Command),
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     Agent(agent::Args),
     Hmp(hmp::Args),
     Logs(logs::Args),
@@ -156,7 +159,11 @@ fn usage_error(verb: &str, message: &str) -> ! {
 }
 
 fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
-    let host = || Host::from_env().map_err(anyhow::Error::from);
+    let host = || -> anyhow::Result<Host> {
+        let mut host = Host::from_env()?;
+        host.tell = out.teller();
+        Ok(host)
+    };
     match command {
         Command::Add(args) => add::run(out, &host()?, *args),
         Command::Start(args) => start::run(out, &host()?, args),
@@ -188,6 +195,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Events(args) => events::run(out, &host()?, args),
         Command::Device(command) => device::run(out, &host()?, command),
         Command::Disk(command) => disk::run(out, &host()?, command),
+        Command::Snapshot(command) => snapshot::run(out, &host()?, command),
         Command::Agent(args) => agent::run(out, &host()?, args),
         Command::Hmp(args) => hmp::run(out, &host()?, &args),
         Command::Logs(args) => logs::run(out, &host()?, args),

@@ -84,6 +84,14 @@ impl Output {
         }
     }
 
+    /// What tells of what is done besides what was asked for.
+    pub fn teller(&self) -> fn(&str) {
+        match self.quiet {
+            true => |_| {},
+            false => |words| eprintln!("note: {words}"),
+        }
+    }
+
     /// A line of conversation.
     pub fn note(&self, words: impl Display) {
         if self.talks() {

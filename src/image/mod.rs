@@ -16,6 +16,7 @@ mod map;
 mod place;
 mod rebase;
 mod resize;
+pub mod snapshot;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 pub use chain::{Chain, Fault, Link};
-pub use check::{Checked, check, repair};
+pub use check::{Checked, check, repair, repair_leaks};
 pub use compare::same_content;
 pub use convert::{Conversion, convert};
 pub use create::{create, create_overlay};

@@ -15,12 +15,14 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::console::shipped::Shipped;
 use crate::lock::VmLock;
+use crate::ops::operation::Work;
 use crate::ops::{Host, prepare, save};
 use crate::paths::{RuntimeDir, VmDir};
 use crate::qemu::argv::{Listen, Sockets};
@@ -33,17 +35,29 @@ use crate::vm::VmName;
 
 use super::{listen, notify, ship};
 
+/// How long another command may work on the VM: less than the unit's TimeoutStartSec, so
+/// that it is named.
+const SETTLED: Duration = Duration::from_secs(20);
+
 /// Becomes the QEMU of VM `name`; returns only when it cannot.
-pub fn launch(name: &VmName) -> anyhow::Result<Infallible> {
-    become_qemu(name).inspect_err(|_| super::give_up(name))
+///
+/// `tell` is for what the journal should know.
+pub fn launch(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
+    become_qemu(name, tell).inspect_err(|_| super::give_up(name))
 }
 
-fn become_qemu(name: &VmName) -> anyhow::Result<Infallible> {
+fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     let runtime = runtime_dir()?;
-    let host = Host::from_env()?;
+    let mut host = Host::from_env()?;
+    host.tell = tell;
     let vm_dir = host.paths.vm(name);
+    // Whoever works on the VM has this one first, too.
+    let work = Work::take_within(&host, name, SETTLED)?;
     // Before the definition is read: until then it may be removed.
     let lock = VmLock::try_take(&vm_dir.lock())?;
+    let lock = work.settle_stopped(lock)?;
+    // QEMU is not to have it.
+    drop(work);
     let (row, saved) = save::as_saved(&host, host.vm(name)?)?;
     let config = host.config(&row)?;
     for required in &config.requires {

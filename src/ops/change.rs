@@ -18,7 +18,7 @@ use crate::vm::VmName;
 
 use super::claims::Claims;
 use super::in_force::{self, Definition, InForce, take_over};
-use super::{Error, Host, add, check, live, monitor, policy};
+use super::{Error, Host, add, check, live, monitor, operation, policy};
 
 /// A VM that was changed.
 #[derive(Clone, Debug, Serialize)]
@@ -126,6 +126,7 @@ pub(super) fn change(
     name: &VmName,
     mut request: Request<'_>,
 ) -> Result<Changed, Error> {
+    operation::settle(host, name)?;
     let mut doing = Doing {
         host,
         name,

@@ -326,6 +326,20 @@ pub enum Error {
     /// Another process changes the VM, and does not come to an end.
     #[error("VM `{0}` is being changed by another process")]
     BeingChanged(VmName),
+    /// Another process does something to the VM that takes several steps.
+    #[error("another command is at work on VM `{name}`{}", .pid.map(|pid| format!(": process {pid}")).unwrap_or_default())]
+    AtWork {
+        /// The VM.
+        name: VmName,
+        /// Which process, where the kernel tells.
+        pid: Option<u32>,
+    },
+    /// A snapshot was not made, restored or deleted.
+    #[error(transparent)]
+    Snapshot(#[from] super::snapshot::Error),
+    /// What was being done was called off, and is undone.
+    #[error("interrupted: nothing has changed")]
+    Interrupted,
     /// Keys that a definition does not have.
     #[error("the definition of VM `{name}` has no `{}`", .keys.join("`, no `"))]
     NoKey {

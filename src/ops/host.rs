@@ -20,6 +20,9 @@ pub struct Host {
     pub paths: Paths,
     /// The service manager that runs the VMs.
     pub scope: Scope,
+    /// Is told, in a line, of what an operation does besides, such as to finish what a
+    /// command that was killed has begun.
+    pub tell: fn(&str),
 }
 
 impl Host {
@@ -29,6 +32,7 @@ impl Host {
         Ok(Self {
             scope: Scope::User(paths.runtime.clone()),
             paths,
+            tell: |_| {},
         })
     }
 

@@ -19,6 +19,7 @@ use crate::store::{Renaming, Row, Store};
 use crate::systemd::{self, boot, unit_name};
 use crate::vm::VmName;
 
+use super::operation::Work;
 use super::{Error, Host};
 
 /// A VM that has another name now.
@@ -52,6 +53,7 @@ pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error>
             return Err(Error::Running(name.clone()));
         }
     }
+    let _work = Work::take(host, old)?;
     // Held until all is done: nobody starts it meanwhile.
     let _lock = VmLock::try_take(&host.paths.vm(old).lock())?;
     free(host.paths.vm(new).path())?;

@@ -13,6 +13,7 @@ use crate::store::{MadeDisk, Store};
 use crate::systemd::{self, boot, unit_name};
 use crate::vm::VmName;
 
+use super::operation::Work;
 use super::{Error, Host};
 
 /// What became of a VM's files.
@@ -60,6 +61,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
         return Err(Error::Running(row.name));
     }
     let dir = host.paths.vm(name);
+    let _work = Work::take(host, name)?;
     // Held by a QEMU that systemd does not know of, too.
     let lock = VmLock::try_take(&dir.lock())?;
     let saved = host.paths.saved(name);
@@ -118,6 +120,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
         dir.console_shipped(),
         dir.output_log(),
         dir.definition(),
+        dir.operation_lock(),
         saved.state(),
         saved.facts(),
         saved.unfinished(),

@@ -16,6 +16,7 @@ use crate::store::Row;
 use crate::systemd;
 use crate::vm::VmName;
 
+use super::operation::Work;
 use super::{Error, Host, ready};
 
 /// How a VM was saved.
@@ -62,6 +63,7 @@ pub fn save(
         host.vm(name)?;
         return Err(Error::NotRunning(name.clone()));
     }
+    let _work = Work::take(host, name)?;
     let runtime = host.paths.sockets(name);
     let files = host.paths.saved(name);
     let bytes = write(name, &runtime, &files, limit, progress).map_err(|error| match error {
@@ -221,9 +223,16 @@ fn obstacles(monitor: &mut Client, state: &RunState) -> Result<Vec<String>, Erro
         RunState::Suspended => found.push("the guest is suspended: wake it up first".to_owned()),
         state => found.push(format!("its state is {state}")),
     }
+    found.extend(blockers(monitor)?);
+    Ok(found)
+}
+
+/// What keeps QEMU from writing memory and devices in a form that the next start can read,
+/// in words.
+pub(super) fn blockers(monitor: &mut Client) -> Result<Vec<String>, Error> {
     let migration = monitor.execute("query-migrate", ())?;
     let blockers = migration["blocked-reasons"].as_array();
-    found.extend(blockers.into_iter().flatten().map(text));
+    let mut found: Vec<String> = blockers.into_iter().flatten().map(text).collect();
     // The next start knows the definition, and not what was plugged since.
     let devices = monitor.execute("qom-list", json!({ "path": "/machine/peripheral" }))?;
     let ids = devices.as_array().into_iter().flatten().filter(|entry| {

@@ -17,7 +17,7 @@ use crate::vm::{GroupName, VmName};
 use super::group::OverBudget;
 use super::order::{self, Plan, Vm};
 use super::port::{self, Reserved};
-use super::{Error, Host, group, past, policy, prepare, save};
+use super::{Error, Host, group, operation, past, policy, prepare, save};
 
 /// How a start ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +149,8 @@ pub fn start(
 
 /// What a VM is made of, and whether it goes on from a saved state.
 fn find(host: &Host, name: &VmName, discard_saved: bool) -> Result<Vm, Error> {
+    // The launcher would wait for less long, and could not say so as well.
+    operation::wait(host, name)?;
     let row = host.vm(name)?;
     let (row, saved) = match discard_saved {
         true => (row, None),

@@ -6,6 +6,9 @@
 /// A user's directories, VMs and commands, cleaned up afterwards.
 mod sandbox;
 
+/// Commands that are killed at each of their steps.
+mod kill;
+
 /// Definitions in, disks made, mistakes refused.
 mod add;
 /// Whether the guest runs an agent, and which.
@@ -92,6 +95,8 @@ mod screenshot;
 mod set;
 /// QMP on a terminal.
 mod shell;
+/// As it was: all of it, or as it is.
+mod snapshot;
 /// Up, or not up with QEMU's own words.
 mod start;
 /// What one VM is doing.

@@ -91,6 +91,12 @@ impl Sandbox {
         command
     }
 
+    /// The same, in whose arguments `@web` is the sandbox's VM `web`.
+    pub fn command_of(&self, args: &[&str]) -> Command {
+        let args = self.expand(args);
+        self.command(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     /// Runs maqet; `@web` in an argument is the sandbox's VM `web`.
     #[must_use = "say what is expected of it: `.ok()` or `.fails(STATUS)`"]
     pub fn maqet(&self, args: &[&str]) -> Ran {

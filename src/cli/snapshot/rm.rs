@@ -1,0 +1,25 @@
+use std::process::ExitCode;
+
+use crate::ops::Host;
+use crate::ops::snapshot::rm::rm;
+use crate::vm::VmName;
+
+use super::super::output::Output;
+
+/// Delete a snapshot
+///
+/// The VM stays as it is, and so do all other snapshots.
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Name of the VM
+    name: VmName,
+    /// Name of the snapshot
+    snapshot: String,
+}
+
+pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<ExitCode> {
+    let removed = rm(host, &args.name, &args.snapshot)?;
+    let words = format!("snapshot `{}` of VM `{}` deleted", removed.name, removed.vm);
+    out.done(&removed, words)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,208 @@
+//! Operations of more than one step on a VM: recorded before they begin, and finished or
+//! undone by the next command if their process dies.
+//!
+//! Such an operation
+//! 1. takes the VM ([`Work::take`]): one at a time, whether the VM runs or not, and what
+//!    an earlier one has left is settled then;
+//! 2. gets at its disks ([`Work::reach`]), and finds all that could keep it from being
+//!    done, changing nothing;
+//! 3. is performed ([`Work::perform`]): a [`Plan`] is recorded, the steps are done, and the
+//!    record is taken away by the last of them, at best in the same transaction that keeps
+//!    what came of it.
+//!
+//! Whatever ends it before, an error or a `kill -9`, [`Plan::settle`] has the last word:
+//! it looks at what is there, in the images or in QEMU, and brings it to what was before
+//! or to what was to be. It may be killed itself, and is done again then; so each of its
+//! steps is one that can be done twice. Files that an operation makes have names by its
+//! number until they are whole, and so have jobs ([`Id`]), so that what was left by one
+//! is not taken for another's.
+//!
+//! A kind of operation is a variant of [`Plan`] with what it must know, and that alone:
+//! paths, tags, texts of definitions; nothing that can be asked.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lock::{self, VmLock};
+use crate::vm::VmName;
+
+use super::reach::{Reach, reach};
+use super::{Error, Host, snapshot};
+
+/// How long another operation is waited for.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What an operation is to do, as it is recorded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "plan", rename_all = "kebab-case")]
+pub(super) enum Plan {
+    /// Of a snapshot.
+    Snapshot(snapshot::Plan),
+}
+
+impl Plan {
+    /// Finishes or undoes what an operation has left; says which, for its user.
+    ///
+    /// The caller has the VM to itself. When this returns, nothing is left to do.
+    fn settle(&self, left: &Left<'_>, reach: &mut Reach) -> Result<String, Error> {
+        match self {
+            Self::Snapshot(plan) => plan.settle(left, reach),
+        }
+    }
+}
+
+/// An operation that has not come to its end.
+pub(super) struct Left<'a> {
+    pub host: &'a Host,
+    pub name: &'a VmName,
+    pub id: Id,
+}
+
+/// The number of an operation; no other ever has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id(pub i64);
+
+impl Id {
+    /// The id of the job that QEMU does for it.
+    pub fn job(self) -> String {
+        format!("maqet-{}", self.0)
+    }
+}
+
+/// The right to do something to a VM that takes several steps.
+///
+/// The programs that are run meanwhile have it as well: a `qemu-img` that goes on after
+/// its maqet was killed keeps the next command waiting until it is done.
+pub(crate) struct Work<'a> {
+    host: &'a Host,
+    name: &'a VmName,
+    _lock: VmLock,
+}
+
+impl<'a> Work<'a> {
+    /// Takes it, or waits half a minute for whoever has it, and settles what was left.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchVm`], [`Error::AtWork`], and what keeps something from being settled.
+    pub(super) fn take(host: &'a Host, name: &'a VmName) -> Result<Self, Error> {
+        let work = Self::take_within(host, name, LIMIT)?;
+        work.settle()?;
+        Ok(work)
+    }
+
+    /// The same, waiting `limit` and settling nothing, for a caller that does so when it
+    /// has the VM's lock. Whoever wants both takes this first.
+    pub fn take_within(host: &'a Host, name: &'a VmName, limit: Duration) -> Result<Self, Error> {
+        // A name that is mistyped gets no directory.
+        host.vm(name)?;
+        let path = host.paths.vm(name).operation_lock();
+        let lock = VmLock::take(&path, limit).map_err(|error| match error {
+            lock::Error::Held { pid, .. } => Error::AtWork {
+                name: name.clone(),
+                pid,
+            },
+            error => error.into(),
+        })?;
+        lock.pass_on().map_err(Error::io("cannot keep a lock"))?;
+        Ok(Self {
+            host,
+            name,
+            _lock: lock,
+        })
+    }
+
+    /// How the VM's disks are reached; see [`reach`].
+    pub(super) fn reach(&self) -> Result<Reach, Error> {
+        reach(self.host, self.name)
+    }
+
+    /// Performs an operation: all of it, or nothing.
+    ///
+    /// The last of `steps` ends it in the database. If one of them fails, what was done is
+    /// settled, and the first error is returned.
+    pub(super) fn perform<T>(
+        &self,
+        plan: &Plan,
+        mut reach: Reach,
+        steps: impl FnOnce(Id, &mut Reach) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let text = serde_json::to_string(plan).expect("a plan is texts and numbers");
+        let id = Id(self.host.store()?.begin_operation(self.name, &text)?);
+        let done = steps(id, &mut reach);
+        if done.is_err() {
+            // QEMU may be gone, and its connection with it.
+            drop(reach);
+            if let Err(error) = self.settle() {
+                (self.host.tell)(&format!(
+                    "what was begun is left for the next command on VM `{}`: {}",
+                    self.name,
+                    super::error::with_causes(&error)
+                ));
+            }
+        }
+        done
+    }
+
+    /// Settles what operations have left, if there are any.
+    fn settle(&self) -> Result<(), Error> {
+        if self.host.store()?.operations(self.name)?.is_empty() {
+            return Ok(());
+        }
+        self.settle_by(&mut self.reach()?)
+    }
+
+    /// The same for the launcher, which has the VM's lock and is to have it on.
+    pub fn settle_stopped(&self, lock: VmLock) -> Result<VmLock, Error> {
+        let mut reach = Reach::Stopped(lock);
+        self.settle_by(&mut reach)?;
+        match reach {
+            Reach::Stopped(lock) => Ok(lock),
+            Reach::Running(_) => unreachable!("it was stopped"),
+        }
+    }
+
+    /// The same for a caller that has the disks.
+    fn settle_by(&self, reach: &mut Reach) -> Result<(), Error> {
+        let (host, name) = (self.host, self.name);
+        for operation in host.store()?.operations(name)? {
+            let plan: Plan = serde_json::from_str(&operation.plan).map_err(|source| {
+                let what = format!("cannot read what was begun with VM `{name}`");
+                Error::Io(what, source.into())
+            })?;
+            let id = Id(operation.id);
+            let words = plan.settle(&Left { host, name, id }, reach)?;
+            host.store()?.end_operation(operation.id)?;
+            (host.tell)(&words);
+        }
+        Ok(())
+    }
+}
+
+/// Settles what operations on a VM have left whose process has died.
+///
+/// For whoever is going to do something that takes one step only. One that is at work is
+/// waited for.
+///
+/// # Errors
+/// Those of [`Work::take`].
+pub(super) fn settle(host: &Host, name: &VmName) -> Result<(), Error> {
+    let store = host.existing_store()?;
+    let is_left = store.map(|store| store.operations(name)).transpose()?;
+    match is_left {
+        Some(left) if !left.is_empty() => Work::take(host, name).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Waits for whoever is at work on a VM, for what will not be done beside that.
+///
+/// # Errors
+/// [`Error::AtWork`] after half a minute, and those of [`Work::take`].
+pub(super) fn wait(host: &Host, name: &VmName) -> Result<(), Error> {
+    match host.paths.vm(name).operation_lock().exists() {
+        // Where nobody ever was at work, nobody is.
+        true => Work::take(host, name).map(drop),
+        false => Ok(()),
+    }
+}

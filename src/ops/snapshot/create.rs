@@ -1,0 +1,199 @@
+//! Making a snapshot: of all disks, or of none.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::image::{self, snapshot};
+use crate::ops::operation::{Id, Plan as AnyPlan, Work};
+use crate::ops::reach::Reach;
+use crate::ops::{Error, Host, save};
+use crate::qmp::{Client, RunState};
+use crate::store::Row;
+use crate::vm::VmName;
+
+use super::disks::Disks;
+use super::{Error as Why, Facts, Memory, Plan, What, check_name, find, live};
+
+/// What to make, and how.
+pub struct Options<'a> {
+    /// What its user says of it.
+    pub description: Option<&'a str>,
+    /// Without memory and devices, though the VM runs.
+    pub disk_only: bool,
+    /// Whether it was called off. It is undone then.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// A snapshot that was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Created {
+    /// The VM.
+    pub vm: VmName,
+    /// The snapshot.
+    pub name: String,
+    /// The images that it is of.
+    pub disks: Vec<PathBuf>,
+    /// Bytes of memory and devices in it; `None` if they are not.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Makes a snapshot of all disks of a VM and, if it runs, of its memory and devices.
+///
+/// # Errors
+/// [`Why::Obstacles`] names all that is in the way before anything is done. Whatever the
+/// error, there is no such snapshot.
+pub fn create(
+    host: &Host,
+    vm: &VmName,
+    name: &str,
+    options: &Options<'_>,
+) -> Result<Created, Error> {
+    check_name(name)?;
+    let work = Work::take(host, vm)?;
+    let row = host.vm(vm)?;
+    let mut reach = work.reach()?;
+    let disks = Disks::look(host, &host.config(&row)?, &mut reach)?;
+    let exists = || Why::Exists {
+        vm: vm.clone(),
+        name: name.to_owned(),
+    };
+    if find(host, vm, name)?.is_some() || disks.names().iter().any(|it| it == name) {
+        return Err(exists().into());
+    }
+    let facts = facts(host, &row, &disks, &mut reach, options)?;
+    let plan = AnyPlan::Snapshot(Plan {
+        what: What::Create,
+        name: name.to_owned(),
+        id: None,
+        disks: disks.paths(),
+    });
+    work.perform(&plan, reach, |id, reach| {
+        make(reach, id, name, &disks, &facts)?;
+        if (options.interrupted)() {
+            return Err(Error::Interrupted);
+        }
+        let memory_bytes = match &facts.memory {
+            Some(memory) => Disks::look(host, &host.config(&row)?, reach)?
+                .at(&memory.image)
+                .and_then(|disk| disk.snapshot(name))
+                .map(|snapshot| snapshot.vm_state_size),
+            None => None,
+        };
+        let text = serde_json::to_string(&facts).expect("facts are texts");
+        host.store()?
+            .add_snapshot(vm, name, options.description, &text, id.0)?;
+        if let Reach::Running(monitor) = reach {
+            live::dismiss(monitor, id);
+        }
+        Ok(Created {
+            vm: vm.clone(),
+            name: name.to_owned(),
+            disks: disks.paths(),
+            memory_bytes,
+        })
+    })
+}
+
+/// What is to be kept of the snapshot, or what is in its way.
+fn facts(
+    host: &Host,
+    row: &Row,
+    disks: &Disks,
+    reach: &mut Reach,
+    options: &Options<'_>,
+) -> Result<Facts, Error> {
+    let mut obstacles = disks.others.clone();
+    if disks.disks.is_empty() {
+        obstacles.push("it has no disk that it can write to".to_owned());
+    }
+    let mut facts = Facts {
+        definition: row.definition.clone(),
+        disks: disks.paths(),
+        memory: None,
+    };
+    match reach {
+        Reach::Stopped(_) => {
+            if host.paths.saved(&row.name).state().exists() {
+                // It fits the disks as they are, to the last byte of their files.
+                return Err(Error::HasSavedState(row.name.clone()));
+            }
+        }
+        Reach::Running(monitor) => {
+            let file = host.paths.sockets(&row.name).definition();
+            facts.definition = fs::read_to_string(&file)
+                .map_err(Error::io(format_args!("cannot read {}", file.display())))?;
+            if !options.disk_only {
+                let state = monitor.status()?.run_state;
+                match &state {
+                    RunState::Running | RunState::Paused | RunState::Prelaunch => {}
+                    state => obstacles.push(format!("its state is {state}")),
+                }
+                obstacles.extend(save::blockers(monitor)?);
+                facts.memory = match disks.disks.first() {
+                    Some(disk) => Some(Memory {
+                        image: disk.path.clone(),
+                        kvm: monitor.execute("query-kvm", ())?["enabled"] == json!(true),
+                        was_running: state == RunState::Running,
+                    }),
+                    None => None,
+                };
+            }
+        }
+    }
+    match obstacles.is_empty() {
+        true => Ok(facts),
+        false => Err(Why::Obstacles {
+            doing: "a snapshot of",
+            vm: row.name.clone(),
+            obstacles,
+        }
+        .into()),
+    }
+}
+
+/// Makes it in all images.
+fn make(reach: &mut Reach, id: Id, name: &str, disks: &Disks, facts: &Facts) -> Result<(), Error> {
+    match (reach, &facts.memory) {
+        (Reach::Stopped(_), _) => {
+            for disk in &disks.disks {
+                image::repair_leaks(&disk.path, "qcow2")?;
+                snapshot::create(&disk.path, name)?;
+            }
+            Ok(())
+        }
+        (Reach::Running(monitor), Some(memory)) => {
+            let nodes = disks.nodes();
+            let vmstate = disks
+                .at(&memory.image)
+                .and_then(|disk| disk.node.as_deref());
+            live::perform(
+                monitor,
+                id,
+                "snapshot-save",
+                name,
+                vmstate.unwrap_or_default(),
+                &nodes,
+            )
+        }
+        (Reach::Running(monitor), None) => all_at_once(monitor, name, disks),
+    }
+}
+
+/// Makes it of the disks alone, at one moment for all of them.
+fn all_at_once(monitor: &mut Client, name: &str, disks: &Disks) -> Result<(), Error> {
+    let actions: Vec<Value> = disks
+        .nodes()
+        .iter()
+        .map(|node| {
+            json!({
+                "type": "blockdev-snapshot-internal-sync",
+                "data": { "device": node, "name": name },
+            })
+        })
+        .collect();
+    monitor.execute("transaction", json!({ "actions": actions }))?;
+    Ok(())
+}

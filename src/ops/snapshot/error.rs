@@ -1,0 +1,57 @@
+use std::path::PathBuf;
+
+use crate::vm::VmName;
+
+/// Why a snapshot was not made, restored or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// This cannot be its name.
+    #[error("`{}` cannot name a snapshot: {why}", .name.escape_debug())]
+    Name {
+        /// The text.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The VM has one of that name.
+    #[error("VM `{vm}` has a snapshot `{name}` already")]
+    Exists {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+    },
+    /// The VM has none of that name.
+    #[error("VM `{vm}` has no snapshot `{name}`")]
+    NoSuch {
+        /// The VM.
+        vm: VmName,
+        /// The name.
+        name: String,
+        /// The nearest there is.
+        nearest: Option<String>,
+    },
+    /// There is something that rules it out.
+    #[error("{doing} VM `{vm}` is not possible: {}", .obstacles.join("; "))]
+    Obstacles {
+        /// What was to be done.
+        doing: &'static str,
+        /// The VM.
+        vm: VmName,
+        /// What is in the way, in words.
+        obstacles: Vec<String>,
+    },
+    /// Images lack it.
+    #[error(
+        "snapshot `{name}` of VM `{vm}` is not whole: it is not in {}",
+        .missing.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    NotWhole {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+        /// The images that it should be in.
+        missing: Vec<PathBuf>,
+    },
+}

@@ -1,0 +1,68 @@
+//! Snapshots with memory and devices: QEMU's jobs `snapshot-save` and `snapshot-load`.
+//!
+//! QEMU is deaf while it does one. Success and failure both end in a job that has
+//! concluded; which of them it was, its own error says. It is dismissed only when the
+//! database has what came of it, so that whoever comes after a maqet that was killed can
+//! tell.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::ops::Error;
+use crate::ops::operation::Id;
+use crate::qmp::{Client, JobEnd, job};
+
+/// Between looks at a job; its end is an event, and seen at once.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Has QEMU do a job, and waits until it has ended. It is left to be dismissed.
+pub(super) fn perform(
+    monitor: &mut Client,
+    id: Id,
+    command: &str,
+    name: &str,
+    vmstate: &str,
+    nodes: &[&str],
+) -> Result<(), Error> {
+    let job = monitor.start_job(
+        command,
+        json!({ "job-id": id.job(), "tag": name, "vmstate": vmstate, "devices": nodes }),
+    )?;
+    while monitor.job_progress(&job, LOOK)?.is_some() {}
+    let failed = |why: String| Err(Error::JobFailed { id: id.job(), why });
+    match ended(monitor, id)? {
+        Some(JobEnd::Completed) => Ok(()),
+        Some(JobEnd::Canceled) => Err(Error::JobCanceled(id.job())),
+        Some(JobEnd::Failed(why)) => failed(why),
+        None => failed("someone else has dismissed it".to_owned()),
+    }
+}
+
+/// Waits for the job of an operation whose process has died; `None` if there is none, be
+/// it that it was never begun.
+pub(super) fn join(monitor: &mut Client, id: Id) -> Result<Option<JobEnd>, Error> {
+    loop {
+        let jobs = job::list(monitor)?;
+        let job = jobs.into_iter().find(|job| job.id == id.job());
+        match job.map(|job| job.end()) {
+            None => return Ok(None),
+            Some(Some(end)) => return Ok(Some(end)),
+            // Its events are as good as any other.
+            Some(None) => drop(monitor.next_event(LOOK)?),
+        }
+    }
+}
+
+/// How the job of an operation has ended, if it is there and has.
+fn ended(monitor: &mut Client, id: Id) -> Result<Option<JobEnd>, Error> {
+    let jobs = job::list(monitor)?;
+    let job = jobs.into_iter().find(|job| job.id == id.job());
+    Ok(job.and_then(|job| job.end()))
+}
+
+/// Forgets the job of an operation that is over.
+pub(super) fn dismiss(monitor: &mut Client, id: Id) {
+    // One that is left is in nobody's way.
+    let _ = monitor.execute("job-dismiss", json!({ "id": id.job() }));
+}

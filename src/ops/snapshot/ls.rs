@@ -1,0 +1,182 @@
+//! The snapshots that a VM has.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::ops::{Error, Host, monitor};
+use crate::store::{self, Position};
+use crate::systemd::rfc3339;
+use crate::vm::VmName;
+
+use super::disks::Disks;
+use super::{Facts, no_such};
+
+/// How long a running VM may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// One snapshot.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// The one that the VM was at when it was made.
+    pub parent: Option<String>,
+    /// How many are above it.
+    #[serde(skip)]
+    pub depth: usize,
+    /// When it was made.
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: Option<SystemTime>,
+    /// What its user says of it.
+    pub description: Option<String>,
+    /// Bytes of memory and devices in it; `None` if they are not.
+    pub memory_bytes: Option<u64>,
+    /// The images that it is in.
+    pub disks: Vec<PathBuf>,
+    /// The images that it should be in and is not: it cannot be restored.
+    pub missing: Vec<PathBuf>,
+    /// Whether the VM's disks have come from it.
+    pub is_current: bool,
+    /// Whether the next start goes on there.
+    pub resumes: bool,
+    /// Whether it was made without maqet.
+    pub is_foreign: bool,
+    /// The definition that the VM went by, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+}
+
+/// The snapshots of a VM: each after the one that it came from, the older first.
+pub fn ls(host: &Host, vm: &VmName) -> Result<Vec<Listed>, Error> {
+    let mut all = collect(host, vm)?;
+    for listed in &mut all {
+        listed.definition = None;
+    }
+    Ok(all)
+}
+
+/// One of them, with all that is known of it.
+///
+/// # Errors
+/// [`NoSuch`](super::Error::NoSuch).
+pub fn show(host: &Host, vm: &VmName, name: &str) -> Result<Listed, Error> {
+    let mut all = collect(host, vm)?;
+    match all.iter().position(|listed| listed.name == name) {
+        Some(index) => Ok(all.swap_remove(index)),
+        None => {
+            let names = all.into_iter().map(|listed| listed.name).collect();
+            Err(no_such(vm, name, names).into())
+        }
+    }
+}
+
+fn collect(host: &Host, vm: &VmName) -> Result<Vec<Listed>, Error> {
+    let config = host.config(&host.vm(vm)?)?;
+    // Whoever is at work on it is not waited for: what is there is what is shown.
+    let disks = match host.unit(vm)?.active_state.is_up() {
+        true => match monitor::open(host, vm, ANSWER) {
+            Ok(mut monitor) => Disks::of_qemu(&mut monitor)?,
+            // It has ended, or not begun.
+            Err(Error::NotRunning(_)) => Disks::of_images(host, &config)?,
+            Err(error) => return Err(error),
+        },
+        false => Disks::of_images(host, &config)?,
+    };
+    let store = host.store()?;
+    let kept = store.snapshots(vm)?;
+    let position = store.position(vm)?;
+    let mut all = Vec::new();
+    below(None, 0, &kept, &mut |snapshot, depth| {
+        all.push(listed(snapshot, depth, &kept, position, &disks)?);
+        Ok(())
+    })?;
+    for name in disks.names() {
+        if all.iter().all(|listed| listed.name != name) {
+            all.push(foreign(name, &disks));
+        }
+    }
+    Ok(all)
+}
+
+/// Tells of all snapshots below one, each before those below it.
+fn below(
+    parent: Option<i64>,
+    depth: usize,
+    all: &[store::Snapshot],
+    tell: &mut dyn FnMut(&store::Snapshot, usize) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for snapshot in all.iter().filter(|snapshot| snapshot.parent == parent) {
+        tell(snapshot, depth)?;
+        below(Some(snapshot.id), depth + 1, all, tell)?;
+    }
+    Ok(())
+}
+
+fn listed(
+    snapshot: &store::Snapshot,
+    depth: usize,
+    all: &[store::Snapshot],
+    position: Option<Position>,
+    disks: &Disks,
+) -> Result<Listed, Error> {
+    let facts = Facts::of(snapshot)?;
+    let name = &snapshot.name;
+    let is_in = |path: &PathBuf| {
+        disks
+            .at(path)
+            .is_some_and(|disk| disk.snapshot(name).is_some())
+    };
+    let (there, missing) = facts.disks.into_iter().partition(is_in);
+    let is_current = position.is_some_and(|position| position.snapshot == snapshot.id);
+    let parent = snapshot.parent;
+    let memory = facts.memory.and_then(|memory| disks.at(&memory.image));
+    Ok(Listed {
+        name: name.clone(),
+        parent: all
+            .iter()
+            .find(|other| Some(other.id) == parent)
+            .map(|parent| parent.name.clone()),
+        depth,
+        created_at: time(snapshot.created_at),
+        description: snapshot.description.clone(),
+        memory_bytes: memory
+            .and_then(|disk| disk.snapshot(name))
+            .map(|snapshot| snapshot.vm_state_size),
+        disks: there,
+        missing,
+        is_current,
+        resumes: is_current && position.is_some_and(|position| position.resumes),
+        is_foreign: false,
+        definition: Some(facts.definition),
+    })
+}
+
+fn foreign(name: String, disks: &Disks) -> Listed {
+    let found: Vec<_> = disks
+        .disks
+        .iter()
+        .filter_map(|disk| Some((&disk.path, disk.snapshot(&name)?)))
+        .collect();
+    let memory = found.iter().map(|(_, found)| found.vm_state_size).max();
+    Listed {
+        parent: None,
+        depth: 0,
+        created_at: found.first().map(|(_, found)| found.time()),
+        description: None,
+        memory_bytes: memory.filter(|&bytes| bytes > 0),
+        disks: found.iter().map(|(path, _)| (*path).clone()).collect(),
+        missing: Vec::new(),
+        is_current: false,
+        resumes: false,
+        is_foreign: true,
+        definition: None,
+        name,
+    }
+}
+
+fn time(seconds: i64) -> Option<SystemTime> {
+    let seconds = u64::try_from(seconds).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}

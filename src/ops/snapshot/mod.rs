@@ -1,0 +1,118 @@
+//! Snapshots of a VM: of all its disks at once and, if it runs, of memory and devices.
+//!
+//! They are within its qcow2 images, each under the snapshot's name, so that they are there
+//! for every other tool as well. Images say which snapshots there are; the database only
+//! has what they cannot say: which came from which, what the user says of it, and what
+//! machine it was ([`Facts`]).
+
+pub mod create;
+mod disks;
+mod error;
+mod live;
+pub mod ls;
+pub mod restore;
+pub mod rm;
+mod settle;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::nearest::nearest;
+use crate::store;
+use crate::vm::VmName;
+
+use super::Host;
+
+pub use error::Error;
+
+/// What must be known of a snapshot to restore it, and images do not say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The definition that the VM went by.
+    pub definition: String,
+    /// The images that it is of.
+    pub disks: Vec<PathBuf>,
+    /// Memory and devices, if they are in it.
+    pub memory: Option<Memory>,
+}
+
+/// What must be known of memory and devices that are in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The image that they are in.
+    pub image: PathBuf,
+    /// Whether the VM ran under KVM.
+    pub kvm: bool,
+    /// Whether the guest ran, and goes on when it is restored.
+    pub was_running: bool,
+}
+
+impl Facts {
+    fn of(snapshot: &store::Snapshot) -> Result<Self, super::Error> {
+        serde_json::from_str(&snapshot.facts).map_err(|source| {
+            let what = format!("cannot read what is kept of snapshot `{}`", snapshot.name);
+            super::Error::Io(what, source.into())
+        })
+    }
+}
+
+/// What an operation on a snapshot is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Plan {
+    pub what: What,
+    /// The snapshot.
+    pub name: String,
+    /// Its number, if it is kept.
+    pub id: Option<i64>,
+    /// The images that it is in, or is to be in.
+    pub disks: Vec<PathBuf>,
+}
+
+/// What is to be done with a snapshot.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum What {
+    /// It is to be made, in images none of which has one of its name.
+    Create,
+    /// Images are to read as they were at it.
+    Restore {
+        /// Whether the next start is to go on with the memory that is in it.
+        resumes: bool,
+    },
+    /// A running VM is to go on at it.
+    Load,
+    /// It is to be deleted.
+    Rm,
+}
+
+/// What QEMU keeps of a name at most, in bytes (`QEMUSnapshotInfo`, block/snapshot.h).
+const MAX_NAME: usize = 255;
+
+/// Refuses what cannot name a snapshot; nearly every text can.
+fn check_name(name: &str) -> Result<(), Error> {
+    let why = match name {
+        "" => "it is empty",
+        name if name.len() > MAX_NAME => "it is longer than 255 bytes",
+        name if name.contains(char::is_control) => "it has control characters",
+        _ => return Ok(()),
+    };
+    Err(Error::Name {
+        name: name.to_owned(),
+        why,
+    })
+}
+
+/// The snapshot of this name, as it is kept.
+fn find(host: &Host, vm: &VmName, name: &str) -> Result<Option<store::Snapshot>, super::Error> {
+    let all = host.store()?.snapshots(vm)?;
+    Ok(all.into_iter().find(|snapshot| snapshot.name == name))
+}
+
+fn no_such(vm: &VmName, name: &str, all: Vec<String>) -> Error {
+    Error::NoSuch {
+        vm: vm.clone(),
+        name: name.to_owned(),
+        nearest: nearest(name, all).into_iter().next(),
+    }
+}

@@ -1,0 +1,362 @@
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::kill;
+use crate::sandbox::{Sandbox, signal, wait_until};
+
+/// A VM `web` whose guest never runs an instruction, with two disks.
+fn two_disks() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '4M'\ndisk.data.size = '1M'");
+    sandbox
+}
+
+fn disks(sandbox: &Sandbox) -> [PathBuf; 2] {
+    ["root.qcow2", "data.qcow2"].map(|file| sandbox.vm_dir("web").join(file))
+}
+
+/// Runs a tool on an image that no QEMU has open; what it printed.
+#[track_caller]
+fn tool(program: &str, args: &[&str], image: &PathBuf) -> String {
+    let output = Command::new(program)
+        .args(args)
+        .arg(image)
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {args:?} {}: {words}{}",
+        image.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    words
+}
+
+/// The names of the snapshots in an image.
+#[track_caller]
+fn names(image: &PathBuf) -> Vec<String> {
+    let info = tool("qemu-img", &["info", "-U", "--output=json"], image);
+    let info: Value = serde_json::from_str(&info).unwrap();
+    let all = info["snapshots"].as_array().cloned().unwrap_or_default();
+    all.iter()
+        .map(|it| it["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Writes a byte over the first 64 KiB of an image that no QEMU has open.
+#[track_caller]
+fn write(image: &PathBuf, byte: u8) {
+    tool(
+        "qemu-io",
+        &["-f", "qcow2", "-c", &format!("write -P {byte} 0 64k")],
+        image,
+    );
+}
+
+/// Whether the first 64 KiB of an image are this byte.
+fn reads(image: &PathBuf, byte: u8) -> bool {
+    let pattern = format!("read -P {byte} 0 64k");
+    let mut qemu_io = Command::new("qemu-io");
+    let ran = qemu_io
+        .args(["-f", "qcow2", "-c", &pattern])
+        .arg(image)
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&ran.stdout);
+    assert!(words.contains("64 KiB"), "{words}");
+    !words.contains("Pattern verification failed")
+}
+
+#[track_caller]
+fn check(sandbox: &Sandbox) {
+    for disk in disks(sandbox) {
+        tool("qemu-img", &["check", "-q"], &disk);
+    }
+}
+
+/// The snapshots as `ls --json` shows them.
+#[track_caller]
+fn listed(sandbox: &Sandbox) -> Vec<Value> {
+    let list = sandbox.maqet(&["snapshot", "ls", "@web", "--json"]).json();
+    list.as_array().unwrap().clone()
+}
+
+#[test]
+fn a_stopped_vm_goes_back_to_any_of_its_snapshots() {
+    let sandbox = two_disks();
+    let [root, data] = disks(&sandbox);
+    // None of these is taken for a number or an option.
+    for (byte, name) in [
+        (1, "2"),
+        (2, "1"),
+        (3, "-d"),
+        (4, "a 'b' \"c\", ä ☃"),
+        (5, "last"),
+    ] {
+        write(&root, byte);
+        write(&data, byte);
+        let args = [
+            "snapshot",
+            "create",
+            "@web",
+            "--description",
+            "why",
+            "--",
+            name,
+        ];
+        sandbox.maqet(&args).ok().saying("of 2 disks");
+    }
+    for (byte, name) in [(2, "1"), (4, "a 'b' \"c\", ä ☃"), (1, "2"), (3, "-d")] {
+        sandbox
+            .maqet(&["snapshot", "restore", "@web", "--", name])
+            .ok();
+        assert!(reads(&root, byte) && reads(&data, byte), "{name}");
+    }
+    // The next one comes from where the disks are now.
+    sandbox
+        .maqet(&["snapshot", "create", "@web", "branch"])
+        .ok();
+    let all = listed(&sandbox);
+    let parent = |name: &str| {
+        let found = all.iter().find(|it| it["name"] == name).unwrap();
+        found["parent"].as_str().map(str::to_owned)
+    };
+    assert_eq!(parent("2"), None);
+    assert_eq!(parent("1").as_deref(), Some("2"));
+    assert_eq!(parent("branch").as_deref(), Some("-d"));
+    let table = sandbox.maqet(&["snapshot", "ls", "@web"]).ok().stdout;
+    assert!(
+        table.contains("\n  1 ") && table.contains("      branch *"),
+        "{table}"
+    );
+    // What came from a snapshot that is deleted came from the one before.
+    sandbox.maqet(&["snapshot", "rm", "@web", "--", "1"]).ok();
+    let shown = sandbox
+        .maqet(&["snapshot", "show", "@web", "--json", "--", "-d"])
+        .json();
+    assert_eq!(shown["parent"], "2");
+    assert!(shown["definition"].as_str().unwrap().contains("disk.data"));
+    assert_eq!(
+        names(&root),
+        ["2", "-d", "a 'b' \"c\", ä ☃", "last", "branch"]
+    );
+    assert_eq!(names(&root), names(&data));
+    check(&sandbox);
+}
+
+#[test]
+fn what_makes_no_sense_changes_nothing() {
+    let sandbox = two_disks();
+    let create = |name: &str| sandbox.maqet(&["snapshot", "create", "@web", name]);
+    create("one").ok();
+    create("one")
+        .fails(1)
+        .saying("has a snapshot `one` already");
+    create("").fails(1).saying("it is empty");
+    create(&"x".repeat(256))
+        .fails(1)
+        .saying("longer than 255 bytes");
+    create("a\nb").fails(1).saying("control characters");
+    for verb in ["restore", "rm", "show"] {
+        let ran = sandbox.maqet(&["snapshot", verb, "@web", "onne"]).fails(1);
+        ran.saying("has no snapshot `onne`")
+            .saying("did you mean `one`?");
+        sandbox
+            .maqet(&["snapshot", verb, "@nobody", "one"])
+            .fails(4);
+    }
+    assert_eq!(listed(&sandbox).len(), 1);
+    sandbox.maqet(&["snapshot", "restore", "@web", "one"]).ok();
+}
+
+#[test]
+fn images_say_which_snapshots_there_are() {
+    let sandbox = two_disks();
+    let [root, data] = disks(&sandbox);
+    sandbox.maqet(&["snapshot", "create", "@web", "ours"]).ok();
+    tool("qemu-img", &["snapshot", "-c", "theirs"], &root);
+    tool("qemu-img", &["snapshot", "-d", "ours"], &data);
+    let all = listed(&sandbox);
+    assert_eq!(all[0]["missing"][0], data.to_str().unwrap());
+    assert_eq!(
+        (&all[1]["name"], &all[1]["is_foreign"]),
+        (&"theirs".into(), &true.into())
+    );
+    sandbox
+        .maqet(&["snapshot", "restore", "@web", "ours"])
+        .fails(1)
+        .saying("is not whole: it is not in")
+        .saying("data.qcow2");
+    sandbox
+        .maqet(&["snapshot", "create", "@web", "theirs"])
+        .fails(1)
+        .saying("already");
+    for name in ["theirs", "ours"] {
+        sandbox.maqet(&["snapshot", "rm", "@web", name]).ok();
+    }
+    assert!(listed(&sandbox).is_empty());
+}
+
+#[test]
+fn an_image_that_is_not_sound_is_named_and_nothing_is_changed() {
+    let sandbox = two_disks();
+    let [root, data] = disks(&sandbox);
+    let away = data.with_extension("away");
+    std::fs::rename(&data, &away).unwrap();
+    let create = || sandbox.maqet(&["snapshot", "create", "@web", "x"]);
+    create().fails(1).saying("data.qcow2 does not exist");
+    std::fs::write(&data, "not a qcow2 image").unwrap();
+    create()
+        .fails(1)
+        .saying("cannot look into")
+        .saying("data.qcow2");
+    std::fs::remove_file(&data).unwrap();
+    let base = ["-u", "-F", "qcow2", "-b", "/nonexistent/base"];
+    let status = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .args(base)
+        .arg(&data)
+        .arg("1M")
+        .status();
+    assert!(status.unwrap().success());
+    create().fails(1).saying("/nonexistent/base");
+    assert!(names(&root).is_empty());
+}
+
+#[test]
+fn a_running_vm_s_memory_is_in_its_snapshot_unless_it_is_of_the_disks_alone() {
+    let sandbox = two_disks();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let made = sandbox
+        .maqet(&["snapshot", "create", "@web", "all", "--json"])
+        .json();
+    let memory = made["memory_bytes"].clone();
+    assert!(memory.as_u64().unwrap() > 100_000, "{made}");
+    let made = sandbox
+        .maqet(&[
+            "snapshot",
+            "create",
+            "@web",
+            "disks",
+            "--disk-only",
+            "--json",
+        ])
+        .json();
+    assert_eq!(made["memory_bytes"], Value::Null);
+    assert_eq!(sandbox.state("web"), "prelaunch");
+    let jobs = sandbox.maqet(&["jobs", "@web", "--json"]).json();
+    assert_eq!(jobs.as_array().unwrap().len(), 0, "{jobs}");
+    let all = listed(&sandbox);
+    assert_eq!(all[0]["memory_bytes"], memory);
+    sandbox.maqet(&["snapshot", "rm", "@web", "all"]).ok();
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    for disk in disks(&sandbox) {
+        assert_eq!(names(&disk), ["disks"]);
+    }
+    check(&sandbox);
+}
+
+#[test]
+fn what_keeps_a_snapshot_from_being_made_is_named_before_anything_is_done() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines(
+        "web",
+        "disk.root.size = '1M'\ndisk.a = { file = 'a.raw', size = '1M' }\n\
+         disk.b = { file = 'b.raw', size = '1M', interface = 'scsi' }",
+    );
+    let create = || {
+        sandbox
+            .maqet(&["snapshot", "create", "@web", "x"])
+            .fails(1)
+            .saying("disk `a` is not a qcow2 image")
+            .saying("disk `b` is not a qcow2 image")
+    };
+    create();
+    sandbox.maqet(&["start", "@web"]).ok();
+    create();
+    assert!(listed(&sandbox).is_empty());
+}
+
+/// Each of these is killed at each of its steps, and the next command finds the VM as it was
+/// before or as it is after.
+#[test]
+fn a_snapshot_command_that_is_killed_is_undone_or_finished_by_the_next() {
+    let sandbox = two_disks();
+    let [root, data] = disks(&sandbox);
+    let mut is_now = 1;
+    for disk in [&root, &data] {
+        write(disk, 1);
+    }
+    sandbox.maqet(&["snapshot", "create", "@web", "one"]).ok();
+    for disk in [&root, &data] {
+        write(disk, 2);
+    }
+    sandbox.maqet(&["snapshot", "create", "@web", "two"]).ok();
+
+    let create = ["snapshot", "create", "@web", "x"];
+    let rm = ["snapshot", "rm", "@web", "x"];
+    let calls = [kill::count(&sandbox, &create), kill::count(&sandbox, &rm)];
+    let restore = |name| ["snapshot", "restore", "@web", name];
+    let restoring = kill::count(&sandbox, &restore("one"));
+    let points = kill::points(12);
+    for point in 0..points {
+        let at = |calls: usize| 1 + point * calls / points;
+        kill::at(&sandbox, at(calls[0]), &create);
+        // It settles what is left before it begins.
+        sandbox.maqet(&["snapshot", "create", "@web", "probe"]).ok();
+        let is_made = names(&root).contains(&"x".to_owned());
+        assert_eq!(names(&root), names(&data), "{point}");
+        assert!(listed(&sandbox).iter().all(|it| it["is_foreign"] == false));
+        if !is_made {
+            sandbox.maqet(&create).ok();
+        }
+        kill::at(&sandbox, at(calls[1]), &rm);
+        sandbox.maqet(&["snapshot", "rm", "@web", "probe"]).ok();
+        assert_eq!(names(&root), names(&data), "{point}");
+        if names(&root).contains(&"x".to_owned()) {
+            sandbox.maqet(&rm).ok();
+        }
+        let (name, byte) = if is_now == 1 { ("two", 2) } else { ("one", 1) };
+        kill::at(&sandbox, at(restoring), &restore(name));
+        // So does a start.
+        sandbox.maqet(&["start", "@web"]).ok();
+        sandbox.maqet(&["stop", "--force", "@web"]).ok();
+        if reads(&root, byte) {
+            is_now = byte;
+        }
+        assert!(reads(&root, is_now) && reads(&data, is_now), "{point}");
+        check(&sandbox);
+    }
+    let all = listed(&sandbox);
+    let all: Vec<&str> = all.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(all, ["one", "two"]);
+}
+
+#[test]
+fn a_qemu_that_is_killed_meanwhile_leaves_no_part_of_a_snapshot() {
+    let sandbox = two_disks();
+    for delay in [0, 5, 20, 50, 100] {
+        sandbox.maqet(&["start", "@web"]).ok();
+        let pid = sandbox.pid("web");
+        let create = sandbox.spawn(&["snapshot", "create", "@web", "x"]);
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        signal(pid, libc::SIGKILL);
+        let ran = crate::sandbox::Ran::of(create);
+        wait_until("QEMU is gone", || sandbox.state("web") != "prelaunch");
+        let [root, data] = disks(&sandbox);
+        if ran.status == 0 {
+            sandbox.maqet(&["snapshot", "rm", "@web", "x"]).ok();
+        }
+        sandbox.maqet(&["start", "@web"]).ok();
+        sandbox.maqet(&["stop", "--force", "@web"]).ok();
+        assert!(
+            names(&root).is_empty() && names(&data).is_empty(),
+            "{}",
+            ran.stderr
+        );
+        check(&sandbox);
+    }
+}
