@@ -169,6 +169,9 @@ impl SavedState {
     }
 }
 
+/// How the names of links to the files of ports begin.
+const PORT_LOG: &str = "log-of-port-";
+
 /// The runtime directory of one VM.
 #[derive(Clone, Debug)]
 pub struct RuntimeDir(PathBuf);
@@ -223,6 +226,33 @@ impl RuntimeDir {
     /// The VNC display.
     pub fn vnc(&self) -> PathBuf {
         self.0.join("vnc.sock")
+    }
+
+    /// The SPICE display.
+    pub fn spice(&self) -> PathBuf {
+        self.0.join("spice.sock")
+    }
+
+    /// A further port, by its name in the definition.
+    pub fn port(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.sock"))
+    }
+
+    /// A link to the file that a further port writes to, there while the VM runs.
+    pub fn port_log(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{PORT_LOG}{name}"))
+    }
+
+    /// Those links that there are.
+    pub fn port_logs(&self) -> io::Result<Vec<PathBuf>> {
+        let mut links = Vec::new();
+        for entry in std::fs::read_dir(&self.0)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(PORT_LOG) {
+                links.push(entry.path());
+            }
+        }
+        Ok(links)
     }
 
     /// A link to the VM's console log, there while it runs.

@@ -181,7 +181,7 @@ impl Vm {
             uuid: "2b6a5e0c-9c1f-4a55-8f1c-0d7f6d1f2a01".to_owned(),
             vhost_net: false,
             vm_dir: dir.join("vm"),
-            sockets: Sockets::in_dir(&dir.join("run")),
+            sockets: Sockets::in_dir(&dir.join("run"), &config),
             console_log: dir.join("vm/console.log"),
             incoming: false,
         };

@@ -4,6 +4,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use crate::config::without_index;
 use crate::ops::{By, Error, device, disk, migrate, snapshot};
 use crate::qemu::vhost;
 use crate::qmp::RunState;
@@ -108,10 +109,10 @@ fn hint(error: &Error) -> Option<String> {
         Error::Template(_) => "`maqet template ls` lists the templates there are".to_owned(),
         Error::NotRunning(name) => format!("start it with `maqet start {name}`"),
         Error::PortTaken {
-            by: By::Vm(other), ..
-        } => format!("stop that one with `maqet stop {other}`, or forward another port"),
-        Error::PortTaken { .. } | Error::NoHostPort { .. } => {
-            "another port can be given in `forward` of its network".to_owned()
+            by: By::Vm(other), key, ..
+        } => format!("stop that one with `maqet stop {other}`, or give another port in `{}`", without_index(key)),
+        Error::PortTaken { key, .. } | Error::NoHostPort { key, .. } => {
+            format!("another port can be given in `{}`", without_index(key))
         }
         Error::Qmp(qmp::Error::Refused { command, desc, .. })
             if command == "device_add" && desc.contains("does not support hotplug") =>

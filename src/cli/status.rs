@@ -2,7 +2,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use crate::ops::status::{Drive, Failure, Status};
+use crate::ops::status::{Drive, EndpointKind, Failure, Status};
 use crate::ops::{self, Host};
 use crate::systemd::ActiveState;
 use crate::systemd::boot::boot_unit;
@@ -132,6 +132,15 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
             "socket",
             &format_args!("{:<6} {}{gone}", socket.name, socket.path.display()),
         )?;
+    }
+    for endpoint in &status.endpoints {
+        let kind = match endpoint.kind {
+            EndpointKind::Tcp => "tcp",
+            EndpointKind::Pty => "pty",
+            EndpointKind::File => "file",
+        };
+        let address = endpoint.address.as_deref().unwrap_or("unknown");
+        line(kind, &format_args!("{:<6} {address}", endpoint.name))?;
     }
     let whose = match unit.active_state {
         ActiveState::Failed => "",

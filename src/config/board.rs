@@ -68,8 +68,9 @@ impl Board {
     pub(super) fn has_vga(self, vga: Vga) -> bool {
         match vga {
             Vga::None => true,
-            Vga::Virtio => self.has_pci(),
-            Vga::Std | Vga::Qxl => self.is_pc(),
+            Vga::VirtioGpu => self != Self::None,
+            Vga::Virtio | Vga::Bochs => self.has_pci(),
+            Vga::Std | Vga::Qxl | Vga::Cirrus => self.is_pc(),
         }
     }
 }

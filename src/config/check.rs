@@ -1,13 +1,10 @@
 //! What cannot be, although each value by itself is well-formed.
 
-use super::balloon;
 use super::cpu::check_cpus;
 use super::device::{is_own_id, is_property};
 use super::path::is_device_node;
-use super::{
-    AccelChoice, Board, DeviceName, Forward, Interface, Protocol, ReadyLevel, Size, TimeSpan,
-    VmConfig,
-};
+use super::{AccelChoice, Board, Interface, Protocol, ReadyLevel, Size, TimeSpan, VmConfig};
+use super::{audio, balloon, display, host_port, input, port, rng, smbios, watchdog};
 use crate::vm::VmName;
 
 /// The faults of a definition, each with the key that is to blame.
@@ -66,8 +63,13 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
         "`dtb` needs a `kernel`",
     );
     balloon::check(config, &mut faults);
-    let video = format!("machine `{}` cannot have this video device", config.machine);
-    faults.add_if(!config.board().has_vga(config.vga), "vga", video);
+    display::check(config, &mut faults);
+    port::check(config, &mut faults);
+    audio::check(config, &mut faults);
+    input::check(config, &mut faults);
+    rng::check(config, &mut faults);
+    watchdog::check(config, &mut faults);
+    smbios::check(config, &mut faults);
     for (key, names) in [("after", &config.after), ("requires", &config.requires)] {
         let itself = names.contains(&config.name);
         faults.add_if(itself, key, "a VM cannot come after itself");
@@ -82,6 +84,7 @@ pub(super) fn faults(config: &VmConfig) -> Faults {
     check_disks(config, &mut faults);
     check_boot_indexes(config, &mut faults);
     check_nets(config, &mut faults);
+    host_port::check(config, &mut faults);
     check_devices(config, &mut faults);
     check_passthrough(config, &mut faults);
     let message = format!("machine `{}` cannot have a vsock device", config.machine);
@@ -210,7 +213,6 @@ fn check_boot_indexes(config: &VmConfig, faults: &mut Faults) {
 }
 
 fn check_nets(config: &VmConfig, faults: &mut Faults) {
-    let mut forwards: Vec<(&DeviceName, &Forward)> = Vec::new();
     for (i, (name, net)) in config.nets.iter().enumerate() {
         let key = |last: &str| format!("net.{name}.{last}");
         for (last, message) in net.faults() {
@@ -230,18 +232,6 @@ fn check_nets(config: &VmConfig, faults: &mut Faults) {
             key("model"),
             "machine `microvm` has no PCI, and no NIC but `virtio-net-device`",
         );
-
-        for (at, forward) in net.forward.iter().enumerate() {
-            let twin = forwards
-                .iter()
-                .find(|(_, other)| other.collides_with(forward));
-            if let Some((other, _)) = twin {
-                let port = forward.host_port;
-                let message = format!("network `{other}` forwards port {port} already");
-                faults.add(format!("net.{name}.forward.{at}"), message);
-            }
-            forwards.push((name, forward));
-        }
         let mut others = config.nets.iter().take(i);
         let twin = others.find(|(_, other)| net.mac.is_some() && other.mac == net.mac);
         if let Some((other, _)) = twin {

@@ -87,15 +87,21 @@ pub(super) fn is_own_id(name: &str) -> bool {
         "rng",
         "sata",
         "scsi",
+        "sound",
+        "sound-codec",
+        "spice-agent",
         "usb",
         "video",
         "virtio-serial",
         "vsock",
+        "watchdog",
     ];
     own.contains(&name)
-        || ["disk-", "net-", "nic-", "hostusb-", "hostpci-"]
-            .iter()
-            .any(|p| name.starts_with(p))
+        || [
+            "disk-", "net-", "nic-", "hostusb-", "hostpci-", "input-", "port-",
+        ]
+        .iter()
+        .any(|p| name.starts_with(p))
         || name
             .strip_prefix("hotplug")
             .is_some_and(|port| matches!(port, "0" | "1" | "2" | "3"))

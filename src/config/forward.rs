@@ -76,17 +76,6 @@ pub enum InvalidForward {
     Ipv6(IpAddr),
 }
 
-impl Forward {
-    /// Whether both would listen on the same port of the host.
-    pub fn collides_with(&self, other: &Self) -> bool {
-        self.protocol == other.protocol
-            && self.host_port == other.host_port
-            && (self.host_address == other.host_address
-                || self.host_address.is_unspecified()
-                || other.host_address.is_unspecified())
-    }
-}
-
 impl FromStr for Forward {
     type Err = InvalidForward;
 
@@ -187,13 +176,5 @@ mod tests {
             let message = text.parse::<Forward>().unwrap_err().to_string();
             assert!(message.starts_with(start), "{text}: {message}");
         }
-    }
-
-    #[test]
-    fn the_same_host_port_collides() {
-        let forward = |text: &str| text.parse::<Forward>().unwrap();
-        assert!(forward("80:1").collides_with(&forward("0.0.0.0:80:2")));
-        assert!(!forward("80:1").collides_with(&forward("udp:80:1")));
-        assert!(!forward("127.0.0.1:80:1").collides_with(&forward("127.0.0.2:80:1")));
     }
 }

@@ -10,7 +10,7 @@ use toml_edit::{Array, InlineTable, Item, Key, TableLike};
 use super::short;
 
 /// The tables whose keys are names that the definition gives: such a default holds as a whole.
-pub(super) const NAMED: &[&str] = &["device", "disk", "net", "pci", "usb"];
+pub(super) const NAMED: &[&str] = &["device", "disk", "net", "pci", "port", "usb"];
 
 /// Puts `above` on `below`: tables are merged, lists are added to, of other values the
 /// upper one wins.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::vm::{GroupName, VmName};
 
 mod assignment;
+mod audio;
 mod balloon;
 mod board;
 mod boot;
@@ -26,10 +27,13 @@ mod device;
 mod device_name;
 mod difference;
 mod disk;
+mod display;
 mod document;
 mod error;
 mod explain;
 mod forward;
+mod host_port;
+mod input;
 mod layer;
 mod limits;
 mod mac;
@@ -38,22 +42,27 @@ mod merge;
 mod net;
 mod passthrough;
 mod path;
+mod port;
 mod python;
 mod ready;
+mod rng;
 mod schema;
 mod short;
 mod size;
+mod smbios;
 mod source;
 mod template;
 mod text;
 mod time_span;
 mod unit;
 mod vsock;
+mod watchdog;
 mod words;
 mod yaml;
 
 pub use self::vsock::Vsock;
 pub use assignment::{Assignment, How, InvalidAssignment, is_key};
+pub use audio::{Audio, AudioBackend, SoundDevice};
 pub use balloon::Balloon;
 pub use board::Board;
 pub use boot::{Boot, BootName};
@@ -63,10 +72,14 @@ pub use device::{Device, Property};
 pub use device_name::{DeviceName, InvalidDeviceName};
 pub use difference::{Difference, differences};
 pub use disk::{Aio, Cache, DetectZeroes, Discard, Disk, Format, Interface, IoThread};
+pub(crate) use display::VNC_PORT;
+pub use display::{Display, DisplayKind, Listen, Vga};
 pub use document::{Document, name, rename, resolve};
 pub use error::{Error, Fault, Mistake, Position};
 pub use explain::{Explained, Place, render};
 pub use forward::{Forward, InvalidForward, Protocol};
+pub use host_port::{HostPort, without_index};
+pub use input::Input;
 pub use layer::{Layer, Layers, Origin};
 pub use limits::{Limit, Limits, Throttle};
 pub use mac::{InvalidMac, Mac};
@@ -74,12 +87,16 @@ pub use memory::{HugePages, Memory};
 pub use net::{DomainName, InterfaceName, McastGroup, Net, NetKind, Network};
 pub use passthrough::{Pci, PciAddress, Usb, UsbId, UsbPort};
 pub use path::{is_device_node, path_text};
+pub use port::{InvalidLoopback, Loopback, Port, PortKind};
 pub use ready::{InvalidReadyLevel, Ready, ReadyLevel};
+pub use rng::Rng;
 pub use schema::schema;
 pub use size::{InvalidSize, Size};
+pub use smbios::Smbios;
 pub use template::{BUILT_IN, Template, users as user_templates};
 pub use time_span::{InvalidTimeSpan, TimeSpan};
 pub use unit::UnitValue;
+pub use watchdog::{PanicAction, Watchdog, WatchdogAction, WatchdogModel};
 
 use path::Env;
 use source::Source;
@@ -155,8 +172,25 @@ pub struct VmConfig {
     #[schemars(schema_with = "short::optional_schema::<Balloon>")]
     pub balloon: Option<Balloon>,
     /// Whether there is a source of random numbers.
-    #[serde(default = "yes")]
-    pub rng: bool,
+    #[serde(
+        default = "usual::<Rng>",
+        deserialize_with = "short::deserialize_optional"
+    )]
+    #[schemars(schema_with = "short::optional_schema::<Rng>")]
+    pub rng: Option<Rng>,
+    /// A device that acts when the guest hangs.
+    #[serde(default, deserialize_with = "short::deserialize_optional")]
+    #[schemars(schema_with = "short::optional_schema::<Watchdog>")]
+    pub watchdog: Option<Watchdog>,
+    /// What a panic of the guest's kernel does.
+    #[serde(default)]
+    pub panic: PanicAction,
+    /// What the guest is told of its maker.
+    #[serde(default)]
+    pub smbios: Smbios,
+    /// What the guest's clock shows.
+    #[serde(default)]
+    pub rtc: Rtc,
     /// Whether there is a serial console.
     #[serde(default = "yes")]
     pub serial: bool,
@@ -164,13 +198,25 @@ pub struct VmConfig {
     #[serde(default, deserialize_with = "self::vsock::deserialize")]
     #[schemars(schema_with = "self::vsock::schema")]
     pub vsock: Option<Vsock>,
+    /// Further ports by name, in the order of the file.
+    #[serde(default, rename = "port")]
+    pub ports: IndexMap<DeviceName, Port>,
     /// Where the guest's screen is shown.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "short::deserialize")]
+    #[schemars(schema_with = "short::schema::<Display>", extend("default" = "none"))]
     pub display: Display,
     /// Video device.
     #[serde(default)]
     #[schemars(extend("default" = null))]
     pub vga: Vga,
+    /// A sound device.
+    #[serde(default, deserialize_with = "short::deserialize_optional")]
+    #[schemars(schema_with = "short::optional_schema::<Audio>")]
+    pub audio: Option<Audio>,
+    /// What the guest is pointed at and typed to with.
+    #[serde(default)]
+    #[schemars(extend("default" = null))]
+    pub input: Vec<Input>,
     /// Disks by name, in the order of the file.
     #[serde(default, rename = "disk")]
     pub disks: IndexMap<DeviceName, Disk>,
@@ -222,34 +268,15 @@ pub enum AccelChoice {
     Tcg,
 }
 
-/// Where the guest's screen is shown.
+/// What a guest's clock shows at its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Display {
-    /// Nowhere; screenshots work all the same.
+pub enum Rtc {
+    /// The time of Greenwich.
     #[default]
-    None,
-    /// A GTK window.
-    Gtk,
-    /// An SDL window.
-    Sdl,
-    /// A VNC server on a unix socket in the runtime directory.
-    Vnc,
-}
-
-/// The video device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Vga {
-    /// No video device.
-    None,
-    /// Standard VGA; every guest knows it.
-    #[default]
-    Std,
-    /// virtio-gpu with VGA.
-    Virtio,
-    /// QXL, for SPICE.
-    Qxl,
+    Utc,
+    /// The time of the host's clock on the wall, which Windows wants.
+    Localtime,
 }
 
 /// How the VM is stopped.
@@ -431,6 +458,8 @@ impl VmConfig {
 
     /// The paths it holds, with their keys.
     fn paths_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
+        let ports = self.ports.iter_mut();
+        let ports = ports.map(|(name, port)| (format!("port.{name}.file"), port.file.as_mut()));
         let disks = self.disks.iter_mut();
         let files = disks.map(|(name, disk)| (format!("disk.{name}.file"), disk.file.as_mut()));
         let sockets = self.nets.iter_mut().flat_map(|(name, net)| {
@@ -441,8 +470,13 @@ impl VmConfig {
             ("kernel".to_owned(), self.kernel.as_mut()),
             ("initrd".to_owned(), self.initrd.as_mut()),
             ("dtb".to_owned(), self.dtb.as_mut()),
+            (
+                "rng.source".to_owned(),
+                self.rng.as_mut().and_then(|rng| rng.source.as_mut()),
+            ),
         ]
         .into_iter()
+        .chain(ports)
         .chain(files)
         .chain(sockets)
         .filter_map(|(key, path)| Some((key, path?)))
@@ -474,6 +508,16 @@ impl VmConfig {
         self.cpu.complete(&mut self.cpus, source.says("cpus"));
         if !source.says("balloon") && (board == Board::None || balloon::is_one_of(&self.devices)) {
             self.balloon = None;
+        }
+        if !source.says("input")
+            && board.has_pci()
+            && self.display.kind != DisplayKind::None
+            && !self.devices.values().any(|it| it.driver() == "usb-tablet")
+        {
+            self.input = vec![Input::Tablet];
+        }
+        if !source.says("rng") && board == Board::None {
+            self.rng = None;
         }
         if !source.says("vga") {
             self.vga = board.default_vga();

@@ -223,6 +223,7 @@ mod tests {
             json!({"a": "a"}),
             json!({"a": {}}),
             json!({"driver": "a"}),
+            json!({"type": "serial"}),
             json!({"size": "1G"}),
             json!({"a": {"driver": "a"}}),
             json!({"a": {"size": "1G"}}),
@@ -425,9 +426,14 @@ mod tests {
         for key in &keys {
             for value in &values {
                 let mut document = json!({});
-                if key.path.len() > 2 && key.path[0] == "device" {
-                    let driver = ["device", "a", "driver"].map(str::to_owned);
-                    put(&mut document, &driver, json!("a"));
+                // What a table of theirs cannot be without.
+                for (table, needed, value) in
+                    [("device", "driver", "a"), ("port", "type", "virtio-port")]
+                {
+                    if key.path.len() > 2 && key.path[0] == table {
+                        let needed = [table, "a", needed].map(str::to_owned);
+                        put(&mut document, &needed, json!(value));
+                    }
                 }
                 put(&mut document, &key.path, value.clone());
                 documents.push(document);

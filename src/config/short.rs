@@ -5,12 +5,19 @@ use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 /// Of the tables that a text or a list can be short for, the key that it is the value of.
-const WORDS: [(&str, &str); 3] = [("boot", "order"), ("cpu", "model"), ("memory", "size")];
+const WORDS: [(&str, &str); 6] = [
+    ("audio", "backend"),
+    ("boot", "order"),
+    ("cpu", "model"),
+    ("display", "type"),
+    ("memory", "size"),
+    ("watchdog", "action"),
+];
 
 /// The key of `table` that a text or a list in place of the table is the value of.
 pub(super) fn word(table: &str) -> Option<&'static str> {
@@ -56,6 +63,12 @@ where
     T: Short + Deserialize<'de>,
 {
     deserializer.deserialize_any(Either(PhantomData))
+}
+
+/// Reads a text that is one of the words of a type.
+pub(super) fn one_word<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
+    let read: Result<T, serde::de::value::Error> = T::deserialize(text.into_deserializer());
+    read.map_err(|error| error.to_string())
 }
 
 /// The JSON Schema of a table and its short form.

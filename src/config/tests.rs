@@ -29,8 +29,11 @@ fn two_lines_are_a_vm() {
         Some(Path::new("/vms/root.qcow2"))
     );
     assert_eq!(config.nets["net0"].model, "virtio-net-pci");
-    assert!(config.agent && config.rng && config.serial);
-    assert_eq!((config.display, config.vga), (Display::None, Vga::Std));
+    assert!(config.agent && config.rng.is_some() && config.serial);
+    assert_eq!(
+        (config.display.kind, config.vga),
+        (DisplayKind::None, Vga::Std)
+    );
 }
 
 #[test]
@@ -212,7 +215,7 @@ forward = ["0.0.0.0:80:81"]
 /vms/web.toml:15:13: a SATA disk cannot be read-only: use another interface
   15 | read-only = true
      |             ^^^^
-/vms/web.toml:20:12: network `lan` forwards port 80 already
+/vms/web.toml:20:12: `net.lan.forward` has port 80 of the host already
   20 | forward = ["0.0.0.0:80:81"]
      |            ^^^^^^^^^^^^^^^
 "#);
@@ -484,11 +487,33 @@ fn a_definition_is_shown_as_json() {
     "deflate_on_oom": true,
     "target": null
   },
-  "rng": true,
+  "rng": {
+    "source": null,
+    "max_bytes": null,
+    "period": null
+  },
+  "watchdog": null,
+  "panic": "exit-failure",
+  "smbios": {
+    "manufacturer": null,
+    "product": null,
+    "version": null,
+    "serial": null,
+    "sku": null,
+    "family": null,
+    "oem": []
+  },
+  "rtc": "utc",
   "serial": true,
   "vsock": null,
-  "display": "none",
+  "port": {},
+  "display": {
+    "type": "none",
+    "listen": "unix"
+  },
   "vga": "std",
+  "audio": null,
+  "input": [],
   "disk": {
     "root": {
       "file": null,

@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::config::VmConfig;
 use crate::console::shipped::Shipped;
 use crate::lock::VmLock;
 use crate::ops::operation::Work;
@@ -81,7 +82,14 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
         user: listen(runtime.user())?,
         serial: listen(runtime.serial())?,
         agent: listen(runtime.agent())?,
+        ports: config
+            .ports
+            .iter()
+            .filter(|(_, port)| port.has_socket())
+            .map(|(name, _)| Ok((name.clone(), listen(runtime.port(name.as_str()))?)))
+            .collect::<anyhow::Result<_>>()?,
         vnc: runtime.vnc(),
+        spice: runtime.spice(),
         events_log: runtime.events_log(),
         vsock: None,
     };
@@ -104,6 +112,7 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     // Nobody saves a VM that does not run: a power cut has left it.
     let _ = fs::remove_file(host.paths.saved(name).unfinished());
     keep_console_logs(&host, name, &runtime).context("cannot make the console log")?;
+    bound_port_logs(&config, &runtime).context("cannot link to the logs of ports")?;
     keep_definition(&row, &vm_dir, &runtime).context("cannot keep the definition")?;
     let begins = begins(&config.qemu.args).filter(|_| saved.is_none());
     qmp::log::begin(&runtime.events_log(), begins.as_ref())
@@ -150,14 +159,15 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// The runtime directory outlives a restart, and what it says of the last run does not.
 fn forget_last_run(runtime: &RuntimeDir) -> io::Result<()> {
-    for file in [
+    let files = [
         runtime.saving(),
         runtime.saved(),
         runtime.not_ready(),
         runtime.ready(),
         runtime.cid(),
         runtime.notified(),
-    ] {
+    ];
+    for file in files.into_iter().chain(runtime.port_logs()?) {
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -207,6 +217,19 @@ fn keep_console_logs(host: &Host, vm: &VmName, runtime: &RuntimeDir) -> io::Resu
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }
+}
+
+/// Links beside the sockets lead `internal trim` to what ports write to; what is no
+/// regular file does not grow.
+fn bound_port_logs(config: &VmConfig, runtime: &RuntimeDir) -> io::Result<()> {
+    for (name, port) in &config.ports {
+        if let Some(file) = &port.file
+            && fs::metadata(file).map_or(true, |file| file.is_file())
+        {
+            symlink(file, runtime.port_log(name.as_str()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The state in which QEMU begins, as far as its arguments tell.

@@ -35,9 +35,13 @@ pub fn trim() -> anyhow::Result<()> {
     let mut trimmed = Ok(());
     for runtime in &vms {
         // One log that cannot be trimmed is no reason to let the others grow.
-        trimmed = trimmed
-            .and(console::trim(&runtime.console_log()))
-            .and(console::trim(&runtime.events_log()));
+        let ports = runtime.port_logs().unwrap_or_default();
+        for log in [runtime.console_log(), runtime.events_log()]
+            .iter()
+            .chain(&ports)
+        {
+            trimmed = trimmed.and(console::trim(log));
+        }
     }
     trimmed.context("cannot trim a console log")?;
     let units = systemd::list(&host.scope, "maqet-*.service")?;

@@ -121,7 +121,7 @@ pub fn preview_argv(host: &Host, layers: &Layers) -> Result<Vec<OsString>, Error
     let config = layers.check(&host.defaults()?, check::faults(&claims, None))?;
     let uuid = "00000000-0000-0000-0000-000000000000".to_owned();
     let row = row(&config, layers.resolve()?, uuid, layers.file())?;
-    let sockets = Sockets::in_dir(host.paths.sockets(&config.name).path());
+    let sockets = Sockets::in_dir(host.paths.sockets(&config.name).path(), &config);
     prepare::command_line(host, &row, &config, sockets, None)
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{DeviceName, Forward, Mac, Protocol, VmConfig};
+use crate::config::{HostPort, Mac, Protocol, VmConfig};
 use crate::store::Row;
 use crate::vm::VmName;
 
@@ -26,8 +26,8 @@ enum Thing {
 #[derive(Clone, Debug)]
 struct Claim {
     thing: Thing,
-    /// The network or disk that it is for.
-    of: DeviceName,
+    /// The network or disk, or the key, that it is for.
+    of: String,
     how: How,
 }
 
@@ -37,7 +37,7 @@ enum How {
     Alone,
     /// Others may have it as well who say so, too.
     Shared,
-    At(Forward),
+    At(HostPort),
 }
 
 /// What all VMs want, each definition read once, and only those that may matter.
@@ -85,10 +85,10 @@ impl<'a> Claims<'a> {
         &self,
         own: &VmName,
         config: &VmConfig,
-    ) -> Result<Vec<(DeviceName, VmName, DeviceName)>, Error> {
+    ) -> Result<Vec<(String, VmName, String)>, Error> {
         let said = config.nets.iter().filter_map(|(of, net)| {
             let thing = Thing::Mac(net.mac?);
-            let (of, how) = (of.clone(), How::Alone);
+            let (of, how) = (of.to_string(), How::Alone);
             Some(Claim { thing, of, how })
         });
         let mut found = Vec::new();
@@ -150,7 +150,7 @@ impl Known {
                 net.mac
                     .unwrap_or_else(|| Mac::derive(&row.uuid, of.as_str())),
             ),
-            of: of.clone(),
+            of: of.to_string(),
             how: How::Alone,
         });
         for claim in macs.chain(claims(host, &row.name, config)) {
@@ -168,15 +168,16 @@ impl Known {
 /// What a VM wants, but for addresses.
 fn claims(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Claim> {
     let mut found = Vec::new();
-    let mut add = |of: &DeviceName, thing, how| {
-        let of = of.clone();
+    let mut add = |of: &str, thing, how| {
+        let of = of.to_owned();
         found.push(Claim { thing, of, how });
     };
+    for (key, port) in config.host_ports() {
+        let thing = Thing::Port(port.protocol, port.port);
+        add(&key, thing, How::At(port));
+    }
     for (of, net) in &config.nets {
-        for forward in &net.forward {
-            let port = Thing::Port(forward.protocol, forward.host_port.get());
-            add(of, port, How::At(*forward));
-        }
+        let of = of.as_str();
         if let Some(ifname) = &net.ifname {
             add(of, Thing::Tap(ifname.to_string()), How::Alone);
         }
@@ -190,11 +191,15 @@ fn claims(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Claim> {
                 true => How::Shared,
                 false => How::Alone,
             };
-            add(of, Thing::Disk(path), how);
+            add(of.as_str(), Thing::Disk(path), how);
         }
     }
     for (of, pci) in &config.pcis {
-        add(of, Thing::Pci(pci.address.as_str().to_owned()), How::Alone);
+        add(
+            of.as_str(),
+            Thing::Pci(pci.address.as_str().to_owned()),
+            How::Alone,
+        );
     }
     found
 }
@@ -219,7 +224,7 @@ impl Thing {
         match self {
             // It may be derived.
             Self::Mac(_) => String::new(),
-            Self::Port(..) => "forward".to_owned(),
+            Self::Port(_, port) => port.to_string(),
             Self::Disk(path) | Self::Socket(path) => file_name(path),
             Self::Tap(word) | Self::Pci(word) => word.clone(),
         }
@@ -231,7 +236,7 @@ impl fmt::Display for Thing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mac(mac) => write!(f, "has the address {mac}"),
-            Self::Port(_, port) => write!(f, "forwards port {port} of the host"),
+            Self::Port(_, port) => write!(f, "has port {port} of the host"),
             Self::Disk(path) => write!(f, "has the disk {}", path.display()),
             Self::Tap(name) => write!(f, "has the tap device `{name}`"),
             Self::Socket(path) => write!(f, "has the socket {}", path.display()),

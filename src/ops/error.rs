@@ -134,23 +134,27 @@ pub enum Error {
         /// systemd's word for how it ended.
         result: String,
     },
-    /// A port of the host that it forwards is someone else's.
-    #[error("VM `{name}` did not start: port {} ({}, {}) of the host is taken, {by}", .forward.host_port, .forward.protocol, .forward.host_address)]
+    /// A port of the host that it listens on is someone else's.
+    #[error("VM `{name}` did not start: {port} of the host is taken, {by}")]
     PortTaken {
         /// The VM.
         name: VmName,
         /// Which port.
-        forward: config::Forward,
+        port: config::HostPort,
+        /// The key that says so.
+        key: String,
         /// Who has it.
         by: super::By,
     },
-    /// A port of the host that it forwards cannot be had.
-    #[error("VM `{name}` did not start: cannot listen on port {} ({}, {}) of the host", .forward.host_port, .forward.protocol, .forward.host_address)]
+    /// A port of the host that it listens on cannot be had.
+    #[error("VM `{name}` did not start: cannot listen on {port} of the host")]
     NoHostPort {
         /// The VM.
         name: VmName,
         /// Which port.
-        forward: config::Forward,
+        port: config::HostPort,
+        /// The key that says so.
+        key: String,
         /// Why.
         #[source]
         source: io::Error,

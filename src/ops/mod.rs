@@ -18,6 +18,7 @@ pub mod doctor;
 pub mod edit;
 mod effect;
 pub mod enable;
+mod endpoint;
 mod error;
 pub mod events;
 pub mod export;

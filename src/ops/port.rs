@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 
-use crate::config::{Forward, Protocol, VmConfig};
+use crate::config::{HostPort, Protocol, VmConfig};
 use crate::holder::{self, Holder};
 use crate::vm::VmName;
 
@@ -14,64 +14,59 @@ use super::ls::vm_of;
 
 /// Ports that are as good as taken: of the VMs that start at the same time.
 #[derive(Default)]
-pub(super) struct Reserved(RefCell<Vec<(VmName, Forward)>>);
+pub(super) struct Reserved(RefCell<Vec<(VmName, HostPort)>>);
 
 impl Reserved {
     /// Finds a port that a VM wants and cannot have, or reserves all of them for it.
     ///
     /// # Errors
-    /// [`Error::PortTaken`] or [`Error::NoPort`]. Someone may take it all the same before
-    /// QEMU does.
+    /// [`Error::PortTaken`] or [`Error::NoHostPort`]. Someone may take it all the same
+    /// before QEMU does.
     pub fn check(&self, name: &VmName, config: &VmConfig) -> Result<(), Error> {
-        let wanted: Vec<Forward> = config
-            .nets
-            .values()
-            .flat_map(|net| net.forward.clone())
-            .collect();
-        for forward in &wanted {
+        for (key, port) in config.host_ports() {
             let reserved = self.0.borrow();
-            let twin = reserved
-                .iter()
-                .find(|(_, other)| other.collides_with(forward));
-            if let Some((other, _)) = twin {
+            let mut others = reserved.iter().filter(|(other, _)| other != name);
+            if let Some((other, _)) = others.find(|(_, other)| other.collides_with(&port)) {
                 return Err(Error::PortTaken {
                     name: name.clone(),
-                    forward: *forward,
+                    port,
+                    key,
                     by: By::Vm(other.clone()),
                 });
             }
-            check_one(name, forward)?;
+            check_one(name, key, port)?;
         }
-        let wanted = wanted.into_iter().map(|forward| (name.clone(), forward));
+        let wanted = config.host_ports().map(|(_, port)| (name.clone(), port));
         self.0.borrow_mut().extend(wanted);
         Ok(())
     }
 }
 
-fn check_one(name: &VmName, forward: &Forward) -> Result<(), Error> {
-    let address = IpAddr::from(forward.host_address);
-    let port = forward.host_port.get();
-    let is_udp = forward.protocol == Protocol::Udp;
+fn check_one(name: &VmName, key: String, port: HostPort) -> Result<(), Error> {
+    let is_udp = port.protocol == Protocol::Udp;
+    let address = (port.address, port.port);
     // As QEMU does, with SO_REUSEADDR; given back at once.
     let bound = match is_udp {
-        true => UdpSocket::bind((address, port)).map(drop),
-        false => TcpListener::bind((address, port)).map(drop),
+        true => UdpSocket::bind(address).map(drop),
+        false => TcpListener::bind(address).map(drop),
     };
     let Err(error) = bound else { return Ok(()) };
     if error.kind() != ErrorKind::AddrInUse {
         return Err(Error::NoHostPort {
             name: name.clone(),
-            forward: *forward,
+            port,
+            key,
             source: error,
         });
     }
-    let by = holder::of_port(is_udp, address, port).map_or(By::Unknown, By::from);
+    let by = holder::of_port(is_udp, port.address, port.port).map_or(By::Unknown, By::from);
     match by {
         // It runs, and this is its own.
         By::Vm(other) if other == *name => Ok(()),
         by => Err(Error::PortTaken {
             name: name.clone(),
-            forward: *forward,
+            port,
+            key,
             by,
         }),
     }
@@ -111,10 +106,16 @@ impl std::fmt::Display for By {
 
 /// Why QEMU could not have what it wanted, when its words name a port or an image.
 pub(super) fn explain(name: &VmName, config: &VmConfig, words: &[String]) -> Option<String> {
-    if words
+    let is_about_port = |line: &String| {
+        [
+            "host forwarding rule",
+            "Address already in use",
+            "initialize spice server",
+        ]
         .iter()
-        .any(|line| line.contains("host forwarding rule"))
-    {
+        .any(|part| line.contains(part))
+    };
+    if words.iter().any(is_about_port) {
         let error = Reserved::default().check(name, config).err()?;
         return Some(error.to_string());
     }

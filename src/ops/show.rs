@@ -47,6 +47,6 @@ pub fn values(host: &Host, name: &VmName) -> Result<Vec<Explained>, Error> {
 pub fn argv(host: &Host, name: &VmName) -> Result<Vec<OsString>, Error> {
     let row: Row = host.vm(name)?;
     let config = host.config(&row)?;
-    let sockets = Sockets::in_dir(host.paths.sockets(name).path());
+    let sockets = Sockets::in_dir(host.paths.sockets(name).path(), &config);
     prepare::command_line(host, &row, &config, sockets, None)
 }

@@ -7,8 +7,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::{Display, VmConfig};
-use crate::paths::RuntimeDir;
+use crate::config::VmConfig;
 use crate::process;
 use crate::qmp::{Monitor, lock_path};
 use crate::saved::Saved;
@@ -17,12 +16,13 @@ use crate::vm::VmName;
 
 use super::device::ls::block_image;
 use super::diff::{self, Differing};
+pub use super::endpoint::{Endpoint, EndpointKind, Socket};
 use super::error::with_causes;
 use super::in_force::{self, Definition};
 use super::ls::State;
 use super::past;
 pub use super::past::{Ending, Failure};
-use super::{Error, Host};
+use super::{Error, Host, endpoint};
 
 /// All that is known of a VM at this moment.
 #[derive(Debug, Serialize)]
@@ -56,6 +56,8 @@ pub struct Status {
     pub vsock_cid: Option<u32>,
     /// Its sockets, by what they are for.
     pub sockets: Vec<Socket>,
+    /// The ports and the display that have none, while it runs.
+    pub endpoints: Vec<Endpoint>,
     /// Its drives, as QEMU has them; as defined while it does not run.
     pub drives: Vec<Drive>,
     /// Why QEMU could not be asked, while it runs.
@@ -72,17 +74,6 @@ pub struct Status {
     pub last_lines: Vec<String>,
     /// The last lines of the guest's console in that run.
     pub last_console_lines: Vec<String>,
-}
-
-/// A socket of a running VM.
-#[derive(Debug, Serialize)]
-pub struct Socket {
-    /// What it is for.
-    pub name: &'static str,
-    /// Where it is.
-    pub path: PathBuf,
-    /// Whether it is there.
-    pub exists: bool,
 }
 
 /// A disk.
@@ -146,12 +137,18 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
     };
     let is_unreadable = used.is_some() && row.is_some() && new.is_none();
     let (mut run_state, mut accel, mut drives, mut monitor_error) = (None, None, Vec::new(), None);
+    let running = used.as_ref().map(|used| &used.config).or(config.as_ref());
+    let has_terminal = running.is_some_and(|vm| vm.ports.values().any(|port| port.pty));
+    let mut chardevs = None;
     if unit.active_state == ActiveState::Active {
         let socket = runtime.qmp();
         let asked = Monitor::open(&socket, &lock_path(&socket), ANSWER).and_then(|mut monitor| {
             monitor.set_timeout(ANSWER);
             if let (Some(used), Some(new)) = (&used, &new) {
                 pending = diff::pending(host, name, used, new, Some(&mut monitor));
+            }
+            if has_terminal {
+                chardevs = Some(monitor.execute("query-chardev", ())?);
             }
             Ok((
                 monitor.status()?.run_state,
@@ -216,10 +213,14 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             .filter(|_| up)
             .and_then(|cid| cid.parse().ok()),
         sockets: if up {
-            sockets(&runtime, config.as_ref())
+            endpoint::sockets(&runtime, running)
         } else {
             Vec::new()
         },
+        endpoints: running
+            .filter(|_| up)
+            .map(|config| endpoint::endpoints(config, chardevs.as_ref()))
+            .unwrap_or_default(),
         drives,
         monitor_error,
         ended: past.ended,
@@ -248,30 +249,6 @@ fn kept_state(host: &Host, name: &VmName) -> Result<Option<KeptState>, Error> {
             .map(PathBuf::from)
             .collect(),
     }))
-}
-
-fn sockets(runtime: &RuntimeDir, config: Option<&VmConfig>) -> Vec<Socket> {
-    let has = |feature: fn(&VmConfig) -> bool| config.is_none_or(feature);
-    [
-        ("qmp", runtime.qmp(), true),
-        ("user", runtime.user(), true),
-        ("ctl", runtime.ctl(), true),
-        ("serial", runtime.serial(), has(|vm| vm.serial)),
-        ("agent", runtime.agent(), has(|vm| vm.agent)),
-        (
-            "vnc",
-            runtime.vnc(),
-            config.is_some_and(|vm| vm.display == Display::Vnc),
-        ),
-    ]
-    .into_iter()
-    .filter(|(_, _, has)| *has)
-    .map(|(name, path, _)| Socket {
-        exists: path.exists(),
-        name,
-        path,
-    })
-    .collect()
 }
 
 /// One element of the answer to `query-block`.

@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 use super::optarg::OptArg;
 use super::part::{self, Part, virtio};
 use super::{disk, net, passthrough, vhost};
-use crate::config::{Board, Interface, VmConfig};
+use crate::config::{Board, DeviceName, Interface, VmConfig};
 
 mod board;
 mod port;
 mod screen;
 mod small;
+
+pub use port::port_id;
 
 /// What the definition does not say.
 #[derive(Clone, Debug)]
@@ -70,8 +72,12 @@ pub struct Sockets {
     pub serial: Listen,
     /// The guest agent.
     pub agent: Listen,
+    /// The further ports that have sockets, by their names.
+    pub ports: Vec<(DeviceName, Listen)>,
     /// The VNC server; QEMU takes no descriptor for it.
     pub vnc: PathBuf,
+    /// The SPICE server; nor for this one.
+    pub spice: PathBuf,
     /// The file that gets a copy of the event log.
     pub events_log: PathBuf,
     /// The CID that was taken for it, and the descriptor that holds it.
@@ -80,15 +86,20 @@ pub struct Sockets {
 
 impl Sockets {
     /// All of them by path, in the runtime directory of a VM.
-    pub fn in_dir(dir: &Path) -> Self {
-        let path = |name| Listen::Path(dir.join(name));
+    pub fn in_dir(dir: &Path, config: &VmConfig) -> Self {
+        let path = |name: &str| Listen::Path(dir.join(name));
+        let ports = config.ports.iter().filter(|(_, port)| port.has_socket());
         Self {
             ctl: path("ctl.sock"),
             qmp: path("qmp.sock"),
             user: path("user.sock"),
             serial: path("serial.sock"),
             agent: path("agent.sock"),
+            ports: ports
+                .map(|(name, _)| (name.clone(), path(&format!("{name}.sock"))))
+                .collect(),
             vnc: dir.join("vnc.sock"),
+            spice: dir.join("spice.sock"),
             events_log: dir.join("events.log"),
             vsock: None,
         }
@@ -101,6 +112,8 @@ pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
     identity(&mut argv, config, host);
     board::machine(&mut argv, config, host);
     board::boot(&mut argv, config);
+    board::smbios(&mut argv, config, host);
+    board::clock(&mut argv, config);
     monitors(&mut argv, &host.sockets);
     // Before all other devices: whatever else is added to a definition, a NIC keeps
     // its slot, and with it its name in the guest.
@@ -108,7 +121,10 @@ pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
     small::panic(&mut argv, config);
     screen::display(&mut argv, config, host);
     port::serial(&mut argv, config, host);
+    port::virtio_serial(&mut argv, config);
     port::agent(&mut argv, config, host);
+    port::ports(&mut argv, config, host);
+    port::spice_agent(&mut argv, config);
     small::rng(&mut argv, config);
     vsock(&mut argv, config, host);
     hotplug_ports(&mut argv, config);
@@ -121,6 +137,9 @@ pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
     devices(&mut argv, config);
     // Last: the slots of other devices are the same with and without it.
     small::balloon(&mut argv, config);
+    small::watchdog(&mut argv, config);
+    screen::input(&mut argv, config);
+    screen::sound(&mut argv, config);
     argv.0.extend(config.qemu.args.iter().map(OsString::from));
     argv.0
 }
@@ -202,28 +221,35 @@ fn monitors(argv: &mut Argv, sockets: &Sockets) {
     argv.monitor("events");
 }
 
-/// Sockets between host and guest; a guest whose systemd can tell that it is up, is told how.
+/// The guest's address for sockets between it and the host, if it has any.
+fn cid(config: &VmConfig, host: &Host) -> Option<u32> {
+    let vsock = config.vsock.as_ref()?;
+    let taken = host.sockets.vsock.map(|(cid, _)| cid);
+    Some(taken.unwrap_or_else(|| vhost::usual_cid(vsock, &host.uuid)))
+}
+
+/// Where a guest's systemd can tell that it is up.
+fn notify_address(cid: u32) -> String {
+    // 2 is the host. As a stream: sequenced packets need a newer kernel on both sides.
+    format!("vsock-stream:2:{}", vhost::notify_port(cid))
+}
+
+/// Sockets between host and guest; where no SMBIOS tells the guest's systemd what to do
+/// with them, the firmware's files do.
 fn vsock(argv: &mut Argv, config: &VmConfig, host: &Host) {
-    let (Some(vsock), Some(driver)) = (&config.vsock, virtio(config.board(), "vhost-vsock")) else {
+    let (Some(cid), Some(driver)) = (cid(config, host), virtio(config.board(), "vhost-vsock"))
+    else {
         return;
     };
-    let device = OptArg::new("driver", driver).with("id", "vsock");
-    let (cid, device) = match host.sockets.vsock {
-        Some((cid, fd)) => (cid, device.with("vhostfd", fd.to_string())),
-        None => (vhost::usual_cid(vsock, &host.uuid), device),
-    };
+    let mut device = OptArg::new("driver", driver).with("id", "vsock");
+    if let Some((_, fd)) = host.sockets.vsock {
+        device = device.with("vhostfd", fd.to_string());
+    }
     argv.opt("-device", device.with("guest-cid", cid.to_string()));
-    // 2 is the host. As a stream: sequenced packets need a newer kernel on both sides.
-    let address = format!("vsock-stream:2:{}", vhost::notify_port(cid));
-    if config.board().is_pc() {
-        let credential = format!("io.systemd.credential:vmm.notify_socket={address}");
-        argv.opt(
-            "-smbios",
-            OptArg::new("type", "11").with("value", credential),
-        );
-    } else {
+    if !config.board().is_pc() {
         let name = "opt/io.systemd.credentials/vmm.notify_socket";
-        argv.opt("-fw_cfg", OptArg::new("name", name).with("string", address));
+        let file = OptArg::new("name", name).with("string", notify_address(cid));
+        argv.opt("-fw_cfg", file);
     }
 }
 

@@ -216,6 +216,7 @@ pub fn needs_usb_controller(config: &VmConfig) -> bool {
     let mut devices = config.devices.values();
     let wants = |device: &Device| is_usb_device(device.driver()) && !device.says("bus");
     !config.usbs.is_empty()
+        || config.input.iter().any(|input| input.is_usb())
         || config
             .disks
             .values()

@@ -233,7 +233,7 @@ fn what_is_in_the_way_is_told_whether_or_not_a_vm_runs() {
     let [port, other] = free_ports();
     let lines = format!("[net.lan]\nforward = [\"{port}:22\"]\n");
     let (a, b) = (write(&sandbox, "a", &lines), write(&sandbox, "b", &lines));
-    let told = |of: &str| format!("VM `{}` forwards port {port}", sandbox.name(of));
+    let told = |of: &str| format!("VM `{}` has port {port} of the host", sandbox.name(of));
     for options in [&["--dry-run"][..], &[]] {
         sandbox
             .maqet(&[&["apply", &a, &b], options].concat())

@@ -15,16 +15,19 @@ fn a_port_that_two_vms_want_is_told_when_added_and_refused_when_started() {
     let port = free_port();
     let forward = format!("net.lan.forward = ['{port}:22']");
     sandbox.add_lines("a", &forward);
-    sandbox
-        .try_lines("b", &forward)
-        .ok()
-        .saying(&format!("VM `{}` forwards port {port}", sandbox.name("a")));
+    sandbox.try_lines("b", &forward).ok().saying(&format!(
+        "VM `{}` has port {port} of the host, too",
+        sandbox.name("a")
+    ));
     sandbox.add_lines("c", "");
     let setting = format!("net.net0.forward={port}:22");
     sandbox
         .maqet(&["set", "@c", &setting])
         .ok()
-        .saying(&format!("VM `{}` forwards port {port}", sandbox.name("b")));
+        .saying(&format!(
+            "VM `{}` has port {port} of the host, too",
+            sandbox.name("b")
+        ));
     let again = sandbox.maqet(&["set", "@c", "cpus=2"]).ok().stderr;
     assert!(!again.contains("warning"), "{again}");
     sandbox.maqet(&["start", "@a"]).ok();
@@ -260,5 +263,5 @@ fn a_port_that_a_definition_forwards_twice_is_told_at_its_entry() {
             "net.lan.forward = ['2222:22', '8080:80', 'tcp:127.0.0.1:2222:23']",
         )
         .fails(1)
-        .saying(".toml:4:42: network `lan` forwards port 2222 already");
+        .saying(".toml:4:42: `net.lan.forward` has port 2222 of the host already");
 }

@@ -189,7 +189,7 @@ fn a_mistake_is_told_where_it_is_written() {
     more.yaml:2:39: a SATA disk cannot be read-only: use another interface
       2 |   root: { interface: sata, read-only: true }
         |                                       ^^^^
-    more.yaml:4:20: network `lan` forwards port 80 already
+    more.yaml:4:20: `net.lan.forward` has port 80 of the host already
       4 |   wan: { forward: ["0.0.0.0:80:81"] }
         |                    ^^^^^^^^^^^^^^^
     "#);

@@ -1,7 +1,7 @@
 //! The board: processors, memory, and what its firmware does.
 
-use super::{Accel, Argv, Host};
-use crate::config::{Board, HugePages, VmConfig};
+use super::{Accel, Argv, Host, cid, notify_address};
+use crate::config::{Board, HugePages, Rtc, VmConfig};
 use crate::qemu::optarg::OptArg;
 
 /// Board, processors and memory.
@@ -95,5 +95,36 @@ pub(super) fn boot(argv: &mut Argv, config: &VmConfig) {
     }
     if config.boot.menu {
         argv.opt("-boot", OptArg::new("menu", "on"));
+    }
+}
+
+/// What the firmware's tables say: of the system, and to programs in the guest.
+pub(super) fn smbios(argv: &mut Argv, config: &VmConfig, host: &Host) {
+    let mut system = config.smbios.system().peekable();
+    if system.peek().is_some() {
+        let arg = system.fold(OptArg::new("type", "1"), |arg, (key, text)| {
+            arg.with(key, text)
+        });
+        argv.opt("-smbios", arg);
+    }
+    let mut texts = config.smbios.oem.clone();
+    if let Some(cid) = cid(config, host)
+        && config.board().is_pc()
+    {
+        let address = notify_address(cid);
+        texts.push(format!("io.systemd.credential:vmm.notify_socket={address}"));
+    }
+    if !texts.is_empty() {
+        let arg = texts.iter().fold(OptArg::new("type", "11"), |arg, text| {
+            arg.with("value", text)
+        });
+        argv.opt("-smbios", arg);
+    }
+}
+
+/// What the clock shows.
+pub(super) fn clock(argv: &mut Argv, config: &VmConfig) {
+    if config.rtc == Rtc::Localtime {
+        argv.opt("-rtc", OptArg::new("base", "localtime"));
     }
 }

@@ -5,7 +5,7 @@ use crate::config::VmConfig;
 use crate::qemu::optarg::OptArg;
 use crate::qemu::part::virtio;
 
-/// A guest that panics ends QEMU, with a failure.
+/// A guest that panics is noticed.
 pub(super) fn panic(argv: &mut Argv, config: &VmConfig) {
     if config.board().is_pc() {
         argv.opt(
@@ -13,15 +13,37 @@ pub(super) fn panic(argv: &mut Argv, config: &VmConfig) {
             OptArg::new("driver", "pvpanic").with("id", "pvpanic"),
         );
     }
-    argv.opt("-action", OptArg::new("panic", "exit-failure"));
+    argv.opt("-action", OptArg::new("panic", config.panic.as_str()));
 }
 
 /// Random numbers from the host.
 pub(super) fn rng(argv: &mut Argv, config: &VmConfig) {
     if let Some(driver) = virtio(config.board(), "virtio-rng")
-        && config.rng
+        && let Some(rng) = &config.rng
     {
-        argv.opt("-device", OptArg::new("driver", driver).with("id", "rng"));
+        let mut arg = OptArg::new("driver", driver).with("id", "rng");
+        if let Some(source) = &rng.source {
+            let id = "rng-source";
+            let object = OptArg::new("qom-type", "rng-random").with("id", id);
+            argv.opt("-object", object.with("filename", source));
+            arg = arg.with("rng", id);
+        }
+        if let Some(bytes) = rng.max_bytes {
+            let period = rng.period.map_or(1000, |it| it.duration().as_millis());
+            arg = arg
+                .with("max-bytes", bytes.bytes().to_string())
+                .with("period", period.to_string());
+        }
+        argv.opt("-device", arg);
+    }
+}
+
+/// What acts when the guest is not heard of.
+pub(super) fn watchdog(argv: &mut Argv, config: &VmConfig) {
+    if let Some(watchdog) = config.watchdog {
+        let device = OptArg::new("driver", watchdog.model.driver());
+        argv.opt("-device", device.with("id", "watchdog"));
+        argv.opt("-action", OptArg::new("watchdog", watchdog.action.as_str()));
     }
 }
 

@@ -12,7 +12,7 @@ fn host() -> Host {
         uuid: "2b6a5e0c-9c1f-4a55-8f1c-0d7f6d1f2a01".to_owned(),
         vhost_net: false,
         vm_dir: "/vms/web".into(),
-        sockets: Sockets::in_dir(Path::new("/run/web")),
+        sockets: Sockets::in_dir(Path::new("/run/web"), &config("")),
         console_log: "/run/web/console.log".into(),
         incoming: false,
     }
@@ -52,7 +52,9 @@ fn sockets_may_be_inherited() {
         user: Listen::Fd(5),
         serial: Listen::Fd(6),
         agent: Listen::Fd(7),
+        ports: Vec::new(),
         vnc: "/run/web/vnc.sock".into(),
+        spice: "/run/web/spice.sock".into(),
         events_log: "/run/web/events.log".into(),
         vsock: Some((1234, 8)),
     };
