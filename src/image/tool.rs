@@ -107,12 +107,13 @@ impl<'a> Tool<'a> {
         }
         let output = child.wait_with_output().map_err(Error::Run)?;
         match output.status.success() {
-            true => Ok(()),
+            // It may have ended just before it was killed.
+            true if !is_canceled => Ok(()),
             // A signal to all of a terminal's processes ends it, too.
-            false if is_canceled || !watch(self.progress(0.0)) => {
+            _ if is_canceled || !watch(self.progress(0.0)) => {
                 Err(Error::Canceled(self.path.to_owned()))
             }
-            false => Err(self.failed(&output.stderr)),
+            _ => Err(self.failed(&output.stderr)),
         }
     }
 
