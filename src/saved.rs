@@ -20,7 +20,8 @@ use crate::vm::VmName;
 pub struct Saved {
     /// Seconds since 1970.
     pub at: u64,
-    /// The definition that the VM ran with, by which alone its state can be loaded.
+    /// The definition that the VM ran with, the defaults of that time in it, by which alone
+    /// its state can be loaded.
     pub definition: String,
     /// Its SMBIOS UUID.
     pub uuid: String,

@@ -268,6 +268,27 @@ pub fn resolve(text: &str, file: &Path) -> Result<String, Error> {
     Ok(document.to_string())
 }
 
+/// The same definition with the user's defaults in it, as if it had said them.
+///
+/// It stands anywhere, as that of [`resolve`] does, and with any defaults.
+pub fn with_defaults(text: &str, file: &Path, defaults: &Defaults) -> Result<String, Error> {
+    if defaults.text().is_none() {
+        return resolve(text, file);
+    }
+    let source = Source::parse(text, file)?;
+    let Reading {
+        mut config,
+        source,
+        mistakes,
+    } = VmConfig::read(source, file, defaults, &process_env)?;
+    let toml = source.plain_document();
+    source.check(mistakes)?;
+    let file = file.to_owned();
+    let mut document = Document { toml, file };
+    document.stand_alone(&mut config)?;
+    Ok(document.to_string())
+}
+
 impl Document {
     fn stand_alone(&mut self, config: &mut VmConfig) -> Result<(), Error> {
         if !self.says("name") {

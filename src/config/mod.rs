@@ -74,7 +74,7 @@ pub use difference::{Difference, differences};
 pub use disk::{Aio, Cache, DetectZeroes, Discard, Disk, Format, Interface, IoThread};
 pub(crate) use display::VNC_PORT;
 pub use display::{Display, DisplayKind, Listen, Vga};
-pub use document::{Document, name, rename, resolve};
+pub use document::{Document, name, rename, resolve, with_defaults};
 pub use error::{Error, Fault, Mistake, Position};
 pub use explain::{Explained, Place, render};
 pub use forward::{Forward, InvalidForward, Protocol};

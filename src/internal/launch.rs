@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use crate::config::VmConfig;
+use crate::config::{self, VmConfig};
 use crate::console::shipped::Shipped;
 use crate::lock::VmLock;
 use crate::ops::operation::Work;
@@ -59,8 +59,13 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     let lock = work.settle_stopped(lock)?;
     // QEMU is not to have it.
     drop(work);
-    let (row, saved) = save::as_saved(&host, host.vm(name)?)?;
-    let config = host.config(&row)?;
+    let stored = host.vm(name)?;
+    let (row, saved) = save::as_saved(&host, stored.clone())?;
+    let definition = match saved {
+        Some(_) => row.definition.clone(),
+        None => config::with_defaults(&row.definition, &vm_dir.definition(), &host.defaults()?)?,
+    };
+    let config = host.whole_config(name, &definition)?;
     for required in &config.requires {
         // systemd only knows that it runs.
         if let Ok(reason) = fs::read_to_string(host.paths.sockets(required).not_ready()) {
@@ -113,7 +118,8 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     let _ = fs::remove_file(host.paths.saved(name).unfinished());
     keep_console_logs(&host, name, &runtime).context("cannot make the console log")?;
     bound_port_logs(&config, &runtime).context("cannot link to the logs of ports")?;
-    keep_definition(&row, &vm_dir, &runtime).context("cannot keep the definition")?;
+    fs::write(runtime.definition(), &definition).context("cannot keep the definition")?;
+    keep_definition(&stored, &vm_dir).context("cannot keep the definition")?;
     let begins = begins(&config.qemu.args).filter(|_| saved.is_none());
     qmp::log::begin(&runtime.events_log(), begins.as_ref())
         .context("cannot begin the event log")?;
@@ -260,10 +266,8 @@ fn begin_output_log(vm_dir: &VmDir) -> io::Result<()> {
     }
 }
 
-/// Writes the definition beside the sockets, to tell what changed since, and
-/// beside the disks, so that a lost database can be made again.
-fn keep_definition(row: &Row, vm_dir: &VmDir, runtime: &RuntimeDir) -> io::Result<()> {
-    fs::write(runtime.definition(), &row.definition)?;
+/// Writes the definition beside the disks, so that a lost database can be made again.
+fn keep_definition(row: &Row, vm_dir: &VmDir) -> io::Result<()> {
     let text = format!("# uuid = \"{}\"\n{}", row.uuid, row.definition);
     if fs::read_to_string(vm_dir.definition()).is_ok_and(|kept| kept == text) {
         return Ok(());

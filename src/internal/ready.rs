@@ -58,7 +58,7 @@ fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> 
     }
     let definition =
         fs::read_to_string(runtime.definition()).context("cannot read the definition")?;
-    let config = host.read_config(name, &definition)?;
+    let config = host.whole_config(name, &definition)?;
     // No option of the command line says these.
     for (name, _) in config.nets.iter().filter(|(_, net)| !net.link) {
         let link = json!({ "name": nic_id(name), "up": false });

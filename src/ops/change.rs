@@ -104,15 +104,16 @@ impl Proposal {
             let defaults = claims.host.defaults()?;
             let judge = check::faults(claims, old);
             let config = VmConfig::parse_checked(text, file, &defaults, judge)?;
-            Ok((config, config::resolve(text, file)?))
+            let whole = config::with_defaults(text, file, &defaults)?;
+            Ok((config, config::resolve(text, file)?, whole))
         };
-        let (config, text) = read().map_err(|error: Error| match error {
+        let (config, text, whole) = read().map_err(|error: Error| match error {
             Error::Config(error) => error.in_file(label).into(),
             other => other,
         })?;
         let uuid = old.map_or_else(add::uuid, |old| Ok(old.uuid.clone()))?;
         // It is TOML, whatever it was made from.
-        let document = Document::parse(&text, &file.with_extension("toml"))?;
+        let document = Document::parse(&whole, &file.with_extension("toml"))?;
         Ok(Self {
             row: add::row(&config, text, uuid, file)?,
             definition: Definition { document, config },
@@ -231,7 +232,7 @@ impl Doing<'_> {
         for (property, value) in request.limits {
             set_property(&mut document, property, value)?;
         }
-        running.note(self.host, document)?;
+        running.note(document)?;
         Ok(between(&before, &running.definition))
     }
 
@@ -338,7 +339,7 @@ impl Doing<'_> {
         }
         // What cannot be taken back stays noted, and can be seen.
         if is_undone {
-            let _ = running.note(self.host, before.document.clone());
+            let _ = running.note(before.document.clone());
         }
     }
 }
@@ -365,7 +366,7 @@ pub(super) fn foreseen(
     }
     let keys = live_keys(&used, new, reach, &edited);
     let text = taken_over(&used, new, &keys)?.to_string();
-    let changed = Definition::read(host, name, &text)?;
+    let changed = Definition::whole(host, name, &text)?;
     let live = between(&used, &changed);
     Ok(judge(Some(&changed), new, edited, live))
 }
@@ -378,7 +379,7 @@ pub(super) fn corrected(
     used: &Definition,
 ) -> Result<Definition, Error> {
     let document = live::corrected(monitor, &used.document, &used.config)?;
-    Definition::read(host, name, &document.to_string())
+    Definition::whole(host, name, &document.to_string())
 }
 
 /// The keys that a VM is given the new value of while it runs.

@@ -85,19 +85,26 @@ impl Host {
 
     /// The definition of a stored VM.
     pub fn config(&self, row: &Row) -> Result<VmConfig, Error> {
-        self.read_config(&row.name, &row.definition)
-    }
-
-    /// A definition that is kept for a VM.
-    pub(crate) fn read_config(&self, name: &VmName, text: &str) -> Result<VmConfig, Error> {
-        let origin = self.paths.vm(name).definition();
-        Ok(VmConfig::parse_with(text, &origin, &self.defaults()?)?)
-    }
-
-    /// The same, with what is wrong about its unit told too.
-    pub(super) fn checked_config(&self, row: &Row) -> Result<VmConfig, Error> {
         let origin = self.paths.vm(&row.name).definition();
-        let defaults = self.defaults()?;
+        Ok(VmConfig::parse_with(
+            &row.definition,
+            &origin,
+            &self.defaults()?,
+        )?)
+    }
+
+    /// A definition that has the user's defaults in it: what a VM runs with, or is saved with.
+    pub(crate) fn whole_config(&self, name: &VmName, text: &str) -> Result<VmConfig, Error> {
+        Ok(VmConfig::parse(text, &self.paths.vm(name).definition())?)
+    }
+
+    /// The definition that a VM is to start with, with what is wrong about its unit told too.
+    pub(super) fn checked_config(&self, row: &Row, is_whole: bool) -> Result<VmConfig, Error> {
+        let origin = self.paths.vm(&row.name).definition();
+        let defaults = match is_whole {
+            true => Defaults::default(),
+            false => self.defaults()?,
+        };
         Ok(VmConfig::parse_checked(
             &row.definition,
             &origin,

@@ -1,7 +1,7 @@
 //! The definition that a running VM goes by: as it was started, and as it was changed since.
 //!
-//! It lies in the runtime directory, and differs from the stored one exactly where a
-//! restart would change something.
+//! It lies in the runtime directory, with the user's defaults of that time in it, and
+//! differs from the stored one exactly where a restart would change something.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Between looks at a lock that another process holds.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A definition, as a text and as what it means.
+/// A definition, as a text that has the user's defaults in it, and as what it means.
 #[derive(Clone, Debug)]
 pub(super) struct Definition {
     pub document: Document,
@@ -29,11 +29,18 @@ pub(super) struct Definition {
 }
 
 impl Definition {
-    /// Reads a definition that is kept for a VM.
+    /// Reads a definition that is stored for a VM, with today's defaults.
     pub fn read(host: &Host, name: &VmName, text: &str) -> Result<Self, Error> {
+        let file = host.paths.vm(name).definition();
+        let text = config::with_defaults(text, &file, &host.defaults()?)?;
+        Self::whole(host, name, &text)
+    }
+
+    /// Reads a text that has its defaults already.
+    pub fn whole(host: &Host, name: &VmName, text: &str) -> Result<Self, Error> {
         Ok(Self {
             document: Document::parse(text, &host.paths.vm(name).definition())?,
-            config: host.read_config(name, text)?,
+            config: host.whole_config(name, text)?,
         })
     }
 }
@@ -42,7 +49,7 @@ impl Definition {
 pub(super) fn read(host: &Host, name: &VmName) -> Result<Option<Definition>, Error> {
     let file = host.paths.sockets(name).definition();
     match fs::read_to_string(&file) {
-        Ok(text) => Definition::read(host, name, &text).map(Some),
+        Ok(text) => Definition::whole(host, name, &text).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(format_args!("cannot read {}", file.display()))(
             error,
@@ -94,9 +101,9 @@ impl InForce {
     /// Notes that the VM goes by another one now.
     ///
     /// The file stays as old as the run, which is how old the VM is.
-    pub fn note(&mut self, host: &Host, document: Document) -> Result<(), Error> {
+    pub fn note(&mut self, document: Document) -> Result<(), Error> {
         let text = document.to_string();
-        let config = VmConfig::parse_with(&text, &self.file, &host.defaults()?)?;
+        let config = VmConfig::parse(&text, &self.file)?;
         let unfinished = self.file.with_extension("unfinished");
         let write = || -> io::Result<()> {
             let age = fs::metadata(&self.file)?.modified()?;

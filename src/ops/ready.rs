@@ -93,7 +93,7 @@ pub fn ready(
     let definition = std::fs::read_to_string(runtime.definition()).map_err(Error::io(
         format_args!("cannot read {}", runtime.definition().display()),
     ))?;
-    let config = host.read_config(name, &definition)?;
+    let config = host.whole_config(name, &definition)?;
     let level = level.unwrap_or(&config.ready.level);
     let limit = limit.unwrap_or(config.ready.timeout.duration());
     let what = || format!("`{level}`");

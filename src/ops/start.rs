@@ -156,7 +156,7 @@ fn find(host: &Host, name: &VmName, discard_saved: bool) -> Result<Vm, Error> {
         true => (row, None),
         false => save::as_saved(host, row)?,
     };
-    let config = host.checked_config(&row)?;
+    let config = host.checked_config(&row, saved.is_some())?;
     Ok((row, config, saved.is_some()))
 }
 

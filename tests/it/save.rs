@@ -312,3 +312,47 @@ fn a_stop_that_cannot_save_powers_the_guest_down() {
         logs.contains("asking the guest to power down")
     });
 }
+
+#[test]
+fn defaults_that_changed_since_do_not_count_until_the_next_boot() {
+    let sandbox = Sandbox::new();
+    let defaults = |cpus: u32| {
+        let text = format!("[defaults]\ncpus = {cpus}\nunit.CPUWeight = {cpus}\n");
+        std::fs::create_dir_all(sandbox.path("config/maqet")).unwrap();
+        std::fs::write(sandbox.path("config/maqet/config.toml"), text).unwrap();
+    };
+    let cpus = || {
+        let all = sandbox.maqet(&["qmp", "@web", "query-cpus-fast"]).json();
+        all.as_array().unwrap().len()
+    };
+    defaults(2);
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["start", "@web"]).ok();
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    defaults(3);
+    let differs = "cpus: 2 -> 3\nunit.CPUWeight: 2 -> 3, live\n";
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, differs);
+    // What is set of it is as the definition has it now, defaults and all.
+    sandbox.maqet(&["set", "@web", "description=it"]).ok();
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, differs);
+    sandbox.maqet(&["qmp", "@web", "cont"]).ok();
+    sandbox.maqet(&["save", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    assert_eq!(
+        (cpus(), sandbox.property("web", "CPUWeight")),
+        (2, "2".to_owned())
+    );
+    sandbox.maqet(&["unset", "@web", "description"]).ok();
+    sandbox
+        .maqet(&["set", "@web", "unit.CPUWeight=4", "unit.Nice=1"])
+        .ok();
+    sandbox.maqet(&["unset", "@web", "unit"]).ok();
+    assert_eq!(sandbox.property("web", "CPUWeight"), "3");
+    assert_eq!(
+        sandbox.maqet(&["diff", "@web"]).ok().stdout,
+        "cpus: 2 -> 3\n"
+    );
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    assert_eq!(cpus(), 3);
+}

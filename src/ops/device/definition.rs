@@ -50,7 +50,7 @@ pub(super) fn note(host: &Host, name: &VmName, edit: Edit<'_>) {
         if let Some(mut in_force) = InForce::take(host, name)? {
             let mut document = in_force.definition.document.clone();
             edit(&mut document)?;
-            in_force.note(host, document)?;
+            in_force.note(document)?;
         }
         Ok(())
     };
