@@ -44,8 +44,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "internal", "ops", "config", "console", "keyboard", "qemu", "qmp", "store", "systemd",
-            "vm",
+            "internal", "ops", "config", "console", "image", "keyboard", "qemu", "qmp", "store",
+            "systemd", "vm",
         ],
     ),
     (

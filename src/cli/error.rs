@@ -4,10 +4,12 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::config::without_index;
+use crate::config::{DeviceName, without_index};
+use crate::image::Fault;
 use crate::ops::{By, Error, device, disk, migrate, snapshot};
 use crate::qemu::vhost;
 use crate::qmp::RunState;
+use crate::vm::VmName;
 use crate::{keyboard, qmp, store, systemd};
 
 /// 1: it failed.
@@ -318,7 +320,52 @@ fn disk_hint(error: &disk::Error) -> Option<String> {
             nearest: Some(nearest),
             ..
         } => format!("did you mean `{nearest}`?"),
-        Error::NoSuch { vm, .. } => format!("`maqet disk ls {vm}` lists its disks"),
+        Error::NoSuch { vm, .. } | Error::Exists { vm, .. } => {
+            format!("`maqet disk ls {vm}` lists its disks")
+        }
+        Error::Broken { vm, disk, fault } => return fault_hint(vm, disk, fault),
+        Error::ReadOnly { vm, disk } => {
+            format!("`maqet unset {vm} disk.{disk}.read-only` lets it be written")
+        }
+        Error::OtherFormat { is: Some(is), .. } if matches!(*is, "qcow2" | "raw") => {
+            format!("`format={is}` says what it is")
+        }
+        Error::OtherFormat { is: Some(_), .. } => {
+            "`maqet disk add … --from FILE` makes a disk of it".to_owned()
+        }
+        Error::OtherFormat { is: None, .. } => "`format=raw` has it taken as it is".to_owned(),
+        Error::HasSnapshots { vm, .. } => {
+            format!(
+                "`maqet snapshot ls {vm}` lists them, `maqet snapshot rm {vm} NAME` deletes one"
+            )
+        }
+        Error::Shrinks { .. } => "`--shrink` has that be lost".to_owned(),
+        Error::Foreign { .. } => {
+            "if you know where the image is from, `--trust-names` has them read".to_owned()
+        }
+        Error::Unpack { .. } => "unpack it first".to_owned(),
+        Error::NotMade(file) => format!("if it is to go, `rm {}` deletes it", file.display()),
+        Error::Needed { users, .. } => match users.iter().all(|user| user.as_base) {
+            true => "what a disk stands on is never written: make another one on top of it, or \
+                     put those onto another base with `maqet disk rebase`"
+                .to_owned(),
+            false => "two VMs can have one disk only if both have it `read-only`".to_owned(),
+        },
+        _ => return None,
+    })
+}
+
+fn fault_hint(vm: &VmName, disk: &DeviceName, fault: &Fault) -> Option<String> {
+    Some(match fault {
+        Fault::Missing { backing, .. } => format!(
+            "put it back to {}; or, if it is elsewhere, `maqet disk rebase {vm} {disk} --moved \
+             FILE` says where",
+            backing.display()
+        ),
+        Fault::Circle { .. } | Fault::NoFile { .. } => {
+            format!("`maqet disk rebase {vm} {disk} --moved FILE` names what it should stand on")
+        }
+        Fault::Unreadable { .. } => return None,
     })
 }
 
@@ -352,6 +399,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
             Error::Qmp(qmp::Error::Refused { .. }) | Error::NoCommand { .. } | Error::Hmp { .. },
         ) => REFUSED,
         Some(Error::JobFailed { .. } | Error::JobCanceled(_)) => REFUSED,
+        Some(Error::Disk(disk::Error::Settings { .. })) => USAGE,
         Some(Error::Config(error)) if error.is_usage() => USAGE,
         Some(Error::Template(_)) => USAGE,
         Some(Error::NotInTime { .. }) => NOT_IN_TIME,

@@ -11,14 +11,19 @@ use super::{Error, Link, place};
 /// of a file that is there.
 pub fn create(path: &Path, format: &str, size: u64) -> Result<(), Error> {
     place(path, std::process::id(), |unfinished| {
-        Tool::new("create", "make", path)
-            .args(["-q", "-f", format])
-            .file(unfinished)?
-            .arg(size.to_string())
-            .run()
-            .map_err(|error| rename(error, path, unfinished))
-            .map(drop)
+        create_at(unfinished, path, format, size)
     })
+}
+
+/// Makes an empty image in a file that is not there and will be called `path`.
+pub fn create_at(file: &Path, path: &Path, format: &str, size: u64) -> Result<(), Error> {
+    Tool::new("create", "make", path)
+        .args(["-q", "-f", format])
+        .file(file)?
+        .arg(size.to_string())
+        .run()
+        .map_err(|error| rename(error, path, file))
+        .map(drop)
 }
 
 /// Makes an empty qcow2 image on top of another one, which is not opened for writing.

@@ -18,11 +18,11 @@ pub fn unfinished(path: &Path, tag: impl Display) -> PathBuf {
 
 /// Has a file made under its unfinished name, and gives it the name `path` when it is
 /// whole and on the disk. Never takes the place of a file that is there.
-pub fn place<T>(
+pub fn place<T, E: From<Error>>(
     path: &Path,
     tag: impl Display,
-    make: impl FnOnce(&Path) -> Result<T, Error>,
-) -> Result<T, Error> {
+    make: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, E> {
     // Unlike rename(2), link(2) fails where a file is.
     put(path, tag, make, |unfinished, path| {
         fs::hard_link(unfinished, path)
@@ -30,23 +30,23 @@ pub fn place<T>(
 }
 
 /// The same, in the place of the file that is there.
-pub fn replace<T>(
+pub fn replace<T, E: From<Error>>(
     path: &Path,
     tag: impl Display,
-    make: impl FnOnce(&Path) -> Result<T, Error>,
-) -> Result<T, Error> {
+    make: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, E> {
     put(path, tag, make, |unfinished, path| {
         fs::set_permissions(unfinished, fs::metadata(path)?.permissions())?;
         fs::rename(unfinished, path)
     })
 }
 
-fn put<T>(
+fn put<T, E: From<Error>>(
     path: &Path,
     tag: impl Display,
-    make: impl FnOnce(&Path) -> Result<T, Error>,
+    make: impl FnOnce(&Path) -> Result<T, E>,
     name: impl FnOnce(&Path, &Path) -> std::io::Result<()>,
-) -> Result<T, Error> {
+) -> Result<T, E> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     create_private_dir(dir).map_err(Error::file("make", path))?;
     let unfinished = unfinished(path, tag);

@@ -12,10 +12,11 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use sha2::{Digest, Sha256};
 
 use super::Error;
+use super::copy::fill;
 use super::tool::{Progress, Watch};
 
 /// How much is read at once, in bytes; zeroes are left out in pieces of this size.
-const PIECE: usize = 1 << 16;
+pub(super) const PIECE: usize = 1 << 16;
 
 /// How much memory an xz file may ask for, in KiB: `xz -9` needs 64 MiB.
 const XZ_MEMORY: u32 = 1 << 20;
@@ -57,31 +58,23 @@ pub fn unpack(from: &Path, suffix: &str, to: &Path, watch: Watch<'_>) -> Result<
             });
         }
     };
-    write_sparse(&mut reader, to_file).map_err(|error| match error {
+    write_sparse(&mut reader, &to_file).map_err(|error| match error {
         Failed::Reading(error) => or_canceled(error, "unpack", from),
         Failed::Writing(error) => Error::file("make", to)(error),
     })
 }
 
-enum Failed {
+pub(super) enum Failed {
     Reading(io::Error),
     Writing(io::Error),
 }
 
 /// Copies, with holes where there are zeroes.
-fn write_sparse(reader: &mut dyn Read, mut file: File) -> Result<(), Failed> {
+pub(super) fn write_sparse(reader: &mut dyn Read, mut file: &File) -> Result<(), Failed> {
     let mut buffer = vec![0; PIECE];
     let mut length = 0;
     loop {
-        let mut filled = 0;
-        while filled < PIECE {
-            match reader.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(more) => filled += more,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Failed::Reading(error)),
-            }
-        }
+        let filled = fill(reader, &mut buffer).map_err(Failed::Reading)?;
         let piece = &buffer[..filled];
         let written = match piece.iter().all(|byte| *byte == 0) {
             true => file.seek(SeekFrom::Current(filled as i64)).map(drop),
@@ -96,7 +89,7 @@ fn write_sparse(reader: &mut dyn Read, mut file: File) -> Result<(), Failed> {
 }
 
 /// A file of which someone sees how much has been read.
-struct Watched<'a> {
+pub(super) struct Watched<'a> {
     file: File,
     read: u64,
     length: u64,
@@ -105,7 +98,7 @@ struct Watched<'a> {
 }
 
 impl<'a> Watched<'a> {
-    fn open(path: &Path, step: &'static str, watch: Watch<'a>) -> Result<Self, Error> {
+    pub fn open(path: &Path, step: &'static str, watch: Watch<'a>) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::file("read", path))?;
         let length = file.metadata().map_err(Error::file("read", path))?.len();
         Ok(Self {
@@ -138,7 +131,7 @@ impl Read for Watched<'_> {
     }
 }
 
-fn or_canceled(error: io::Error, doing: &'static str, path: &Path) -> Error {
+pub(super) fn or_canceled(error: io::Error, doing: &'static str, path: &Path) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(known) = cause {
         if known.is::<CalledOff>() {

@@ -28,7 +28,7 @@ use crate::lock::{self, VmLock};
 use crate::vm::VmName;
 
 use super::reach::{Reach, reach};
-use super::{Error, Host, snapshot};
+use super::{Error, Host, disk, snapshot};
 
 /// How long another operation is waited for.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -39,6 +39,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(super) enum Plan {
     /// Of a snapshot.
     Snapshot(snapshot::Plan),
+    /// Of a disk.
+    Disk(disk::Plan),
 }
 
 impl Plan {
@@ -48,6 +50,7 @@ impl Plan {
     fn settle(&self, left: &Left<'_>, reach: &mut Reach) -> Result<String, Error> {
         match self {
             Self::Snapshot(plan) => plan.settle(left, reach),
+            Self::Disk(plan) => plan.settle(left),
         }
     }
 }
@@ -87,7 +90,7 @@ impl<'a> Work<'a> {
     /// [`Error::NoSuchVm`], [`Error::AtWork`], and what keeps something from being settled.
     pub(super) fn take(host: &'a Host, name: &'a VmName) -> Result<Self, Error> {
         let work = Self::take_within(host, name, LIMIT)?;
-        work.settle()?;
+        work.settle(host.tell)?;
         Ok(work)
     }
 
@@ -127,35 +130,48 @@ impl<'a> Work<'a> {
         mut reach: Reach,
         steps: impl FnOnce(Id, &mut Reach) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let text = serde_json::to_string(plan).expect("a plan is texts and numbers");
-        let id = Id(self.host.store()?.begin_operation(self.name, &text)?);
-        let done = steps(id, &mut reach);
-        if done.is_err() {
+        self.perform_beside(plan, |id| {
+            let done = steps(id, &mut reach);
             // QEMU may be gone, and its connection with it.
             drop(reach);
-            if let Err(error) = self.settle() {
-                (self.host.tell)(&format!(
-                    "what was begun is left for the next command on VM `{}`: {}",
-                    self.name,
-                    super::error::with_causes(&error)
-                ));
-            }
+            done
+        })
+    }
+
+    /// The same, for steps that need neither the VM's lock nor its monitor all the time.
+    pub(super) fn perform_beside<T>(
+        &self,
+        plan: &Plan,
+        steps: impl FnOnce(Id) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let text = serde_json::to_string(plan).expect("a plan is texts and numbers");
+        let id = Id(self.host.store()?.begin_operation(self.name, &text)?);
+        let done = steps(id);
+        if done.is_err()
+            // Its user hears why it failed, and need not hear what becomes of it.
+            && let Err(error) = self.settle(|_| ())
+        {
+            (self.host.tell)(&format!(
+                "what was begun is left for the next command on VM `{}`: {}",
+                self.name,
+                super::error::with_causes(&error)
+            ));
         }
         done
     }
 
     /// Settles what operations have left, if there are any.
-    fn settle(&self) -> Result<(), Error> {
+    fn settle(&self, tell: fn(&str)) -> Result<(), Error> {
         if self.host.store()?.operations(self.name)?.is_empty() {
             return Ok(());
         }
-        self.settle_by(&mut self.reach()?)
+        self.settle_by(&mut self.reach()?, tell)
     }
 
     /// The same for the launcher, which has the VM's lock and is to have it on.
     pub fn settle_stopped(&self, lock: VmLock) -> Result<VmLock, Error> {
         let mut reach = Reach::Stopped(lock);
-        self.settle_by(&mut reach)?;
+        self.settle_by(&mut reach, self.host.tell)?;
         match reach {
             Reach::Stopped(lock) => Ok(lock),
             Reach::Running(_) => unreachable!("it was stopped"),
@@ -163,7 +179,7 @@ impl<'a> Work<'a> {
     }
 
     /// The same for a caller that has the disks.
-    fn settle_by(&self, reach: &mut Reach) -> Result<(), Error> {
+    fn settle_by(&self, reach: &mut Reach, tell: fn(&str)) -> Result<(), Error> {
         let (host, name) = (self.host, self.name);
         for operation in host.store()?.operations(name)? {
             let plan: Plan = serde_json::from_str(&operation.plan).map_err(|source| {
@@ -173,7 +189,7 @@ impl<'a> Work<'a> {
             let id = Id(operation.id);
             let words = plan.settle(&Left { host, name, id }, reach)?;
             host.store()?.end_operation(operation.id)?;
-            (host.tell)(&words);
+            tell(&words);
         }
         Ok(())
     }

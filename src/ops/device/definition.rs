@@ -15,10 +15,10 @@ use super::{Error, Target};
 const TRIES: usize = 100;
 
 /// A change of a definition's text, to be made to whichever text there is.
-pub(super) type Edit<'a> = &'a dyn Fn(&mut Document) -> Result<(), config::Error>;
+pub(in crate::ops) type Edit<'a> = &'a dyn Fn(&mut Document) -> Result<(), config::Error>;
 
 /// Reads a text, changes it and checks the result.
-pub(super) fn edited(
+pub(in crate::ops) fn edited(
     host: &Host,
     text: &str,
     file: &Path,
@@ -31,7 +31,11 @@ pub(super) fn edited(
 }
 
 /// Changes the stored definition, whoever else does so at the same time.
-pub(super) fn keep(host: &Host, name: &VmName, edit: Edit<'_>) -> Result<(), crate::ops::Error> {
+pub(in crate::ops) fn keep(
+    host: &Host,
+    name: &VmName,
+    edit: Edit<'_>,
+) -> Result<(), crate::ops::Error> {
     let file = host.paths.vm(name).definition();
     for _ in 0..TRIES {
         let row = host.vm(name)?;

@@ -4,7 +4,7 @@
 //! chooses ids and ports while it does: of several at once, each gets its own.
 
 pub mod add;
-mod definition;
+pub(in crate::ops) mod definition;
 mod error;
 pub mod ls;
 mod qemu;

@@ -4,17 +4,37 @@
 //! worked on by qemu-img, with the VM's lock held. What another VM's disk stands on is
 //! never written.
 
+pub mod add;
+pub mod attach;
+pub mod check;
+pub mod compact;
+mod definition;
 mod error;
+mod guard;
 pub mod info;
 pub mod ls;
+pub mod map;
+pub mod r#move;
+pub mod orphans;
+mod plan;
+mod plug;
+pub mod rebase;
+pub mod resize;
+pub mod rm;
+mod source;
 mod users;
 
 use std::path::PathBuf;
 
+pub use definition::Settings;
 pub use error::Error;
+pub(super) use plan::Plan;
+pub use plug::When;
+pub use source::Source;
 pub use users::User;
 
 use crate::config::{DeviceName, Disk, VmConfig};
+use crate::image::Link;
 use crate::nearest::nearest;
 use crate::vm::VmName;
 
@@ -26,6 +46,15 @@ struct Defined {
     name: DeviceName,
     disk: Disk,
     path: PathBuf,
+}
+
+impl Defined {
+    fn link(&self) -> Link {
+        Link {
+            path: self.path.clone(),
+            format: self.disk.format.as_str().to_owned(),
+        }
+    }
 }
 
 /// The disks of a definition that have images.
@@ -40,6 +69,15 @@ fn defined(host: &Host, config: &VmConfig) -> Vec<Defined> {
         })
     });
     disks.collect()
+}
+
+/// The disk of that name.
+fn find(host: &Host, config: &VmConfig, disk: &DeviceName) -> Result<Defined, Error> {
+    let all = defined(host, config);
+    let found = all.iter().find(|it| it.name == *disk);
+    found
+        .cloned()
+        .ok_or_else(|| no_such(&config.name, disk, all.iter().map(|it| it.name.as_str())))
 }
 
 fn no_such<'a>(vm: &VmName, disk: &DeviceName, known: impl Iterator<Item = &'a str>) -> Error {

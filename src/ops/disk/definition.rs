@@ -1,0 +1,115 @@
+//! A disk in the definition of its VM.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{DeviceName, Document, VmConfig, path_text};
+use crate::ops::device::definition::{edited, keep};
+use crate::ops::{Error, Host};
+use crate::store::Row;
+
+use super::{Defined, Error as Why, find};
+
+/// What a disk is to be in the definition.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Keys of its table with their values, `key=value`.
+    pub words: Vec<String>,
+    /// What relative paths in them are relative to.
+    pub dir: PathBuf,
+}
+
+/// A disk that a definition is to have, which is checked.
+pub(super) struct New {
+    pub it: Defined,
+    with: Document,
+}
+
+impl New {
+    /// The disk with these settings, in a definition that has none of that name.
+    pub fn read(
+        host: &Host,
+        row: &Row,
+        disk: &DeviceName,
+        settings: &Settings,
+    ) -> Result<Self, Error> {
+        let table = format!("disk.{disk}");
+        let file = host.paths.vm(&row.name).definition();
+        if Document::parse(&row.definition, &file)?.says(&table) {
+            return Err(Why::Exists {
+                vm: row.name.clone(),
+                disk: disk.clone(),
+            }
+            .into());
+        }
+        let write =
+            |document: &mut Document| document.set_words(&table, &settings.words, &settings.dir);
+        let (with, config) =
+            edited(host, &row.definition, &file, &write).map_err(|error| told(disk, error))?;
+        Ok(Self {
+            it: find(host, &config, disk)?,
+            with,
+        })
+    }
+
+    /// Whether the settings say this key.
+    pub fn says(&self, key: &str) -> bool {
+        self.with.says(&format!("disk.{}.{key}", self.it.name))
+    }
+
+    /// Writes it into the definition, whatever else is changed there meanwhile.
+    pub fn keep(&self, host: &Host, row: &Row) -> Result<(), Error> {
+        let table = format!("disk.{}", self.it.name);
+        keep(host, &row.name, &|document| {
+            document.copy(&self.with, &table)
+        })
+    }
+}
+
+/// Changes the table of a disk.
+pub(super) fn change(
+    host: &Host,
+    config: &VmConfig,
+    disk: &DeviceName,
+    values: &[(&str, toml_edit::Value)],
+) -> Result<(), Error> {
+    keep(host, &config.name, &|document| {
+        values
+            .iter()
+            .try_for_each(|(key, value)| document.set(&format!("disk.{disk}.{key}"), value.clone()))
+    })
+}
+
+/// Takes a disk out of the definition.
+pub(super) fn forget(host: &Host, config: &VmConfig, disk: &DeviceName) -> Result<(), Error> {
+    keep(host, &config.name, &|document| {
+        document.remove(&format!("disk.{disk}"));
+        Ok(())
+    })
+}
+
+/// A path as a definition has it.
+pub(super) fn text(path: &Path) -> Result<String, Error> {
+    path_text(path).ok_or_else(|| {
+        let why = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+        Error::io(format_args!(
+            "cannot write {} into a definition",
+            path.display()
+        ))(why)
+    })
+}
+
+/// A mistake in words rather than in a file.
+fn told(disk: &DeviceName, error: Error) -> Error {
+    match error {
+        Error::Config(error) => {
+            let mistakes = error.mistakes().iter();
+            let said: Vec<&str> = mistakes.map(|mistake| mistake.message.as_str()).collect();
+            Why::Settings {
+                disk: disk.clone(),
+                message: said.join("; "),
+            }
+            .into()
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,140 @@
+//! What must be so before a disk is changed.
+
+use std::path::Path;
+
+use crate::config::{DeviceName, Format, is_device_node};
+use crate::image::{Chain, Header, Kind, Link};
+use crate::ops::operation::Work;
+use crate::ops::reach::Reach;
+use crate::ops::{Error, Host};
+use crate::vm::VmName;
+
+use super::{Defined, Error as Why, User, users};
+
+/// Takes the disks of a VM that does not run, and has no saved state that they would not fit.
+pub(super) fn stopped(work: &Work<'_>, host: &Host, name: &VmName) -> Result<Reach, Error> {
+    match work.reach()? {
+        Reach::Running(_) => Err(Error::Running(name.clone())),
+        Reach::Stopped(_) if host.paths.saved(name).state().exists() => {
+            Err(Error::HasSavedState(name.clone()))
+        }
+        reach => Ok(reach),
+    }
+}
+
+/// The users of a file other than one disk.
+pub(super) fn others(
+    host: &Host,
+    file: &Path,
+    name: &VmName,
+    disk: &DeviceName,
+) -> Result<Vec<User>, Error> {
+    let mut users = users::of(host, file)?;
+    users.retain(|user| user.vm != *name || user.disk != disk.as_str());
+    Ok(users)
+}
+
+/// Sees to it that nobody but the disk has its image, or stands on it.
+pub(super) fn alone(host: &Host, name: &VmName, it: &Defined) -> Result<(), Error> {
+    let users = others(host, &it.path, name, &it.name)?;
+    match users.is_empty() {
+        true => Ok(()),
+        false => Err(Why::Needed {
+            file: it.path.clone(),
+            users,
+        }
+        .into()),
+    }
+}
+
+/// Sees to it that a disk can be written by its VM.
+pub(super) fn writable(name: &VmName, it: &Defined) -> Result<(), Error> {
+    match it.disk.read_only {
+        true => Err(Why::ReadOnly {
+            vm: name.clone(),
+            disk: it.name.clone(),
+        }
+        .into()),
+        false => Ok(()),
+    }
+}
+
+/// Sees to it that a disk is a file.
+pub(super) fn file(it: &Defined, doing: &'static str) -> Result<(), Error> {
+    match is_device_node(&it.path) {
+        true => Err(Why::BlockDevice {
+            doing,
+            file: it.path.clone(),
+        }
+        .into()),
+        false => Ok(()),
+    }
+}
+
+/// The image and those below it, all of which must be there.
+pub(super) fn sound(name: &VmName, it: &Defined) -> Result<Vec<Link>, Error> {
+    let chain = Chain::of(&it.path, it.disk.format.as_str());
+    chain.sound().map_err(|fault| {
+        Why::Broken {
+            vm: name.clone(),
+            disk: it.name.clone(),
+            fault,
+        }
+        .into()
+    })
+}
+
+/// Sees to it that a file is what the definition takes it for.
+pub(super) fn format(it: &Defined, is_said: bool) -> Result<(), Error> {
+    let failed = Error::io(format!("cannot read {}", it.path.display()));
+    let kind = Kind::of(&it.path).map_err(failed)?;
+    let format = it.disk.format.as_str();
+    // A raw disk may begin with whatever its guest likes.
+    if kind.driver() == Some(format) || (format == "raw" && is_said) {
+        return Ok(());
+    }
+    Err(Why::OtherFormat {
+        file: it.path.clone(),
+        taken_for: format,
+        is: match kind {
+            Kind::Image(name) | Kind::Compressed(name) => Some(name),
+            Kind::Unknown => None,
+        },
+    }
+    .into())
+}
+
+/// Sees to it that nobody writes a file that an image is to stand on.
+pub(super) fn not_written(host: &Host, base: &Path) -> Result<(), Error> {
+    let users = users::of(host, base)?;
+    let writers: Vec<User> = users
+        .into_iter()
+        .filter(|user| !user.as_base && !user.read_only)
+        .collect();
+    match writers.is_empty() {
+        true => Ok(()),
+        false => Err(Why::Needed {
+            file: base.to_owned(),
+            users: writers,
+        }
+        .into()),
+    }
+}
+
+/// Sees to it that there are no snapshots in an image.
+pub(super) fn no_snapshots(name: &VmName, it: &Defined) -> Result<(), Error> {
+    let header = match it.disk.format {
+        Format::Raw => return Ok(()),
+        Format::Qcow2 => Header::read(&it.path),
+    };
+    // What cannot be read has none that could be lost.
+    match header.map_or(0, |header| header.snapshots) {
+        0 => Ok(()),
+        count => Err(Why::HasSnapshots {
+            vm: name.clone(),
+            file: it.path.clone(),
+            count,
+        }
+        .into()),
+    }
+}

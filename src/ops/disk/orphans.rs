@@ -1,0 +1,178 @@
+//! Files in maqet's own directories that nobody names, and names of files that are not there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::DeviceName;
+use crate::image::Chain;
+use crate::ops::{Error, Host, in_force};
+use crate::vm::VmName;
+
+use super::plan::remove;
+use super::users::Inode;
+use super::{Error as Why, defined};
+
+/// What belongs together, and is not together.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Orphans {
+    /// Files that no definition names, and no image that one names stands on.
+    pub files: Vec<File>,
+    /// Disks whose files are not there.
+    pub missing: Vec<Missing>,
+}
+
+/// A file that nobody names.
+#[derive(Clone, Debug, Serialize)]
+pub struct File {
+    /// The file.
+    pub file: PathBuf,
+    /// What it takes up, in bytes.
+    pub actual_size: u64,
+    /// The VM in whose directory it is, if there is one.
+    pub vm: Option<VmName>,
+    /// Whether a command that was killed has left it unfinished.
+    pub unfinished: bool,
+}
+
+/// A disk whose file, or what that stands on, is not there.
+#[derive(Clone, Debug, Serialize)]
+pub struct Missing {
+    /// The VM.
+    pub vm: VmName,
+    /// The disk.
+    pub disk: DeviceName,
+    /// What is missing, in words.
+    pub fault: String,
+}
+
+/// Looks for orphans; changes nothing.
+///
+/// # Errors
+/// When a definition cannot be read: nobody knows then what it names.
+pub fn orphans(host: &Host) -> Result<Orphans, Error> {
+    let mut found = Orphans::default();
+    let mut named = BTreeSet::new();
+    let mut names: Vec<VmName> = Vec::new();
+    for row in host.rows()? {
+        let config = host.config(&row)?;
+        let used = in_force::read(host, &row.name)?;
+        for it in defined(host, &config) {
+            let chain = Chain::of(&it.path, it.disk.format.as_str());
+            if let Some(fault) = &chain.fault {
+                found.missing.push(Missing {
+                    vm: row.name.clone(),
+                    disk: it.name.clone(),
+                    fault: crate::ops::error::with_causes(fault),
+                });
+            }
+            name_all(&chain, &mut named);
+        }
+        for it in used.iter().flat_map(|used| defined(host, &used.config)) {
+            name_all(&Chain::of(&it.path, it.disk.format.as_str()), &mut named);
+        }
+        names.push(row.name);
+    }
+    for dir in entries(&host.paths.vms())? {
+        let vm = dir.file_name().and_then(|name| name.to_str());
+        let vm = vm.and_then(|vm| names.iter().find(|name| name.as_str() == vm));
+        for file in files(&dir)? {
+            if is_own(&file, vm.is_some()) {
+                continue;
+            }
+            let Some(inode) = Inode::of(&file).ok().flatten() else {
+                continue;
+            };
+            if named.contains(&inode) {
+                continue;
+            }
+            let metadata = fs::symlink_metadata(&file);
+            found.files.push(File {
+                actual_size: metadata.map_or(0, |file| {
+                    use std::os::unix::fs::MetadataExt;
+                    file.blocks() * 512
+                }),
+                unfinished: file
+                    .extension()
+                    .is_some_and(|suffix| suffix == "unfinished"),
+                vm: vm.cloned(),
+                file,
+            });
+        }
+    }
+    found.files.sort_by(|a, b| a.file.cmp(&b.file));
+    Ok(found)
+}
+
+/// Deletes files that are among the orphans; all of them must be.
+pub fn delete(host: &Host, files: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let known = orphans(host)?;
+    let mut deleted = Vec::new();
+    for file in files {
+        let path =
+            std::path::absolute(file).map_err(Error::io("cannot tell the current directory"))?;
+        if !known.files.iter().any(|orphan| orphan.file == path) {
+            return Err(Why::NoOrphan(path).into());
+        }
+        deleted.push(path);
+    }
+    for file in &deleted {
+        remove(file)?;
+        host.store()?.forget_disk(file)?;
+        // Stays while something is in it.
+        if let Some(dir) = file.parent() {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+    Ok(deleted)
+}
+
+fn name_all(chain: &Chain, named: &mut BTreeSet<Inode>) {
+    let inodes = chain.links.iter().map(|link| Inode::of(&link.path));
+    named.extend(inodes.filter_map(|inode| inode.ok().flatten()));
+}
+
+/// Whether a file in a VM's directory is maqet's own and no disk.
+fn is_own(file: &Path, has_vm: bool) -> bool {
+    const OWN: [&str; 7] = [
+        "lock",
+        "operation.lock",
+        "definition.toml",
+        "console.log",
+        "console.log.1",
+        "console.shipped",
+        "qemu.log",
+    ];
+    let name = file.file_name().and_then(|name| name.to_str());
+    // Of a VM that is not known any more, the definition is what `doctor --rebuild` reads.
+    let is_kept = |name: &str| OWN.contains(&name) && (has_vm || name == "definition.toml");
+    name.is_some_and(is_kept)
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = || Error::io(format!("cannot look into {}", dir.display()));
+    let read = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.map_err(failed())?,
+    };
+    let paths = read.map(|entry| entry.map(|entry| entry.path()));
+    paths.collect::<Result<_, _>>().map_err(failed())
+}
+
+/// The files in a directory and in those within it.
+fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    if !dir.is_dir() {
+        return Ok(vec![dir.to_owned()]);
+    }
+    for path in entries(dir)? {
+        match path.is_dir() && !path.is_symlink() {
+            true => files.extend(self::files(&path)?),
+            false => files.push(path),
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,185 @@
+//! What is left of an operation on a disk whose process has died, and how that ends.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::DeviceName;
+use crate::image;
+use crate::ops::add::made_disk;
+use crate::ops::operation::{Id, Left};
+use crate::ops::{Error, Host, in_force};
+use crate::vm::VmName;
+
+use super::{Defined, defined};
+
+/// An operation on a disk, as it is recorded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub(in crate::ops) enum Plan {
+    /// An image is made, then the definition gets the disk.
+    Add {
+        /// The disk.
+        disk: DeviceName,
+        /// Its image, which is not there before.
+        file: PathBuf,
+    },
+    /// Another file takes the place of an image.
+    Rewrite {
+        /// The disk.
+        disk: DeviceName,
+        /// Its image.
+        file: PathBuf,
+        /// Whether maqet made the image.
+        made: bool,
+    },
+    /// An image gets another name, then the definition has that, then the old one goes.
+    Move {
+        /// The disk.
+        disk: DeviceName,
+        /// Where it is.
+        from: PathBuf,
+        /// Where it will be, and nothing is before.
+        to: PathBuf,
+        /// Whether maqet made the image.
+        made: bool,
+        /// Tells the file that is moved from another.
+        identity: String,
+    },
+    /// The definition loses a disk, then its image is deleted.
+    Delete {
+        /// The disk.
+        disk: DeviceName,
+        /// Its image.
+        file: PathBuf,
+        /// Tells it from another file of that name.
+        identity: String,
+    },
+}
+
+/// The name under which what is in a compressed file is kept until it is converted.
+pub(super) fn unpacked(file: &Path, id: Id) -> PathBuf {
+    image::unfinished(file, format_args!("{}.unpacked", id.0))
+}
+
+impl Plan {
+    /// Finishes it if the definition is as it was to be, undoes it if not.
+    pub(in crate::ops) fn settle(&self, left: &Left<'_>) -> Result<String, Error> {
+        let Left { host, name, id } = *left;
+        let told = |disk: &DeviceName, what: &str, how: &str| {
+            format!("disk `{disk}` of VM `{name}`: {what}, which was cut short, is {how}")
+        };
+        match self {
+            Self::Add { disk, file } => {
+                remove(&unpacked(file, id))?;
+                remove(&image::unfinished(file, id.0))?;
+                if names(host, name, file)? {
+                    return Ok(told(disk, "its making", "finished"));
+                }
+                if is_made(host, name, file)? {
+                    remove(file)?;
+                }
+                host.store()?.forget_disk(file)?;
+                Ok(told(disk, "its making", "undone"))
+            }
+            Self::Rewrite { disk, file, made } => {
+                remove(&image::unfinished(file, id.0))?;
+                if *made && !is_made(host, name, file)? {
+                    host.store()?.record_disk(name, &made_disk(file)?)?;
+                    return Ok(told(disk, "its rewriting", "finished"));
+                }
+                Ok(told(disk, "its rewriting", "undone"))
+            }
+            Self::Move {
+                disk,
+                from,
+                to,
+                made,
+                identity,
+            } => {
+                remove(&image::unfinished(to, id.0))?;
+                if names(host, name, to)? {
+                    finish_move(host, name, (from, to), identity, *made)?;
+                    return Ok(told(disk, "its move", "finished"));
+                }
+                // Its new name is noted as that of a made disk before it has that.
+                if is_made(host, name, to)? {
+                    remove(to)?;
+                }
+                host.store()?.forget_disk(to)?;
+                Ok(told(disk, "its move", "undone"))
+            }
+            Self::Delete {
+                disk,
+                file,
+                identity,
+            } => {
+                if names(host, name, file)? {
+                    return Ok(told(disk, "its removal", "undone"));
+                }
+                delete(host, file, identity)?;
+                Ok(told(disk, "its removal", "finished"))
+            }
+        }
+    }
+}
+
+/// Whether the VM has a disk with that file: by its definition, or while it runs.
+fn names(host: &Host, name: &VmName, file: &Path) -> Result<bool, Error> {
+    let has = |all: Vec<Defined>| all.iter().any(|it| it.path == file);
+    let row = host.vm(name)?;
+    let used = in_force::read(host, name)?;
+    Ok(has(defined(host, &host.config(&row)?))
+        || used.is_some_and(|used| has(defined(host, &used.config))))
+}
+
+/// Whether the file is the one that maqet made for the VM.
+pub(super) fn is_made(host: &Host, name: &VmName, file: &Path) -> Result<bool, Error> {
+    let made = host.store()?.made_disks(name)?;
+    let made = made.iter().find(|made| made.path == file);
+    Ok(made.is_some_and(|made| has_identity(file, &made.identity)))
+}
+
+pub(super) fn has_identity(file: &Path, identity: &str) -> bool {
+    image::identity(file).is_ok_and(|now| now == identity)
+}
+
+/// What is left to do of a move when the definition names the new place.
+pub(super) fn finish_move(
+    host: &Host,
+    name: &VmName,
+    (from, to): (&Path, &Path),
+    identity: &str,
+    made: bool,
+) -> Result<(), Error> {
+    if has_identity(from, identity) {
+        remove(from)?;
+    }
+    let mut store = host.store()?;
+    match made {
+        true => store.record_disk(name, &made_disk(to)?)?,
+        false => store.forget_disk(to)?,
+    }
+    Ok(store.forget_disk(from)?)
+}
+
+/// Deletes an image that nobody names any more.
+pub(super) fn delete(host: &Host, file: &Path, identity: &str) -> Result<(), Error> {
+    if has_identity(file, identity) {
+        remove(file)?;
+    }
+    Ok(host.store()?.forget_disk(file)?)
+}
+
+/// Deletes a file, if it is there.
+pub(super) fn remove(file: &Path) -> Result<(), Error> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(format_args!(
+            "cannot delete {}",
+            file.display()
+        ))(error)),
+        _ => Ok(()),
+    }
+}

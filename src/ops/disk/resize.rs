@@ -1,0 +1,136 @@
+//! A disk of another size.
+
+use std::str::FromStr;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::config::{DeviceName, InvalidSize, Size};
+use crate::image::{self, Access, Info};
+use crate::ops::operation::Work;
+use crate::ops::reach::Reach;
+use crate::ops::{Error, Host};
+use crate::qmp::Monitor;
+use crate::vm::VmName;
+
+use super::{Defined, Error as Why, definition, find, guard};
+
+/// A size, or how much larger than now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// This one.
+    Size(Size),
+    /// Larger by this much.
+    Larger(Size),
+}
+
+impl FromStr for To {
+    type Err = InvalidSize;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSize> {
+        Ok(match text.strip_prefix('+') {
+            Some(more) => Self::Larger(more.parse()?),
+            None => Self::Size(text.parse()?),
+        })
+    }
+}
+
+/// A disk that has another size.
+#[derive(Clone, Debug, Serialize)]
+pub struct Resized {
+    /// The VM.
+    pub vm: VmName,
+    /// The disk.
+    pub disk: DeviceName,
+    /// What it had, in bytes.
+    pub from: u64,
+    /// What it has, in bytes.
+    pub to: u64,
+    /// Whether the guest was told.
+    pub live: bool,
+}
+
+/// Gives a disk another size: at once, if the VM runs.
+///
+/// # Errors
+/// [`Why::Shrinks`] without `shrink`; [`Error::Running`] when it is to shrink and the VM
+/// runs. What QEMU or qemu-img cannot do.
+pub fn resize(
+    host: &Host,
+    name: &VmName,
+    disk: &DeviceName,
+    to: To,
+    shrink: bool,
+) -> Result<Resized, Error> {
+    let work = Work::take(host, name)?;
+    let row = host.vm(name)?;
+    let config = host.config(&row)?;
+    let it = find(host, &config, disk)?;
+    guard::file(&it, "resize")?;
+    guard::writable(name, &it)?;
+    guard::sound(name, &it)?;
+    guard::alone(host, name, &it)?;
+    let mut reach = work.reach()?;
+    if host.paths.saved(name).state().exists() {
+        return Err(Error::HasSavedState(name.clone()));
+    }
+    let format = it.disk.format.as_str();
+    let (node, from) = match &mut reach {
+        Reach::Running(monitor) => node(monitor, &it)?,
+        Reach::Stopped(_) => {
+            let info = Info::of(&it.path, format, Access::Alone)?;
+            (String::new(), info.virtual_size)
+        }
+    };
+    let to = match to {
+        To::Size(size) => size.bytes(),
+        To::Larger(size) => from.saturating_add(size.bytes()),
+    };
+    let is_running = matches!(reach, Reach::Running(_));
+    if to < from {
+        if !shrink {
+            let disk = disk.clone();
+            return Err(Why::Shrinks { disk, from, to }.into());
+        }
+        if is_running {
+            return Err(Error::Running(name.clone()));
+        }
+    }
+    match &mut reach {
+        _ if to == from => {}
+        Reach::Running(monitor) => {
+            let arguments = json!({ "node-name": node, "size": to });
+            monitor.execute("block_resize", arguments)?;
+        }
+        Reach::Stopped(_) => image::resize(&it.path, format, to, to < from)?,
+    }
+    // By this one it would be made anew.
+    if it.disk.size.is_some_and(|size| size.bytes() != to) {
+        let size = Size::from_bytes(to).to_string();
+        definition::change(host, &config, disk, &[("size", size.into())])?;
+    }
+    Ok(Resized {
+        vm: name.clone(),
+        disk: disk.clone(),
+        from,
+        to,
+        live: is_running,
+    })
+}
+
+/// The node of a disk's image, and the disk's size in bytes.
+fn node(monitor: &mut Monitor, it: &Defined) -> Result<(String, u64), Error> {
+    let all = monitor.execute("query-named-block-nodes", json!({ "flat": true }))?;
+    let mut all = all.as_array().into_iter().flatten();
+    // Limits are a node above it, with the same file.
+    let node = all.find(|node| {
+        node["file"] == json!(it.path)
+            && node["drv"] == it.disk.format.as_str()
+            && node["ro"] == false
+    });
+    let found = node.and_then(|node| {
+        let name = node["node-name"].as_str()?.to_owned();
+        Some((name, node["image"]["virtual-size"].as_u64()?))
+    });
+    found.ok_or_else(|| Why::NotPlugged(it.name.clone()).into())
+}
