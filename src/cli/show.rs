@@ -14,7 +14,8 @@ use super::output::Output;
 /// Show the definition of a VM
 ///
 /// As it was added, with all paths made absolute. With --json, also all that it
-/// does not say and has by default.
+/// does not say and has by default; what can be written as a value or as a table, such
+/// as memory and cpu, is the table there: .memory.size, .cpu.model.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Name of the VM

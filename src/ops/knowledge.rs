@@ -49,11 +49,21 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// What is wrong with a definition, and what may be one day, for the QEMU that it names.
 ///
-/// Nothing where there is no such QEMU: a definition can be written all the same.
+/// Nothing where there is no such QEMU: a definition can be written all the same. It may
+/// be a stranger's, and so a program of its own is not run before the VM is started.
 pub(super) fn check(host: &Host, config: &VmConfig) -> (Vec<Fault>, Vec<String>) {
-    let Ok(program) = binary::find(&config.qemu.binary) else {
+    let binary = &config.qemu.binary;
+    let Ok(program) = binary::find(binary) else {
         return Default::default();
     };
+    if !binary::is_asked(binary, &program) && !is_default(host, binary) {
+        let warning = format!(
+            "{} was not asked what machine types, CPUs and devices it has: it is no QEMU that \
+             root has installed, nor your default",
+            program.display()
+        );
+        return (Vec::new(), vec![warning]);
+    }
     let file = kept_in(&host.paths.cache(), &program);
     if let Some(known) = file.as_deref().and_then(recall) {
         let (faults, warnings) = known.judge(config);
@@ -70,6 +80,15 @@ pub(super) fn check(host: &Host, config: &VmConfig) -> (Vec<Fault>, Vec<String>)
         let _ = keep(&file, &known);
     }
     known.judge(config)
+}
+
+/// Whether the user's own defaults name the program.
+fn is_default(host: &Host, binary: &Path) -> bool {
+    let Ok(defaults) = host.defaults() else {
+        return false;
+    };
+    let none = VmConfig::parse_with("", Path::new("defaults.toml"), &defaults);
+    none.is_ok_and(|config| config.qemu.binary == binary)
 }
 
 impl Knowledge {

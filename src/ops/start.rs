@@ -90,7 +90,8 @@ pub fn start(
         .zip(settings)
         .map(|(((row, config, _), output), settings)| Transient {
             name: &row.name,
-            description: match &config.description {
+            // It is shown on one line.
+            description: match config.description.as_ref().and_then(|it| it.lines().next()) {
                 Some(text) => format!("VM {}: {text}", row.name),
                 None => format!("VM {}", row.name),
             },

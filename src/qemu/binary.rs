@@ -1,7 +1,7 @@
 //! Finding the QEMU that a definition names.
 
 use std::env;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// There is no such QEMU.
@@ -30,6 +30,33 @@ pub fn find(binary: &Path) -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::NotInPath(binary.to_owned()))
 }
 
+/// Where only root puts programs.
+const OF_ROOT: [&str; 7] = [
+    "/usr",
+    "/opt",
+    "/bin",
+    "/snap",
+    "/nix/store",
+    "/gnu/store",
+    "/run/current-system",
+];
+
+/// Whether a program that a definition names can be asked what it knows, as nobody has
+/// asked for the VM to run yet: it is called as QEMU is, and either found in `$PATH` or
+/// installed by root.
+pub fn is_asked(binary: &Path, program: &Path) -> bool {
+    let Ok(program) = program.canonicalize() else {
+        return false;
+    };
+    let name = binary.file_name().unwrap_or_default().to_string_lossy();
+    let is_qemu = name.starts_with("qemu-system-") || name == "qemu-kvm";
+    let is_named = binary.components().count() == 1;
+    let is_roots = std::fs::metadata(&program)
+        .is_ok_and(|file| file.uid() == 0 && file.mode() & 0o022 == 0)
+        && OF_ROOT.iter().any(|dir| program.starts_with(dir));
+    is_qemu && (is_named || is_roots)
+}
+
 fn is_program(file: &Path) -> bool {
     std::fs::metadata(file)
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
@@ -38,6 +65,25 @@ fn is_program(file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_asked_only_where_it_is_qemu_and_nobody_else_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = dir.path().join("qemu-system-x86_64");
+        std::fs::copy("/bin/true", &mine).unwrap();
+        assert!(!is_asked(&mine, &mine));
+        let installed = find(Path::new("qemu-system-x86_64")).unwrap();
+        assert!(is_asked(&installed, &installed));
+        assert!(is_asked(Path::new("qemu-system-x86_64"), &mine));
+        for other in ["/bin/true", "true", "/usr/bin/qemu-img"] {
+            let other = Path::new(other);
+            assert!(
+                !is_asked(other, &find(other).unwrap()),
+                "{}",
+                other.display()
+            );
+        }
+    }
 
     #[test]
     fn a_name_is_looked_up_and_a_path_is_not() {

@@ -265,3 +265,38 @@ fn a_port_that_a_definition_forwards_twice_is_told_at_its_entry() {
         .fails(1)
         .saying(".toml:4:42: `net.lan.forward` has port 2222 of the host already");
 }
+
+#[test]
+fn a_program_that_a_definition_brings_along_is_not_run_before_the_vm_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = Sandbox::new();
+    let mark = sandbox.path("was-run");
+    let program = sandbox.path("qemu-system-x86_64");
+    let script = format!(
+        "#!/bin/sh\n: >{}\nexec /usr/bin/qemu-system-x86_64 \"$@\"\n",
+        mark.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let lines = "machine = 'q54'\nqemu.binary = './qemu-system-x86_64'";
+    let file = sandbox.path("web.toml");
+    fs::write(&file, format!("name = '{}'\n{lines}", sandbox.name("web"))).unwrap();
+    for verb in [&["add", "--dry-run", "web.toml"][..], &["add", "web.toml"]] {
+        sandbox
+            .maqet(verb)
+            .ok()
+            .saying("was not asked what machine types");
+    }
+    sandbox.maqet(&["set", "@web", "cpus=2"]).ok();
+    sandbox.maqet(&["apply", "web.toml"]).ok();
+    assert!(!mark.exists());
+    // One's own default is.
+    fs::create_dir_all(sandbox.path("config/maqet")).unwrap();
+    let config = format!("[defaults]\nqemu.binary = '{}'\n", program.display());
+    fs::write(sandbox.path("config/maqet/config.toml"), config).unwrap();
+    sandbox
+        .maqet(&["set", "@web", "machine=q53"])
+        .fails(1)
+        .saying("no machine type `q53`, did you mean `q35`?");
+    assert!(mark.exists());
+}

@@ -685,3 +685,14 @@ fn a_guest_is_asked_for_memory_and_given_it_back() {
     }
     sandbox.maqet(&["stop", "--force", "@web"]).ok();
 }
+
+#[test]
+fn of_a_description_of_several_lines_the_unit_has_the_first() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "description = \"\"\"It serves.\nAsk db.\"\"\"");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let unit = format!("VM {}: It serves.", sandbox.name("web"));
+    assert_eq!(sandbox.property("web", "Description"), unit);
+    let shown = sandbox.maqet(&["show", "--json", "@web"]).json();
+    assert_eq!(shown["description"], "It serves.\nAsk db.");
+}
