@@ -130,7 +130,8 @@ fn hint(error: &Error) -> Option<String> {
             "`maqet logs --console {name}` shows its console, `maqet stop {name}` stops it"
         ),
         Error::HasSavedState(name) => format!(
-            "go on with it with `maqet start {name}`, or give it up with `--discard-saved`"
+            "`maqet start {name}` goes on with it; `--discard-saved` of `start`, `rm` and \
+             `snapshot restore` gives it up"
         ),
         Error::DisksChanged { name, .. } => format!(
             "boot afresh with `maqet start --discard-saved {name}`"
@@ -260,6 +261,14 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
         Error::Exists { vm, name } => {
             format!("`maqet snapshot rm {vm} {}` deletes it", quoted(name))
         }
+        Error::DisksAlone { vm, .. } => {
+            format!("stop it first with `maqet stop {vm}`; it boots from them then")
+        }
+        Error::Misfit { vm, name, .. } => format!(
+            "`maqet snapshot restore --disk-only {vm} {}` restores its disks alone, and so does \
+             `maqet start --discard-saved {vm}`, once it is restored",
+            quoted(name)
+        ),
         Error::NotWhole { .. } => "what is not there cannot be restored".to_owned(),
         Error::Name { .. } | Error::Obstacles { .. } => return None,
     })

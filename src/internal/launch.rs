@@ -24,12 +24,12 @@ use crate::config::{self, VmConfig};
 use crate::console::shipped::Shipped;
 use crate::lock::VmLock;
 use crate::ops::operation::Work;
+use crate::ops::save::{Kept, Place};
 use crate::ops::{Host, prepare, save};
 use crate::paths::{RuntimeDir, VmDir};
 use crate::qemu::argv::{Listen, Sockets};
 use crate::qemu::vhost;
 use crate::qmp::{self, RunState};
-use crate::saved::Saved;
 use crate::store::Row;
 use crate::systemd::journal;
 use crate::vm::VmName;
@@ -60,10 +60,10 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     // QEMU is not to have it.
     drop(work);
     let stored = host.vm(name)?;
-    let (row, saved) = save::as_saved(&host, stored.clone())?;
-    let definition = match saved {
-        Some(_) => row.definition.clone(),
-        None => config::with_defaults(&row.definition, &vm_dir.definition(), &host.defaults()?)?,
+    let (row, kept) = save::as_saved(&host, stored.clone())?;
+    let definition = match kept {
+        Some(kept) if kept.place == Place::File => row.definition.clone(),
+        _ => config::with_defaults(&row.definition, &vm_dir.definition(), &host.defaults()?)?,
     };
     let config = host.whole_config(name, &definition)?;
     for required in &config.requires {
@@ -104,11 +104,15 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
         inherited.push(device.into());
     }
     let cid = sockets.vsock.map(|(cid, _)| cid);
-    let argv = prepare::command_line(&host, &row, &config, sockets, saved.as_ref())?;
+    let mut argv = prepare::command_line(&host, &row, &config, sockets, kept.as_ref())?;
+    if kept.is_some_and(|kept| kept.place == Place::Snapshot) {
+        // Until it is loaded.
+        argv.push("-S".into());
+    }
 
     forget_last_run(&runtime).context("cannot clear the runtime directory")?;
-    if let Some(saved) = &saved {
-        keep_readiness(saved, &runtime).context("cannot keep what the guest has said")?;
+    if let Some(kept) = &kept {
+        keep_readiness(kept, &runtime).context("cannot keep what the guest has said")?;
     }
     if let Some(cid) = cid {
         fs::write(runtime.cid(), cid.to_string()).context("cannot keep the CID")?;
@@ -120,7 +124,7 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     bound_port_logs(&config, &runtime).context("cannot link to the logs of ports")?;
     fs::write(runtime.definition(), &definition).context("cannot keep the definition")?;
     keep_definition(&stored, &vm_dir).context("cannot keep the definition")?;
-    let begins = begins(&config.qemu.args).filter(|_| saved.is_none());
+    let begins = begins(&config.qemu.args).filter(|_| kept.is_none());
     qmp::log::begin(&runtime.events_log(), begins.as_ref())
         .context("cannot begin the event log")?;
     begin_output_log(&vm_dir).context("cannot empty the output log")?;
@@ -183,10 +187,10 @@ fn forget_last_run(runtime: &RuntimeDir) -> io::Result<()> {
 }
 
 /// A guest that goes on where it was does not say again that it is up.
-fn keep_readiness(saved: &Saved, runtime: &RuntimeDir) -> io::Result<()> {
+fn keep_readiness(kept: &Kept, runtime: &RuntimeDir) -> io::Result<()> {
     for (was, file) in [
-        (saved.ready, runtime.ready()),
-        (saved.notified, runtime.notified()),
+        (kept.ready, runtime.ready()),
+        (kept.notified, runtime.notified()),
     ] {
         if was {
             fs::write(file, "")?;

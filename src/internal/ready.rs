@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::config::ReadyLevel;
 use crate::ops::ready::{NotReady, Signs, wait};
-use crate::ops::{Host, hmp, save};
+use crate::ops::{Host, hmp, save, snapshot};
 use crate::paths::RuntimeDir;
 use crate::process::Process;
 use crate::qemu::net::nic_id;
@@ -53,6 +53,15 @@ fn wait_until_up(runtime: &RuntimeDir, name: &VmName, tell: &dyn Fn(String)) -> 
         let saved = save::load(&mut monitor, &files).context("the saved state cannot be loaded")?;
         // One that was not up yet when it was saved is waited for, if it runs.
         if saved.ready || !saved.was_running {
+            return Ok(());
+        }
+    }
+    if status.run_state == RunState::Prelaunch {
+        monitor.set_timeout(None);
+        let memory = snapshot::resume::load(&host, name, &mut monitor)
+            .context("the snapshot cannot be loaded")?;
+        monitor.set_timeout(LIMIT);
+        if memory.is_some_and(|memory| memory.ready || !memory.was_running) {
             return Ok(());
         }
     }

@@ -20,7 +20,8 @@
 //! A kind of operation is a variant of [`Plan`] with what it must know, and that alone:
 //! paths, tags, texts of definitions; nothing that can be asked.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,9 @@ use super::{Error, Host, disk, snapshot};
 
 /// How long another operation is waited for.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Between looks at a start that nothing tells of.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What an operation is to do, as it is recorded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -115,9 +119,23 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// How the VM's disks are reached; see [`reach`].
+    /// How the VM's disks are reached; see [`reach`]. A start that goes on in a snapshot is
+    /// waited for as well.
     pub(super) fn reach(&self) -> Result<Reach, Error> {
-        reach(self.host, self.name)
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let reach = reach(self.host, self.name)?;
+            let position = match reach {
+                Reach::Running(_) => self.host.store()?.position(self.name)?,
+                Reach::Stopped(_) => None,
+            };
+            if !position.is_some_and(|position| position.resumes) || Instant::now() > deadline {
+                return Ok(reach);
+            }
+            // Its monitor is another's, and so is its lock, if it fails.
+            drop(reach);
+            thread::sleep(PAUSE);
+        }
     }
 
     /// Performs an operation: all of it, or nothing.

@@ -6,30 +6,29 @@ use std::fs::File;
 use crate::config::{AccelChoice, VmConfig};
 use crate::qemu::argv::{self, Accel, Sockets};
 use crate::qemu::{binary, kvm};
-use crate::saved::Saved;
 use crate::store::Row;
 
+use super::save::{Kept, Place};
 use super::{Error, Host, check, plumbing};
 
-/// The command line that a definition becomes on this host, today; with a saved state,
+/// The command line that a definition becomes on this host, today; with a state that it goes on from,
 /// one that waits for it.
 pub fn command_line(
     host: &Host,
     row: &Row,
     config: &VmConfig,
     sockets: Sockets,
-    saved: Option<&Saved>,
+    kept: Option<&Kept>,
 ) -> Result<Vec<OsString>, Error> {
     let vm_dir = host.paths.vm(&row.name);
     let facts = argv::Host {
         binary: binary::find(&config.qemu.binary)?,
-        accel: match (saved, why_not_kvm(host, config.accel)) {
-            // The state of one accelerator is not another's.
-            (Some(Saved { kvm: true, .. }), _) => Accel::Kvm,
+        accel: match (kept, why_not_kvm(host, config.accel)) {
+            (Some(Kept { kvm: true, .. }), _) => Accel::Kvm,
             (None, None) if config.accel != AccelChoice::Tcg => Accel::Kvm,
             _ => Accel::Tcg,
         },
-        incoming: saved.is_some(),
+        incoming: kept.is_some_and(|kept| kept.place == Place::File),
         uuid: row.uuid.clone(),
         vhost_net: plumbing::has_vhost_net(),
         console_log: vm_dir.console_log(),

@@ -20,6 +20,7 @@ use crate::systemd::{self, boot, unit_name};
 use crate::vm::VmName;
 
 use super::operation::Work;
+use super::snapshot::Facts;
 use super::{Error, Host};
 
 /// A VM that has another name now.
@@ -79,13 +80,19 @@ pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error>
                 others.push((other, text));
             }
         }
+        let mut facts = Vec::new();
+        for snapshot in store.snapshots(old)? {
+            let renamed =
+                Facts::of(&snapshot)?.renamed(|text| change.of(text), |path| change.path(path))?;
+            facts.push((snapshot.id, renamed.text()));
+        }
         let renaming = Renaming {
             old: old.clone(),
             new: new.clone(),
             enabled,
         };
         let new_path = |path: &Path| change.path(path);
-        if store.rename(&row, &definition, &others, &renaming, new_path)? {
+        if store.rename(&row, &definition, &others, &facts, &renaming, new_path)? {
             break others.into_iter().map(|(other, _)| other.name).collect();
         }
         // Someone has changed a definition meanwhile.

@@ -17,7 +17,7 @@ use crate::systemd;
 use crate::vm::VmName;
 
 use super::operation::Work;
-use super::{Error, Host, ready};
+use super::{Error, Host, ready, snapshot};
 
 /// How a VM was saved.
 #[derive(Clone, Debug, Serialize)]
@@ -78,11 +78,35 @@ pub fn save(
     })
 }
 
+/// What a start goes on from.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// Whether the VM ran under KVM: the state of one accelerator is not another's.
+    pub kvm: bool,
+    /// Whether its guest was up.
+    pub ready: bool,
+    /// Whether the guest's systemd had said so.
+    pub notified: bool,
+    /// Where its memory is.
+    pub place: Place,
+}
+
+/// Where the memory is that a start goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a file of its own.
+    File,
+    /// In a snapshot.
+    Snapshot,
+}
+
 /// The VM as it is to be started: with what it ran with, if its state was saved.
 ///
 /// # Errors
-/// [`Error::DisksChanged`] if the state does not fit its disks any more.
-pub fn as_saved(host: &Host, mut row: Row) -> Result<(Row, Option<Saved>), Error> {
+/// [`Error::DisksChanged`] if the state does not fit its disks any more, and
+/// [`Misfit`](super::snapshot::Error::Misfit) if the definition does not fit the snapshot
+/// that the VM is to go on in.
+pub fn as_saved(host: &Host, mut row: Row) -> Result<(Row, Option<Kept>), Error> {
     let files = host.paths.saved(&row.name);
     let saved = Saved::read(&files).map_err(Error::io(format_args!(
         "cannot read {}",
@@ -98,12 +122,27 @@ pub fn as_saved(host: &Host, mut row: Row) -> Result<(Row, Option<Saved>), Error
         }
         row.definition.clone_from(&saved.definition);
         row.uuid.clone_from(&saved.uuid);
+        let kept = Kept {
+            kvm: saved.kvm,
+            ready: saved.ready,
+            notified: saved.notified,
+            place: Place::File,
+        };
+        return Ok((row, Some(kept)));
     }
-    Ok((row, saved))
+    let awaited = snapshot::resume::awaited(host, &row)?;
+    let kept = awaited.map(|memory| Kept {
+        kvm: memory.kvm,
+        ready: memory.ready,
+        notified: memory.notified,
+        place: Place::Snapshot,
+    });
+    Ok((row, kept))
 }
 
 /// Deletes the saved state of a VM that does not run, if it has one.
 pub(super) fn discard_of(host: &Host, name: &VmName) -> Result<(), Error> {
+    snapshot::resume::discard(host, name)?;
     let files = host.paths.saved(name);
     if !files.state().exists() {
         return Ok(());

@@ -17,6 +17,7 @@ use crate::vm::{GroupName, VmName};
 use super::group::OverBudget;
 use super::order::{self, Plan, Vm};
 use super::port::{self, Reserved};
+use super::save::Place;
 use super::{Error, Host, group, operation, past, policy, prepare, save};
 
 /// How a start ended well.
@@ -88,7 +89,7 @@ pub fn start(
         .iter()
         .zip(&output_logs)
         .zip(settings)
-        .map(|(((row, config, _), output), settings)| Transient {
+        .map(|(((row, config, resumes), output), settings)| Transient {
             name: &row.name,
             // It is shown on one line.
             description: match config.description.as_ref().and_then(|it| it.lines().next()) {
@@ -102,7 +103,10 @@ pub fn start(
                 StopAction::Kill => Duration::ZERO,
             },
             save: config.stop.action == StopAction::Save,
-            start_time: load_time(host, &row.name) + ready_time(config),
+            start_time: match resumes {
+                true => load_time(host, config) + ready_time(config),
+                false => ready_time(config),
+            },
             after: config.before().cloned().collect(),
             requires: config.requires.clone(),
             start_delay: config.start_delay.duration(),
@@ -157,7 +161,8 @@ fn find(host: &Host, name: &VmName, discard_saved: bool) -> Result<Vm, Error> {
         true => (row, None),
         false => save::as_saved(host, row)?,
     };
-    let config = host.checked_config(&row, saved.is_some())?;
+    let is_whole = saved.is_some_and(|kept| kept.place == Place::File);
+    let config = host.checked_config(&row, is_whole)?;
     Ok((row, config, saved.is_some()))
 }
 
@@ -184,10 +189,11 @@ fn check(host: &Host, (row, config, _): &Vm, discard_saved: bool) -> Result<(), 
 /// How fast a saved state is loaded at the very least, in bytes a second.
 const LOAD_RATE: u64 = 20 << 20;
 
-/// How long loading a VM's saved state may take; nothing if it has none.
-fn load_time(host: &Host, name: &VmName) -> Duration {
-    let state = std::fs::metadata(host.paths.saved(name).state());
-    Duration::from_secs(state.map_or(0, |state| state.len() / LOAD_RATE))
+/// How long loading a VM's memory may take, from a file or from a snapshot.
+fn load_time(host: &Host, config: &VmConfig) -> Duration {
+    let state = std::fs::metadata(host.paths.saved(&config.name).state());
+    let bytes = state.map_or(config.memory.size.bytes(), |state| state.len());
+    Duration::from_secs(bytes / LOAD_RATE)
 }
 
 /// How long the guest may take to be up, when that is waited for.

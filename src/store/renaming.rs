@@ -23,13 +23,14 @@ impl Store {
     /// Gives a VM another name and definition, and others the definitions that go with
     /// it; whether all of them were still as they were read.
     ///
-    /// `new_path` tells where a file of the VM will be, if it is moved. What is to be done
+    /// `facts` are what is kept of its snapshots from now on. `new_path` tells where a file of the VM will be, if it is moved. What is to be done
     /// besides is kept until [`finish_renamings`](Self::finish_renamings).
     pub fn rename(
         &mut self,
         old: &Row,
         definition: &str,
         others: &[(Row, String)],
+        facts: &[(i64, String)],
         renaming: &Renaming,
         new_path: impl Fn(&Path) -> Option<PathBuf>,
     ) -> Result<bool, Error> {
@@ -57,6 +58,12 @@ impl Store {
         }
         if !is_as_read {
             return Ok(false);
+        }
+        for (snapshot, facts) in facts {
+            tx.execute(
+                "UPDATE snapshot SET facts = ?2 WHERE id = ?1",
+                params![snapshot, facts],
+            )?;
         }
         let disks: Vec<String> = tx
             .prepare("SELECT path FROM made_disk WHERE vm = ?1")?

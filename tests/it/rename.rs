@@ -44,6 +44,7 @@ fn a_renamed_vm_is_the_same_with_all_that_belongs_to_it() {
     add(&sandbox);
     sandbox.maqet(&["enable", "@old"]).ok();
     sandbox.maqet(&["start", "@old"]).ok();
+    sandbox.maqet(&["snapshot", "create", "@old", "then"]).ok();
     sandbox
         .maqet(&["rename", "@old", "@new"])
         .fails(1)
@@ -66,6 +67,12 @@ fn a_renamed_vm_is_the_same_with_all_that_belongs_to_it() {
     is_whole(&sandbox, "new", "old");
     let old = format!("maqet@{}.service", sandbox.name("old"));
     assert_ne!(systemctl(&["is-enabled", &old]).status, 0);
+
+    // So has its snapshot.
+    let ran = sandbox.maqet(&["snapshot", "restore", "@new", "then"]);
+    ran.ok().saying("the next start goes on there");
+    sandbox.maqet(&["start", "@new"]).ok().saying("goes on");
+    sandbox.maqet(&["stop", "--force", "@new"]).ok();
 
     // The disk is maqet's own all the same.
     sandbox.maqet(&["rm", "@app", "@new", "--disks"]).ok();

@@ -211,7 +211,7 @@ fn an_image_that_is_not_sound_is_named_and_nothing_is_changed() {
     std::fs::write(&data, "not a qcow2 image").unwrap();
     create()
         .fails(1)
-        .saying("cannot look into")
+        .saying("it is no qcow2 image")
         .saying("data.qcow2");
     std::fs::remove_file(&data).unwrap();
     let base = ["-u", "-F", "qcow2", "-b", "/nonexistent/base"];
@@ -336,6 +336,68 @@ fn a_snapshot_command_that_is_killed_is_undone_or_finished_by_the_next() {
 }
 
 #[test]
+fn a_command_on_a_running_vm_that_is_killed_is_undone_or_finished_by_the_next() {
+    let sandbox = two_disks();
+    let [root, data] = disks(&sandbox);
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.maqet(&["snapshot", "create", "@web", "one"]).ok();
+    let create = ["snapshot", "create", "@web", "x"];
+    let alone = ["snapshot", "create", "@web", "x", "--disk-only"];
+    let restore = ["snapshot", "restore", "@web", "one"];
+    let rm = ["snapshot", "rm", "@web", "x"];
+    let calls = [&create[..], &restore, &rm].map(|args| kill::count(&sandbox, args));
+    let points = kill::points(10);
+    for point in 0..points {
+        let at = |calls: usize| 1 + point * calls / points;
+        for create in [&create[..], &alone] {
+            kill::at(&sandbox, at(calls[0]), create);
+            kill::at(&sandbox, at(calls[1]), &restore);
+            // It settles what is left, if it gets so far.
+            kill::at(&sandbox, at(calls[2]), &rm);
+            sandbox.maqet(&["snapshot", "create", "@web", "probe"]).ok();
+            sandbox.maqet(&["snapshot", "rm", "@web", "probe"]).ok();
+            assert_eq!(sandbox.state("web"), "prelaunch");
+            assert_eq!(names(&root), names(&data), "{point}");
+            let all = listed(&sandbox);
+            let whole = |it: &Value| it["is_foreign"] == false && it["missing"][0].is_null();
+            assert!(all.iter().all(whole), "{point}: {all:?}");
+            if all.len() > 1 {
+                sandbox.maqet(&rm).ok();
+            }
+        }
+    }
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    assert_eq!(names(&root), ["one"]);
+    check(&sandbox);
+}
+
+#[test]
+fn a_qemu_that_is_killed_while_it_loads_leaves_the_disks_at_the_snapshot() {
+    let sandbox = counting();
+    sandbox.maqet(&["snapshot", "create", "@web", "then"]).ok();
+    for delay in [0, 20, 50, 100, 200] {
+        goes_on(&sandbox);
+        let pid = sandbox.pid("web");
+        let restore = sandbox.spawn(&["snapshot", "restore", "@web", "then"]);
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        signal(pid, libc::SIGKILL);
+        crate::sandbox::Ran::of(restore);
+        wait_until("QEMU is gone", || sandbox.state("web") != "running");
+        // Whether it goes on there or boots, its disk is whole.
+        sandbox.maqet(&["start", "@web"]).ok();
+        goes_on(&sandbox);
+        assert_eq!(listed(&sandbox)[0]["resumes"], false);
+    }
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.maqet(&["snapshot", "rm", "@web", "then"]).ok();
+    tool(
+        "qemu-img",
+        &["check", "-q"],
+        &sandbox.vm_dir("web").join("data.qcow2"),
+    );
+}
+
+#[test]
 fn a_qemu_that_is_killed_meanwhile_leaves_no_part_of_a_snapshot() {
     let sandbox = two_disks();
     for delay in [0, 5, 20, 50, 100] {
@@ -359,4 +421,224 @@ fn a_qemu_that_is_killed_meanwhile_leaves_no_part_of_a_snapshot() {
         );
         check(&sandbox);
     }
+}
+
+/// A guest that counts on its disk, without end; and booted just now.
+fn counting() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let guest = crate::sandbox::guests().join("probe");
+    let text = format!(
+        "memory = '128M'\naccel = 'tcg'\nkernel = '{0}/kernel'\ninitrd = '{0}/initrd'\n\
+         append = 'console=ttyS0 quiet probe.write=1'\ndisk.data.size = '1M'\n",
+        guest.display()
+    );
+    let file = sandbox.path(&format!("{}.toml", sandbox.name("web")));
+    std::fs::write(&file, text).unwrap();
+    sandbox.maqet(&["add", file.to_str().unwrap()]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.wait_for_console("web", "probe: ready");
+    wait_until("the guest counts", || written(&sandbox) > 3);
+    sandbox
+}
+
+/// How often the guest has written, as QEMU counts.
+fn written(sandbox: &Sandbox) -> u64 {
+    let stats = sandbox
+        .maqet(&["qmp", "@web", "query-blockstats", "--json"])
+        .json();
+    let all = stats.as_array().unwrap();
+    let data = all
+        .iter()
+        .find(|it| it["qdev"].as_str().is_some_and(|id| id.contains("data")));
+    data.unwrap()["stats"]["wr_operations"].as_u64().unwrap()
+}
+
+/// Waits until the guest has counted on.
+fn goes_on(sandbox: &Sandbox) {
+    let then = written(sandbox);
+    wait_until("the guest counts on", || written(sandbox) > then + 2);
+}
+
+/// The number that the guest of a VM that does not run wrote last.
+fn count(sandbox: &Sandbox) -> u64 {
+    let raw = sandbox.path("data.raw");
+    let data = sandbox.vm_dir("web").join("data.qcow2");
+    let status = Command::new("qemu-img")
+        .args(["convert", "-f", "qcow2", "-O", "raw"])
+        .args([&data, &raw])
+        .status();
+    assert!(status.unwrap().success());
+    let digits = std::fs::read(&raw).unwrap();
+    let digits: String = digits
+        .iter()
+        .map(|&byte| char::from(byte))
+        .take_while(char::is_ascii_digit)
+        .collect();
+    digits.parse().unwrap()
+}
+
+fn has_booted(sandbox: &Sandbox) -> bool {
+    let console = sandbox.maqet(&["logs", "--console", "@web"]).ok().stdout;
+    console.contains("probe: ready")
+}
+
+#[test]
+fn a_guest_goes_on_at_a_snapshot_at_once_if_it_runs_and_with_its_next_start_if_not() {
+    let sandbox = counting();
+    sandbox
+        .maqet(&["snapshot", "create", "@web", "then"])
+        .ok()
+        .saying("with memory");
+    goes_on(&sandbox);
+    sandbox
+        .maqet(&["snapshot", "restore", "@web", "then"])
+        .ok()
+        .saying("goes on there");
+    assert_eq!(sandbox.state("web"), "running");
+    goes_on(&sandbox);
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    let later = count(&sandbox);
+
+    sandbox
+        .maqet(&["snapshot", "restore", "@web", "then"])
+        .ok()
+        .saying("the next start goes on there");
+    let then = count(&sandbox);
+    assert!(then < later, "{then} {later}");
+    assert_eq!(listed(&sandbox)[0]["resumes"], true);
+    // Until then it is of use.
+    sandbox
+        .maqet(&["snapshot", "rm", "@web", "then"])
+        .fails(1)
+        .saying("saved state");
+    sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
+    assert_eq!(sandbox.state("web"), "running");
+    assert!(!has_booted(&sandbox));
+    assert_eq!(listed(&sandbox)[0]["resumes"], false);
+    goes_on(&sandbox);
+    // A crash is none of the snapshot's: the guest boots.
+    signal(sandbox.pid("web"), libc::SIGKILL);
+    wait_until("it has failed", || sandbox.state("web") == "failed");
+    assert!(count(&sandbox) > then);
+    sandbox.maqet(&["start", "@web"]).ok().saying("started");
+    sandbox.wait_for_console("web", "probe: ready");
+}
+
+#[test]
+fn a_guest_that_was_paused_is_paused_at_the_snapshot() {
+    let sandbox = counting();
+    sandbox.maqet(&["pause", "@web"]).ok();
+    sandbox
+        .maqet(&["snapshot", "create", "@web", "paused"])
+        .ok();
+    assert_eq!(sandbox.state("web"), "paused");
+    sandbox.maqet(&["resume", "@web"]).ok();
+    goes_on(&sandbox);
+    sandbox
+        .maqet(&["snapshot", "restore", "@web", "paused"])
+        .ok();
+    assert_ne!(sandbox.state("web"), "running");
+    sandbox.maqet(&["resume", "@web"]).ok();
+    goes_on(&sandbox);
+}
+
+#[test]
+fn memory_that_does_not_fit_the_machine_is_refused_and_what_differs_is_told() {
+    let sandbox = two_disks();
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.maqet(&["snapshot", "create", "@web", "ram"]).ok();
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    let restore = |options: &[&str]| {
+        sandbox.maqet(&[&["snapshot", "restore", "@web", "ram"][..], options].concat())
+    };
+    sandbox
+        .maqet(&[
+            "set",
+            "@web",
+            "memory=128M",
+            "labels.a=b",
+            "disk.new.size=1M",
+        ])
+        .ok();
+    restore(&[])
+        .fails(1)
+        .saying("`memory` was 64M and is 128M")
+        .saying("it had not the disk")
+        .saying("--disk-only");
+    restore(&["--disk-only"])
+        .ok()
+        .saying("new.qcow2 is not in the snapshot");
+    sandbox.maqet(&["unset", "@web", "disk.new"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    restore(&[]).fails(1).saying("`memory` was 64M");
+    restore(&["--disk-only"]).fails(1).saying("is running");
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    // What the guest does not see may differ.
+    sandbox.maqet(&["set", "@web", "memory=64M"]).ok();
+    restore(&[]).ok().saying("the next start goes on there");
+    // It is the start that finds what was changed after that.
+    sandbox.maqet(&["set", "@web", "memory=128M"]).ok();
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("`memory` was 64M");
+    sandbox.maqet(&["start", "@web", "--discard-saved"]).ok();
+    assert_eq!(listed(&sandbox)[0]["resumes"], false);
+}
+
+#[test]
+fn a_saved_state_is_not_lost_by_a_snapshot() {
+    let sandbox = counting();
+    sandbox
+        .maqet(&["snapshot", "create", "@web", "then", "--disk-only"])
+        .ok();
+    sandbox.maqet(&["save", "@web"]).ok();
+    for verb in ["create", "rm", "restore"] {
+        let name = if verb == "create" { "other" } else { "then" };
+        let ran = sandbox.maqet(&["snapshot", verb, "@web", name]);
+        ran.fails(1)
+            .saying("has a saved state")
+            .saying("--discard-saved");
+    }
+    sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
+    sandbox
+        .maqet(&["snapshot", "restore", "@web", "then"])
+        .fails(1)
+        .saying("is of the disks alone");
+    sandbox.maqet(&["save", "@web"]).ok();
+    sandbox
+        .maqet(&["snapshot", "restore", "@web", "then", "--discard-saved"])
+        .ok();
+    assert_eq!(sandbox.state("web"), "stopped");
+    sandbox.maqet(&["start", "@web"]).ok().saying("started");
+}
+
+#[test]
+fn the_oldest_are_pruned_and_those_that_someone_counts_on_are_not() {
+    let sandbox = two_disks();
+    for name in ["1", "2", "3", "4"] {
+        sandbox.maqet(&["snapshot", "create", "@web", name]).ok();
+        if name == "2" {
+            let args = [
+                "snapshot",
+                "create",
+                "@web",
+                "mine",
+                "--description",
+                "for good",
+            ];
+            sandbox.maqet(&args).ok();
+        }
+    }
+    let prune = ["snapshot", "prune", "@web", "--keep", "1"];
+    let would = sandbox
+        .maqet(&[&prune[..], &["--dry-run"]].concat())
+        .ok()
+        .stdout;
+    assert_eq!(would, "1\n2\n");
+    sandbox.maqet(&prune).ok().saying("deleted: `1`, `2`");
+    sandbox.maqet(&prune).ok().saying("no snapshot");
+    let [root, data] = disks(&sandbox);
+    assert_eq!(names(&root), ["mine", "3", "4"]);
+    assert_eq!(names(&root), names(&data));
 }

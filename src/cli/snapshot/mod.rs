@@ -2,6 +2,7 @@
 
 mod create;
 mod ls;
+mod prune;
 mod restore;
 mod rm;
 mod show;
@@ -22,6 +23,7 @@ pub(super) enum Command {
     Show(show::Args),
     Restore(restore::Args),
     Rm(rm::Args),
+    Prune(prune::Args),
 }
 
 pub(super) fn run(out: &Output, host: &Host, command: Command) -> anyhow::Result<ExitCode> {
@@ -31,5 +33,6 @@ pub(super) fn run(out: &Output, host: &Host, command: Command) -> anyhow::Result
         Command::Show(args) => show::run(out, host, &args),
         Command::Restore(args) => restore::run(out, host, &args),
         Command::Rm(args) => rm::run(out, host, &args),
+        Command::Prune(args) => prune::run(out, host, &args),
     }
 }

@@ -1,26 +1,52 @@
 use std::process::ExitCode;
 
 use crate::ops::Host;
-use crate::ops::snapshot::restore::restore;
+use crate::ops::snapshot::restore::{GoesOn, Options, restore};
 use crate::vm::VmName;
 
 use super::super::output::Output;
 
 /// Go back to a snapshot
 ///
-/// The disks of a VM that does not run read as they did then; what was written since
-/// is gone.
+/// A running VM goes on there at once; the snapshot must have memory in it. One that
+/// does not run goes on there with its next start, or boots from its disks if there is
+/// no memory in it. What was written since is gone. The memory fits the machine that it
+/// is of: if that is another one now, what differs is told, and nothing is done.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Name of the VM
     name: VmName,
     /// Name of the snapshot
     snapshot: String,
+    /// Restore the disks alone, and boot with the next start
+    #[arg(long)]
+    disk_only: bool,
+    /// Give the saved state of the VM up, if it has one
+    #[arg(long)]
+    discard_saved: bool,
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<ExitCode> {
-    let restored = restore(host, &args.name, &args.snapshot)?;
-    let words = format!("VM `{}` is at snapshot `{}`", restored.vm, restored.name);
+    let options = Options {
+        disk_only: args.disk_only,
+        discard_saved: args.discard_saved,
+    };
+    let restored = restore(host, &args.name, &args.snapshot, options)?;
+    for disk in &restored.untouched {
+        out.warn(format_args!(
+            "{} is not in the snapshot, and is as it was",
+            disk.display()
+        ));
+    }
+    let then = match restored.goes_on {
+        GoesOn::Now => ", and goes on there",
+        GoesOn::AtStart => "; the next start goes on there",
+        GoesOn::Boots => "",
+    };
+    let words = format!(
+        "VM `{}` is at snapshot `{}`{then}",
+        restored.vm, restored.name
+    );
     out.done(&restored, words)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::image::{self, snapshot};
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host, save};
+use crate::ops::{Error, Host, ready, save};
 use crate::qmp::{Client, RunState};
 use crate::store::Row;
 use crate::vm::VmName;
@@ -82,7 +82,7 @@ pub fn create(
                 .map(|snapshot| snapshot.vm_state_size),
             None => None,
         };
-        let text = serde_json::to_string(&facts).expect("facts are texts");
+        let text = facts.text();
         host.store()?
             .add_snapshot(vm, name, options.description, &text, id.0)?;
         if let Reach::Running(monitor) = reach {
@@ -122,7 +122,8 @@ fn facts(
             }
         }
         Reach::Running(monitor) => {
-            let file = host.paths.sockets(&row.name).definition();
+            let runtime = host.paths.sockets(&row.name);
+            let file = runtime.definition();
             facts.definition = fs::read_to_string(&file)
                 .map_err(Error::io(format_args!("cannot read {}", file.display())))?;
             if !options.disk_only {
@@ -137,6 +138,8 @@ fn facts(
                         image: disk.path.clone(),
                         kvm: monitor.execute("query-kvm", ())?["enabled"] == json!(true),
                         was_running: state == RunState::Running,
+                        ready: runtime.ready().exists(),
+                        notified: ready::has_said(&runtime),
                     }),
                     None => None,
                 };
@@ -165,18 +168,7 @@ fn make(reach: &mut Reach, id: Id, name: &str, disks: &Disks, facts: &Facts) -> 
             Ok(())
         }
         (Reach::Running(monitor), Some(memory)) => {
-            let nodes = disks.nodes();
-            let vmstate = disks
-                .at(&memory.image)
-                .and_then(|disk| disk.node.as_deref());
-            live::perform(
-                monitor,
-                id,
-                "snapshot-save",
-                name,
-                vmstate.unwrap_or_default(),
-                &nodes,
-            )
+            live::perform(monitor, id, live::SAVE, name, &memory.image, disks)
         }
         (Reach::Running(monitor), None) => all_at_once(monitor, name, disks),
     }

@@ -166,6 +166,19 @@ impl Disks {
         self.disks.iter().find(|disk| disk.path == path)
     }
 
+    /// Where those are that have the snapshot of this name.
+    pub fn with(&self, name: &str) -> Vec<PathBuf> {
+        let mut paths = self.paths();
+        paths.retain(|path| self.has(path, name));
+        paths
+    }
+
+    /// Whether the disk at `path` has the snapshot of this name.
+    pub fn has(&self, path: &Path, name: &str) -> bool {
+        self.at(path)
+            .is_some_and(|disk| disk.snapshot(name).is_some())
+    }
+
     /// The names of all snapshots in them, each once.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();

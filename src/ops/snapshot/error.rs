@@ -41,6 +41,27 @@ pub enum Error {
         /// What is in the way, in words.
         obstacles: Vec<String>,
     },
+    /// It has no memory in it, and the VM runs.
+    #[error("snapshot `{name}` is of the disks alone, and VM `{vm}` is running")]
+    DisksAlone {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+    },
+    /// The machine is another one than the memory in it is of.
+    #[error(
+        "the memory in snapshot `{name}` does not fit VM `{vm}` any more: {}",
+        .differences.join("; ")
+    )]
+    Misfit {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+        /// How it differs, in words.
+        differences: Vec<String>,
+    },
     /// Images lack it.
     #[error(
         "snapshot `{name}` of VM `{vm}` is not whole: it is not in {}",

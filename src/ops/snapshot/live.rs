@@ -5,29 +5,45 @@
 //! database has what came of it, so that whoever comes after a maqet that was killed can
 //! tell.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::ops::Error;
 use crate::ops::operation::Id;
-use crate::qmp::{Client, JobEnd, job};
+use crate::qmp::{Client, JobEnd, RunState, job};
+
+use super::disks::Disks;
 
 /// Between looks at a job; its end is an event, and seen at once.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Has QEMU do a job, and waits until it has ended. It is left to be dismissed.
+/// Memory, devices and disks go into the snapshot.
+pub(super) const SAVE: &str = "snapshot-save";
+
+/// They go on from the snapshot.
+pub(super) const LOAD: &str = "snapshot-load";
+
+/// Has QEMU save or load, with the memory in the disk at `image`, and waits until that has
+/// ended. The job is left to be dismissed.
 pub(super) fn perform(
     monitor: &mut Client,
     id: Id,
     command: &str,
     name: &str,
-    vmstate: &str,
-    nodes: &[&str],
+    image: &Path,
+    disks: &Disks,
 ) -> Result<(), Error> {
+    let vmstate = disks.at(image).and_then(|disk| disk.node.as_deref());
     let job = monitor.start_job(
         command,
-        json!({ "job-id": id.job(), "tag": name, "vmstate": vmstate, "devices": nodes }),
+        json!({
+            "job-id": id.job(),
+            "tag": name,
+            "vmstate": vmstate,
+            "devices": disks.nodes(),
+        }),
     )?;
     while monitor.job_progress(&job, LOOK)?.is_some() {}
     let failed = |why: String| Err(Error::JobFailed { id: id.job(), why });
@@ -59,6 +75,17 @@ fn ended(monitor: &mut Client, id: Id) -> Result<Option<JobEnd>, Error> {
     let jobs = job::list(monitor)?;
     let job = jobs.into_iter().find(|job| job.id == id.job());
     Ok(job.and_then(|job| job.end()))
+}
+
+/// Has the guest run, or not, after its memory is another one.
+pub(super) fn set_running(monitor: &mut Client, runs: bool) -> Result<(), Error> {
+    match (runs, monitor.status()?.run_state) {
+        (true, RunState::Running) => {}
+        (true, _) => drop(monitor.execute("cont", ())?),
+        (false, RunState::Running) => drop(monitor.execute("stop", ())?),
+        (false, _) => {}
+    }
+    Ok(())
 }
 
 /// Forgets the job of an operation that is over.

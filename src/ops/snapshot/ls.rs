@@ -123,11 +123,7 @@ fn listed(
 ) -> Result<Listed, Error> {
     let facts = Facts::of(snapshot)?;
     let name = &snapshot.name;
-    let is_in = |path: &PathBuf| {
-        disks
-            .at(path)
-            .is_some_and(|disk| disk.snapshot(name).is_some())
-    };
+    let is_in = |path: &PathBuf| disks.has(path, name);
     let (there, missing) = facts.disks.into_iter().partition(is_in);
     let is_current = position.is_some_and(|position| position.snapshot == snapshot.id);
     let parent = snapshot.parent;

@@ -8,13 +8,16 @@
 pub mod create;
 mod disks;
 mod error;
+mod fit;
 mod live;
 pub mod ls;
+pub mod prune;
 pub mod restore;
+pub(crate) mod resume;
 pub mod rm;
 mod settle;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,7 @@ use crate::store;
 use crate::vm::VmName;
 
 use super::Host;
+use disks::Disks;
 
 pub use error::Error;
 
@@ -46,14 +50,40 @@ pub struct Memory {
     pub kvm: bool,
     /// Whether the guest ran, and goes on when it is restored.
     pub was_running: bool,
+    /// Whether it was up, as its definition wants it to be.
+    pub ready: bool,
+    /// Whether its systemd had said so.
+    pub notified: bool,
 }
 
 impl Facts {
-    fn of(snapshot: &store::Snapshot) -> Result<Self, super::Error> {
+    /// What is kept of a snapshot.
+    pub(super) fn of(snapshot: &store::Snapshot) -> Result<Self, super::Error> {
         serde_json::from_str(&snapshot.facts).map_err(|source| {
             let what = format!("cannot read what is kept of snapshot `{}`", snapshot.name);
             super::Error::Io(what, source.into())
         })
+    }
+
+    /// The text by which they are kept.
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string(self).expect("facts are texts")
+    }
+
+    /// The same of a VM of another name, whose definitions and files are others by it.
+    pub(super) fn renamed(
+        mut self,
+        definition: impl Fn(&str) -> Result<String, super::Error>,
+        path: impl Fn(&Path) -> Option<PathBuf>,
+    ) -> Result<Self, super::Error> {
+        self.definition = definition(&self.definition)?;
+        let memory = self.memory.iter_mut().map(|memory| &mut memory.image);
+        for file in self.disks.iter_mut().chain(memory) {
+            if let Some(new) = path(file) {
+                *file = new;
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -107,6 +137,23 @@ fn check_name(name: &str) -> Result<(), Error> {
 fn find(host: &Host, vm: &VmName, name: &str) -> Result<Option<store::Snapshot>, super::Error> {
     let all = host.store()?.snapshots(vm)?;
     Ok(all.into_iter().find(|snapshot| snapshot.name == name))
+}
+
+/// Sees to it that all images have a snapshot that should have it.
+fn require_whole(vm: &VmName, name: &str, wanted: &[PathBuf], disks: &Disks) -> Result<(), Error> {
+    let missing: Vec<PathBuf> = wanted
+        .iter()
+        .filter(|path| !disks.has(path, name))
+        .cloned()
+        .collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Error::NotWhole {
+            vm: vm.clone(),
+            name: name.to_owned(),
+            missing,
+        }),
+    }
 }
 
 fn no_such(vm: &VmName, name: &str, all: Vec<String>) -> Error {

@@ -3,16 +3,29 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::json;
 
+use crate::ops::in_force::{self, Definition};
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host};
-use crate::store::Position;
+use crate::ops::{Error, Host, save};
+use crate::qmp::{Client, RunState};
+use crate::saved;
+use crate::store::{Position, Row};
 use crate::vm::VmName;
 
 use super::disks::Disks;
 use super::settle::restore_all;
-use super::{Error as Why, Facts, Plan, What, find, no_such};
+use super::{Error as Why, Facts, Memory, Plan, What, find, fit, live, no_such, require_whole};
+
+/// How to go back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The disks alone; the next start boots.
+    pub disk_only: bool,
+    /// Though a saved state is lost by it.
+    pub discard_saved: bool,
+}
 
 /// A VM that is at a snapshot.
 #[derive(Clone, Debug, Serialize)]
@@ -23,13 +36,33 @@ pub struct Restored {
     pub name: String,
     /// The images that read as they did then.
     pub disks: Vec<PathBuf>,
+    /// Disks that were not in it, and are as they were.
+    pub untouched: Vec<PathBuf>,
+    /// Where the guest goes on.
+    pub goes_on: GoesOn,
 }
 
-/// Has the disks of a VM that does not run read as they did at a snapshot.
+/// Where a guest goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GoesOn {
+    /// At the snapshot, now.
+    Now,
+    /// At the snapshot, with the next start.
+    AtStart,
+    /// It boots with the next start.
+    Boots,
+}
+
+/// Has a VM be as it was at a snapshot.
+///
+/// One that runs goes on there at once. One that does not goes on there with its next
+/// start, if there is memory in the snapshot, and boots from its disks otherwise.
 ///
 /// # Errors
-/// [`Why::NoSuch`], [`Why::NotWhole`], [`Error::Running`], [`Error::HasSavedState`].
-pub fn restore(host: &Host, vm: &VmName, name: &str) -> Result<Restored, Error> {
+/// [`Why::NoSuch`], [`Why::NotWhole`], [`Why::Misfit`]; [`Why::DisksAlone`] and
+/// [`Error::Running`] of a running VM; [`Error::HasSavedState`].
+pub fn restore(host: &Host, vm: &VmName, name: &str, options: Options) -> Result<Restored, Error> {
     let work = Work::take(host, vm)?;
     let row = host.vm(vm)?;
     let mut reach = work.reach()?;
@@ -38,49 +71,144 @@ pub fn restore(host: &Host, vm: &VmName, name: &str) -> Result<Restored, Error> 
     if kept.is_none() && !found.names().iter().any(|it| it == name) {
         return Err(no_such(vm, name, found.names()).into());
     }
-    let disks = match &kept {
-        Some(kept) => Facts::of(kept)?.disks,
-        None => found.paths(),
+    let id = kept.as_ref().map(|kept| kept.id);
+    let facts = match &kept {
+        Some(kept) => Facts::of(kept)?,
+        // What another tool has made is of the disks that have it.
+        None => Facts {
+            definition: row.definition.clone(),
+            disks: found.with(name),
+            memory: None,
+        },
     };
-    let is_in = |path: &&PathBuf| {
-        found
-            .at(path)
-            .is_some_and(|disk| disk.snapshot(name).is_some())
-    };
-    let missing: Vec<PathBuf> = disks.iter().filter(|path| !is_in(path)).cloned().collect();
-    if !missing.is_empty() {
-        return Err(Why::NotWhole {
-            vm: vm.clone(),
-            name: name.to_owned(),
-            missing,
+    let mut disks = facts.disks.clone();
+    if options.disk_only {
+        // One that the VM does not have any more is nobody's to restore.
+        disks.retain(|path| found.at(path).is_some());
+    }
+    require_whole(vm, name, &disks, &found)?;
+    let memory = facts.memory.as_ref().filter(|_| !options.disk_only);
+    let what = match (&mut reach, memory) {
+        (Reach::Running(_), _) if options.disk_only => return Err(Error::Running(vm.clone())),
+        (Reach::Running(_), None) => {
+            let (vm, name) = (vm.clone(), name.to_owned());
+            return Err(Why::DisksAlone { vm, name }.into());
         }
-        .into());
-    }
-    if matches!(reach, Reach::Running(_)) {
-        return Err(Error::Running(vm.clone()));
-    }
-    if host.paths.saved(vm).state().exists() {
-        return Err(Error::HasSavedState(vm.clone()));
-    }
-    let id = kept.map(|kept| kept.id);
+        (Reach::Running(monitor), Some(memory)) => {
+            let used = in_force::read(host, vm)?;
+            let used = used.ok_or_else(|| Error::NotRunning(vm.clone()))?;
+            require_fit(host, vm, name, &facts, &used, &found)?;
+            check_running(vm, monitor, memory)?;
+            What::Load
+        }
+        (Reach::Stopped(_), memory) => {
+            check_saved(host, &row, options)?;
+            if memory.is_some() {
+                let now = Definition::read(host, vm, &row.definition)?;
+                require_fit(host, vm, name, &facts, &now, &found)?;
+            }
+            let resumes = memory.is_some();
+            What::Restore { resumes }
+        }
+    };
     let plan = AnyPlan::Snapshot(Plan {
-        what: What::Restore { resumes: false },
+        what,
         name: name.to_owned(),
         id,
         disks: disks.clone(),
     });
-    work.perform(&plan, reach, |operation, _| {
-        restore_all(&disks, name)?;
-        let position = id.map(|snapshot| Position {
-            snapshot,
-            resumes: false,
-        });
+    work.perform(&plan, reach, |operation, reach| {
+        let resumes = match (&mut *reach, memory) {
+            (Reach::Running(monitor), Some(memory)) => {
+                live::perform(monitor, operation, live::LOAD, name, &memory.image, &found)?;
+                false
+            }
+            _ => {
+                restore_all(&disks, name)?;
+                memory.is_some()
+            }
+        };
+        let position = id.map(|snapshot| Position { snapshot, resumes });
         host.store()?.restore_snapshot(vm, position, operation.0)?;
+        if let (Reach::Running(monitor), Some(memory)) = (reach, memory) {
+            live::dismiss(monitor, operation);
+            live::set_running(monitor, memory.was_running)?;
+        }
         Ok(())
     })?;
     Ok(Restored {
         vm: vm.clone(),
         name: name.to_owned(),
+        untouched: found
+            .paths()
+            .into_iter()
+            .filter(|path| !disks.contains(path))
+            .collect(),
         disks,
+        goes_on: match what {
+            What::Load => GoesOn::Now,
+            What::Restore { resumes: true } => GoesOn::AtStart,
+            _ => GoesOn::Boots,
+        },
     })
+}
+
+/// Sees to it that a machine can go on with the memory in a snapshot.
+fn require_fit(
+    host: &Host,
+    vm: &VmName,
+    name: &str,
+    facts: &Facts,
+    now: &Definition,
+    disks: &Disks,
+) -> Result<(), Error> {
+    let mut differences = fit::misfits(host, vm, facts, now)?;
+    differences.extend(fit::other_images(facts, &disks.paths()));
+    match differences.is_empty() {
+        true => Ok(()),
+        false => Err(Why::Misfit {
+            vm: vm.clone(),
+            name: name.to_owned(),
+            differences,
+        }
+        .into()),
+    }
+}
+
+/// Sees to it that a running QEMU can load memory.
+fn check_running(vm: &VmName, monitor: &mut Client, memory: &Memory) -> Result<(), Error> {
+    let mut obstacles = save::blockers(monitor)?;
+    match monitor.status()?.run_state {
+        RunState::Running | RunState::Paused | RunState::Prelaunch | RunState::RestoreVm => {}
+        state => obstacles.push(format!("its state is {state}")),
+    }
+    if (monitor.execute("query-kvm", ())?["enabled"] == json!(true)) != memory.kvm {
+        let then = if memory.kvm { "with" } else { "without" };
+        obstacles.push(format!("it ran {then} KVM then"));
+    }
+    match obstacles.is_empty() {
+        true => Ok(()),
+        false => Err(Why::Obstacles {
+            doing: "going back with",
+            vm: vm.clone(),
+            obstacles,
+        }
+        .into()),
+    }
+}
+
+/// Gives a saved state up, if it may be.
+fn check_saved(host: &Host, row: &Row, options: Options) -> Result<(), Error> {
+    let files = host.paths.saved(&row.name);
+    if !files.state().exists() {
+        return Ok(());
+    }
+    if !options.discard_saved {
+        return Err(Error::HasSavedState(row.name.clone()));
+    }
+    saved::discard(&files).map_err(Error::io(format_args!(
+        "cannot delete {}",
+        files.state().display()
+    )))?;
+    Ok(())
 }

@@ -35,12 +35,7 @@ pub fn rm(host: &Host, vm: &VmName, name: &str) -> Result<Removed, Error> {
     let mut reach = work.reach()?;
     let found = Disks::look(host, &config, &mut reach)?;
     let kept = find(host, vm, name)?;
-    let disks: Vec<PathBuf> = found
-        .disks
-        .iter()
-        .filter(|disk| disk.snapshot(name).is_some())
-        .map(|disk| disk.path.clone())
-        .collect();
+    let disks = found.with(name);
     if kept.is_none() && disks.is_empty() {
         return Err(no_such(vm, name, found.names()).into());
     }

@@ -1,0 +1,28 @@
+//! Deleting the older snapshots.
+
+use crate::ops::{Error, Host};
+use crate::vm::VmName;
+
+use super::ls::{Listed, ls};
+use super::rm::{Removed, rm};
+
+/// The snapshots of a VM that go when `keep` are to stay: the oldest.
+///
+/// Those stay, and count for none, that a user has described, that the VM is at, and that
+/// were made without maqet: someone may count on them.
+pub fn too_old(host: &Host, vm: &VmName, keep: usize) -> Result<Vec<Listed>, Error> {
+    let mut all = ls(host, vm)?;
+    all.retain(|it| it.description.is_none() && !it.is_current && !it.is_foreign);
+    all.sort_by_key(|it| it.created_at);
+    all.truncate(all.len().saturating_sub(keep));
+    Ok(all)
+}
+
+/// Deletes all but the newest `keep` of a VM's snapshots, the oldest first; see [`too_old`].
+///
+/// # Errors
+/// Of the first one that cannot be deleted; those that are newer are left.
+pub fn prune(host: &Host, vm: &VmName, keep: usize) -> Result<Vec<Removed>, Error> {
+    let old = too_old(host, vm, keep)?;
+    old.iter().map(|it| rm(host, vm, &it.name)).collect()
+}
