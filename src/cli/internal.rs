@@ -2,6 +2,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::internal;
+use crate::ops::{self, Host};
 use crate::vm::VmName;
 
 use super::output::Output;
@@ -32,6 +33,11 @@ pub(super) enum Command {
         #[arg(long)]
         save: bool,
     },
+    /// Thaw the guest of a VM when standard input ends
+    Thaw {
+        /// Name of the VM
+        name: VmName,
+    },
     /// Copy the rest of the console to the journal, after QEMU has ended
     Ended,
     /// Copy the consoles of running VMs to the journal, and keep their logs bounded
@@ -47,6 +53,9 @@ pub(super) fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
             internal::power_down::power_down(Duration::from_secs(timeout), save, &|words| {
                 out.note(words);
             })?;
+        }
+        Command::Thaw { name } => {
+            ops::snapshot::quiesce::thaw_at_end(&Host::from_env()?, &name)?;
         }
         Command::Ended => internal::ship::ended()?,
         Command::Trim => internal::trim::trim()?,

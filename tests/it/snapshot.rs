@@ -642,3 +642,86 @@ fn the_oldest_are_pruned_and_those_that_someone_counts_on_are_not() {
     assert_eq!(names(&root), ["mine", "3", "4"]);
     assert_eq!(names(&root), names(&data));
 }
+
+/// What the guest agent says of the file systems of `web`.
+fn frozen(sandbox: &Sandbox) -> String {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    let lock = sandbox.runtime("web").join("agent.lock");
+    let lock = std::fs::File::options().write(true).open(lock).unwrap();
+    lock.lock().unwrap();
+    let mut agent = UnixStream::connect(sandbox.runtime("web").join("agent.sock")).unwrap();
+    agent
+        .set_read_timeout(Some(crate::sandbox::PATIENCE))
+        .unwrap();
+    agent
+        .write_all(b"{\"execute\":\"guest-fsfreeze-status\"}\n")
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(&agent), &mut line).unwrap();
+    let reply: Value = serde_json::from_str(&line).unwrap();
+    reply["return"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_guest_that_was_frozen_for_a_snapshot_is_thawed_whatever_becomes_of_the_command() {
+    let sandbox = Sandbox::new();
+    sandbox.add_debian("web", "ready.level = 'agent'\nready.timeout = '400s'");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let create = [
+        "snapshot",
+        "create",
+        "@web",
+        "x",
+        "--disk-only",
+        "--quiesce",
+    ];
+    let calls = kill::count(&sandbox, &create);
+    assert_eq!(frozen(&sandbox), "thawed");
+    sandbox.maqet(&["snapshot", "rm", "@web", "x"]).ok();
+    for point in 0..kill::points(8) {
+        // The guest is frozen in the second half of it.
+        let at = calls / 2 + point * (calls / 2) / kill::points(8);
+        kill::at(&sandbox, at, &create);
+        wait_until("the guest is thawed", || frozen(&sandbox) == "thawed");
+        sandbox
+            .maqet(&["snapshot", "create", "@web", "probe", "--disk-only"])
+            .ok();
+        sandbox.maqet(&["snapshot", "rm", "@web", "probe"]).ok();
+        if listed(&sandbox).iter().any(|it| it["name"] == "x") {
+            sandbox.maqet(&["snapshot", "rm", "@web", "x"]).ok();
+        }
+    }
+    // It fails, and the guest does not notice.
+    sandbox.maqet(&create).ok();
+    sandbox.maqet(&create).fails(1).saying("already");
+    assert_eq!(frozen(&sandbox), "thawed");
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    let image = sandbox.path("root.qcow2");
+    assert_eq!(names(&image), ["x"]);
+    // What is in it needs no repair.
+    tool("qemu-img", &["snapshot", "-a", "x"], &image);
+    tool("qemu-img", &["check", "-q"], &image);
+}
+
+#[test]
+fn a_guest_without_an_agent_is_not_frozen_and_no_snapshot_is_made() {
+    let sandbox = two_disks();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let create = [
+        "snapshot",
+        "create",
+        "@web",
+        "x",
+        "--disk-only",
+        "--quiesce",
+    ];
+    sandbox
+        .maqet(&create)
+        .fails(1)
+        .saying("no guest agent runs");
+    assert!(listed(&sandbox).is_empty());
+    sandbox
+        .maqet(&["snapshot", "create", "@web", "x", "--quiesce"])
+        .fails(2);
+}

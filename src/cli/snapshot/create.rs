@@ -24,6 +24,11 @@ pub(in crate::cli) struct Args {
     /// Of the disks alone, though the VM runs
     #[arg(long)]
     disk_only: bool,
+    /// Have the guest agent freeze the guest's file systems meanwhile
+    ///
+    /// They are whole in the snapshot then, and thawed whatever becomes of this command.
+    #[arg(long, requires = "disk_only")]
+    quiesce: bool,
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<ExitCode> {
@@ -31,6 +36,7 @@ pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<Exit
     let options = Options {
         description: args.description.as_deref(),
         disk_only: args.disk_only,
+        quiesce: args.quiesce,
         interrupted: &interrupted,
     };
     let made = create(host, &args.name, &args.snapshot, &options)?;

@@ -15,7 +15,7 @@ use crate::store::Row;
 use crate::vm::VmName;
 
 use super::disks::Disks;
-use super::{Error as Why, Facts, Memory, Plan, What, check_name, find, live};
+use super::{Error as Why, Facts, Memory, Plan, What, check_name, find, live, quiesce};
 
 /// What to make, and how.
 pub struct Options<'a> {
@@ -23,6 +23,8 @@ pub struct Options<'a> {
     pub description: Option<&'a str>,
     /// Without memory and devices, though the VM runs.
     pub disk_only: bool,
+    /// With the guest's file systems frozen, of a VM that runs.
+    pub quiesce: bool,
     /// Whether it was called off. It is undone then.
     pub interrupted: &'a dyn Fn() -> bool,
 }
@@ -71,7 +73,19 @@ pub fn create(
         disks: disks.paths(),
     });
     work.perform(&plan, reach, |id, reach| {
-        make(reach, id, name, &disks, &facts)?;
+        match reach {
+            Reach::Running(monitor) if options.quiesce => {
+                let frozen = quiesce::freeze(host, vm, monitor)?;
+                let made = all_at_once(monitor, name, &disks);
+                if !frozen.thaw() {
+                    (host.tell)(&format!(
+                        "the guest of VM `{vm}` does not say that it is thawed"
+                    ));
+                }
+                made?;
+            }
+            _ => make(reach, id, name, &disks, &facts)?,
+        }
         if (options.interrupted)() {
             return Err(Error::Interrupted);
         }

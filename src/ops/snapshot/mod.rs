@@ -12,6 +12,7 @@ mod fit;
 mod live;
 pub mod ls;
 pub mod prune;
+pub mod quiesce;
 pub mod restore;
 pub(crate) mod resume;
 pub mod rm;
