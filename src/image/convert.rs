@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::create::rename;
 use super::tool::{Tool, Watch, absolute};
-use super::{Error, Link};
+use super::{Error, Link, rename_backing};
 
 /// What a copy is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -42,5 +42,16 @@ pub fn convert(
     tool.file(&from.path)?
         .file(file)?
         .run_watched(watch)
-        .map_err(|error| rename(error, path, file))
+        .map_err(|error| rename(error, path, file))?;
+    // As every other overlay names what is below it.
+    match backing {
+        Some(backing) => {
+            let copy = Link {
+                path: file.to_owned(),
+                format: format.to_owned(),
+            };
+            rename_backing(&copy, backing)
+        }
+        None => Ok(()),
+    }
 }

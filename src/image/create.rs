@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::tool::{Tool, absolute};
+use super::tool::{Tool, backing_name};
 use super::{Error, Link, place};
 
 /// Makes an empty image of `size` bytes, `format` as qemu-img names it.
@@ -32,7 +32,7 @@ pub fn create_overlay(path: &Path, backing: &Link, size: Option<u64>) -> Result<
     place(path, std::process::id(), |unfinished| {
         Tool::new("create", "make", path)
             .args(["-q", "-f", "qcow2", "-F", &backing.format, "-b"])
-            .arg(absolute(&backing.path)?)
+            .arg(backing_name(unfinished, &backing.path)?)
             .file(unfinished)?
             .args(size.map(|size| size.to_string()))
             .run()

@@ -1,6 +1,6 @@
 //! Another backing file, or none.
 
-use super::tool::{Tool, Watch, absolute};
+use super::tool::{Tool, Watch, backing_name};
 use super::{Error, Link};
 
 /// What is to be below an image.
@@ -19,7 +19,7 @@ pub fn rebase(image: &Link, onto: Onto<'_>, watch: Watch<'_>) -> Result<(), Erro
     let tool = match onto {
         Onto::Image(backing) => tool
             .args(["-F", &backing.format, "-b"])
-            .arg(absolute(&backing.path)?),
+            .arg(backing_name(&image.path, &backing.path)?),
         Onto::Nothing => tool.args(["-b", ""]),
     };
     tool.file(&image.path)?.run_watched(watch)
@@ -30,7 +30,7 @@ pub fn rebase(image: &Link, onto: Onto<'_>, watch: Watch<'_>) -> Result<(), Erro
 pub fn rename_backing(image: &Link, backing: &Link) -> Result<(), Error> {
     Tool::new("rebase", "rebase", &image.path)
         .args(["-u", "-f", &image.format, "-F", &backing.format, "-b"])
-        .arg(absolute(&backing.path)?)
+        .arg(backing_name(&image.path, &backing.path)?)
         .file(&image.path)?
         .run()
         .map(drop)

@@ -163,7 +163,17 @@ fn an_image_gets_another_base_or_none_and_reads_as_before() {
     dir.assert_reads(&over, 0, 1 << 20, 1 << 20);
     dir.assert_reads(&over, 2, 2 << 20, 1 << 20);
 
-    // Moved, and named anew.
+    // Both are moved together, and then the base alone.
+    let there = dir.path("there");
+    fs::create_dir(&there).unwrap();
+    for name in ["other", "over"] {
+        fs::rename(dir.path(name), there.join(name)).unwrap();
+    }
+    let links = Chain::of(&there.join("over"), "qcow2").sound().unwrap();
+    assert_eq!(links.len(), 2);
+    for name in ["other", "over"] {
+        fs::rename(there.join(name), dir.path(name)).unwrap();
+    }
     let moved = dir.link("moved", "qcow2");
     fs::rename(&other.path, &moved.path).unwrap();
     assert!(Chain::of(&over.path, "qcow2").sound().is_err());

@@ -178,6 +178,22 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(Error::file("tell where is", path))
 }
 
+/// How an image names its backing file: from its own directory where that is beside it, so
+/// that both can be moved together.
+pub(super) fn backing_name(image: &Path, backing: &Path) -> Result<PathBuf, Error> {
+    let (image, backing) = (absolute(image)?, absolute(backing)?);
+    let name = backing.file_name().map(Path::new);
+    Ok(match name {
+        // qemu-img reads `a:b` as a protocol.
+        Some(name)
+            if image.parent() == backing.parent() && !name.to_string_lossy().contains(':') =>
+        {
+            name.to_owned()
+        }
+        _ => backing,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,12 +13,14 @@ use std::slice::from_ref;
 use serde::Serialize;
 
 use crate::config;
+use crate::image::{self, Chain, Fault, Header, Link};
 use crate::lock::VmLock;
 use crate::saved::Saved;
 use crate::store::{Renaming, Row, Store};
 use crate::systemd::{self, boot, unit_name};
 use crate::vm::VmName;
 
+use super::disk::{self, Users};
 use super::operation::Work;
 use super::snapshot::Facts;
 use super::{Error, Host};
@@ -57,6 +59,7 @@ pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error>
     let _work = Work::take(host, old)?;
     // Held until all is done: nobody starts it meanwhile.
     let _lock = VmLock::try_take(&host.paths.vm(old).lock())?;
+    alone(host, old)?;
     free(host.paths.vm(new).path())?;
     let saved = host.paths.saved(new).state();
     if saved.exists() {
@@ -108,6 +111,19 @@ pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error>
         followed,
         enabled,
     })
+}
+
+/// Sees to it that no disk of another VM is in the VM's directory, or stands on one that is:
+/// it would not find it any more.
+fn alone(host: &Host, old: &VmName) -> Result<(), Error> {
+    let dir = host.paths.vm(old);
+    for (file, mut users) in Users::find(host)?.within(dir.path()) {
+        users.retain(|user| user.vm != *old);
+        if !users.is_empty() {
+            return Err(disk::Error::Needed { file, users }.into());
+        }
+    }
+    Ok(())
 }
 
 /// Sees to it that nothing is in the way of a VM's directory.
@@ -163,6 +179,7 @@ pub(super) fn finish(host: &Host, store: &mut Store) -> Result<(), Error> {
     store.finish_renamings(|Renaming { old, new, enabled }| {
         let change = Change { host, old, new };
         move_dir(host.paths.vm(old).path(), host.paths.vm(new).path())
+            .and_then(|()| move_bases(host, &change))
             .and_then(|()| move_saved(&change))
             .and_then(|()| change_kept(&change))
             .map_err(Error::io(format_args!(
@@ -194,6 +211,44 @@ fn move_dir(old: &Path, new: &Path) -> io::Result<()> {
         }
     }
     fs::remove_dir(old)
+}
+
+/// Names the backing files of the VM's images that have moved with its directory.
+///
+/// Those that are named from beside an image are found as they are.
+fn move_bases(host: &Host, change: &Change<'_>) -> io::Result<()> {
+    // Not `Host::vm`, which would finish renames first.
+    let row = Store::open(&host.paths.database()).and_then(|store| store.get(change.new));
+    let row = row.map_err(io::Error::other)?;
+    let Some(config) = row.and_then(|row| host.config(&row).ok()) else {
+        return Ok(());
+    };
+    let dir = host.paths.vm(change.new);
+    for (name, disk) in &config.disks {
+        let Some(path) = disk.path(name, dir.path()) else {
+            continue;
+        };
+        // Each turn finds one more of the chain, or the end of it.
+        while let Chain {
+            links,
+            fault: Some(Fault::Missing { backing, .. }),
+        } = Chain::of(&path, disk.format.as_str())
+        {
+            let (Some(image), Some(backing)) = (links.last(), change.path(&backing)) else {
+                break;
+            };
+            let format = Header::read(&image.path)?.backing_format;
+            let (Some(format), true) = (format, backing.exists()) else {
+                break;
+            };
+            let backing = Link {
+                path: backing,
+                format,
+            };
+            image::rename_backing(image, &backing).map_err(io::Error::other)?;
+        }
+    }
+    Ok(())
 }
 
 /// Moves a saved state, with the definition that it goes on with.

@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::slice::from_ref;
 
 use serde::Serialize;
 
 use crate::image;
 use crate::lock::VmLock;
-use crate::store::{MadeDisk, Store};
+use crate::store::MadeDisk;
 use crate::systemd::{self, boot, unit_name};
 use crate::vm::VmName;
 
+use super::disk::Users;
 use super::operation::Work;
 use super::{Error, Host};
 
@@ -25,24 +26,8 @@ pub struct Removed {
     pub was_enabled: bool,
     /// Disks that maqet had made and has deleted.
     pub deleted: Vec<PathBuf>,
-    /// Disks that maqet had made and has left where they are.
+    /// Its disks that were left where they are.
     pub kept: Vec<PathBuf>,
-}
-
-/// The disks that the definitions of other VMs name.
-fn other_disks(host: &Host, store: &Store, name: &VmName) -> Result<Vec<PathBuf>, Error> {
-    let mut disks = Vec::new();
-    for other in store.list()?.into_iter().filter(|vm| vm.name != *name) {
-        let config = host.config(&host.vm(&other.name)?)?;
-        let dir = host.paths.vm(&other.name);
-        disks.extend(
-            config
-                .disks
-                .iter()
-                .filter_map(|(name, disk)| disk.path(name, dir.path())),
-        );
-    }
-    Ok(disks)
 }
 
 /// Forgets a VM that does not run.
@@ -70,17 +55,22 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     }
     let mut store = host.store()?;
     let mut removed = Removed {
-        name: row.name,
+        name: name.clone(),
         was_enabled: false,
         deleted: Vec::new(),
         kept: Vec::new(),
     };
-    let others = if disks {
-        other_disks(host, &store, name)?
-    } else {
-        Vec::new()
-    };
+    let users = disks.then(|| Users::find(host)).transpose()?;
     let made = store.made_disks(name)?;
+    // One whose definition cannot be read can be removed all the same.
+    let named = match host.config(&row) {
+        Ok(config) => config
+            .disks
+            .iter()
+            .filter_map(|(name, disk)| disk.path(name, dir.path()))
+            .collect(),
+        Err(_) => Vec::new(),
+    };
     // First what can fail for reasons of its own: a disk that outlives its
     // definition is no loss, a definition whose disk is gone is.
     if !store.remove(name)? {
@@ -97,12 +87,18 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     systemd::reset_failed(&host.scope, &unit_name(name))?;
     // Nor is there anything left to start at boot.
     removed.was_enabled = !boot::disable(&host.scope, from_ref(name))?.is_empty();
+    let is_free = |path: &Path| -> Result<bool, Error> {
+        let Some(users) = &users else {
+            return Ok(false);
+        };
+        Ok(users.of(path)?.iter().all(|user| user.vm == *name))
+    };
     for MadeDisk { path, identity } in made {
         // What another VM uses is not this one's to take along, nor is what has
         // taken the place of the disk that was made.
         let is_ours = image::identity(&path).map(|now| now == identity);
         match is_ours {
-            Ok(true) if disks && !others.contains(&path) => {
+            Ok(true) if is_free(&path)? => {
                 fs::remove_file(&path)
                     .map_err(Error::io(format_args!("cannot delete {}", path.display())))?;
                 removed.deleted.push(path);
@@ -112,6 +108,12 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
             Err(error) => {
                 return Err(Error::io(format_args!("cannot look at {}", path.display()))(error));
             }
+        }
+    }
+    // What the VM had, and maqet has not made, stays in any case.
+    for path in named {
+        if path.exists() && !removed.deleted.contains(&path) && !removed.kept.contains(&path) {
+            removed.kept.push(path);
         }
     }
     for file in [

@@ -32,6 +32,7 @@ pub(super) use plan::Plan;
 pub use plug::When;
 pub use source::Source;
 pub use users::User;
+pub(super) use users::Users;
 
 use crate::config::{DeviceName, Disk, VmConfig};
 use crate::image::Link;

@@ -1,9 +1,10 @@
 //! Which VMs use a file, by their definitions and by what their disks stand on.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -48,51 +49,83 @@ impl Inode {
     }
 }
 
-/// All users of the file at `path`, by VM.
-///
-/// # Errors
-/// When a definition cannot be read: nobody knows then who uses the file.
-pub(super) fn of(host: &Host, path: &Path) -> Result<Vec<User>, Error> {
-    let failed = |path: &Path| Error::io(format!("cannot look at {}", path.display()));
-    let wanted = Inode::of(path).map_err(failed(path))?;
-    let mut users = Vec::new();
-    let is_it = |other: &Path| match wanted {
-        Some(_) => Inode::of(other).is_ok_and(|inode| inode == wanted),
-        // What is not there may be meant all the same.
-        None => other == path,
-    };
-    for row in host.rows()? {
-        let config = host.config(&row)?;
-        // What a running VM goes by may have other disks.
-        let used = in_force::read(host, &row.name).ok().flatten();
-        let configs = [Some(config), used.map(|used| used.config)];
-        for config in configs.iter().flatten() {
-            for user in uses(host, config, &is_it) {
+/// All files that VMs use, and who does.
+pub(in crate::ops) struct Users {
+    paths: BTreeMap<PathBuf, Inode>,
+    by_inode: BTreeMap<Inode, Vec<User>>,
+    /// Of those that are not there.
+    by_path: BTreeMap<PathBuf, Vec<User>>,
+}
+
+impl Users {
+    /// Looks at all definitions, stored and in force, and at the chains of their disks.
+    ///
+    /// # Errors
+    /// When a definition cannot be read: nobody knows then what it uses.
+    pub fn find(host: &Host) -> Result<Self, Error> {
+        let mut users = Self {
+            paths: BTreeMap::new(),
+            by_inode: BTreeMap::new(),
+            by_path: BTreeMap::new(),
+        };
+        for row in host.rows()? {
+            users.take(host, &host.config(&row)?);
+            // What a running VM goes by may have other disks.
+            if let Some(used) = in_force::read(host, &row.name).ok().flatten() {
+                users.take(host, &used.config);
+            }
+        }
+        Ok(users)
+    }
+
+    /// The users of the file at `path`, by VM.
+    pub fn of(&self, path: &Path) -> Result<Vec<User>, Error> {
+        let inode = Inode::of(path)
+            .map_err(Error::io(format_args!("cannot look at {}", path.display())))?;
+        let users = match inode {
+            Some(inode) => self.by_inode.get(&inode),
+            None => self.by_path.get(path),
+        };
+        Ok(users.cloned().unwrap_or_default())
+    }
+
+    /// The files of that directory, and of those within it, with their users.
+    pub fn within(&self, dir: &Path) -> Vec<(PathBuf, Vec<User>)> {
+        let there = self.paths.iter().filter(|(path, _)| path.starts_with(dir));
+        let found = there.filter_map(|(path, inode)| {
+            let users = self.by_inode.get(inode)?;
+            Some((path.clone(), users.clone()))
+        });
+        found.collect()
+    }
+
+    fn take(&mut self, host: &Host, config: &VmConfig) {
+        for it in defined(host, config) {
+            let chain = Chain::of(&it.path, it.disk.format.as_str());
+            let below = chain.links.into_iter().skip(1).map(|link| link.path);
+            for (depth, file) in [it.path].into_iter().chain(below).enumerate() {
+                let users = match Inode::of(&file) {
+                    Ok(Some(inode)) => {
+                        self.paths.insert(file, inode);
+                        self.by_inode.entry(inode).or_default()
+                    }
+                    _ => self.by_path.entry(file).or_default(),
+                };
+                let user = User {
+                    vm: config.name.clone(),
+                    disk: it.name.to_string(),
+                    as_base: depth > 0,
+                    read_only: it.disk.read_only,
+                };
                 if !users.contains(&user) {
                     users.push(user);
                 }
             }
         }
     }
-    Ok(users)
 }
 
-fn uses(host: &Host, config: &VmConfig, is_it: &dyn Fn(&Path) -> bool) -> Vec<User> {
-    let mut users = Vec::new();
-    for it in defined(host, config) {
-        let chain = Chain::of(&it.path, it.disk.format.as_str());
-        let below = chain.links.iter().skip(1);
-        let as_base = match is_it(&it.path) {
-            true => false,
-            false if below.clone().any(|link| is_it(&link.path)) => true,
-            false => continue,
-        };
-        users.push(User {
-            vm: config.name.clone(),
-            disk: it.name.to_string(),
-            as_base,
-            read_only: it.disk.read_only,
-        });
-    }
-    users
+/// The users of one file; see [`Users::find`].
+pub(super) fn of(host: &Host, path: &Path) -> Result<Vec<User>, Error> {
+    Users::find(host)?.of(path)
 }

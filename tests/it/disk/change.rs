@@ -532,3 +532,80 @@ fn orphans_and_missing_files_are_told_and_only_what_is_named_is_deleted() {
     delete(&other).ok();
     assert!(sandbox.orphans().is_empty());
 }
+
+#[test]
+fn a_vm_that_is_renamed_takes_its_chains_along_and_none_that_others_stand_on() {
+    let (sandbox, file) = with_disk();
+    sandbox.write(&file, 5, 0, 1 << 20);
+    // Named in full, and from beside it.
+    let dir = sandbox.vm_dir("web");
+    let [middle, top] = ["middle.qcow2", "top.qcow2"].map(|name| dir.join(name));
+    for (base, over) in [(file.to_str().unwrap(), &middle), ("middle.qcow2", &top)] {
+        let on = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base];
+        sandbox.qemu_img(&[&on[..], &[over.to_str().unwrap()]].concat());
+    }
+    sandbox.disk("detach", &["data"]).ok();
+    sandbox.disk("attach", &["top", top.to_str().unwrap()]).ok();
+    sandbox.add_overlay("other", middle.to_str().unwrap());
+    sandbox
+        .maqet(&["rename", "@web", "@www"])
+        .fails(1)
+        .saying("is needed: disk `over` of VM");
+    sandbox.maqet(&["rm", "@other"]).ok();
+    sandbox.maqet(&["rename", "@web", "@www"]).ok();
+    let info = sandbox
+        .maqet(&["disk", "info", "@www", "top", "--json"])
+        .json();
+    assert_eq!(info[0]["bases"].as_array().unwrap().len(), 2);
+    assert!(info[0]["fault"].is_null());
+    sandbox.assert_reads(&sandbox.vm_dir("www").join("top.qcow2"), 5, 0, 1 << 20);
+    sandbox.maqet(&["start", "@www"]).ok();
+}
+
+#[test]
+fn a_disk_that_another_vm_stands_on_outlives_its_vm() {
+    let (sandbox, file) = with_disk();
+    sandbox.add_overlay("other", file.to_str().unwrap());
+    sandbox.images("1M", &["mine.qcow2"]);
+    sandbox.disk("attach", &["mine", "mine.qcow2"]).ok();
+    sandbox.disk("add", &["free", "--size", "1M"]).ok();
+    let removed = sandbox.maqet(&["rm", "@web", "--disks", "--json"]).json();
+    assert_eq!(removed["deleted"].as_array().unwrap().len(), 1);
+    let kept: Vec<&str> = removed["kept"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| file.as_str().unwrap())
+        .collect();
+    let mine = sandbox.path("mine.qcow2");
+    assert_eq!(kept, [file.to_str().unwrap(), mine.to_str().unwrap()]);
+    sandbox.maqet(&["start", "@other"]).ok();
+}
+
+#[test]
+fn a_full_disk_leaves_an_image_as_it_was() {
+    let (sandbox, _) = with_disk();
+    sandbox.images("20M", &["base.qcow2"]);
+    sandbox.write(&sandbox.path("base.qcow2"), 5, 0, 3 << 20);
+    // The directory is another one each time: what is in it is made, and judged, there.
+    let script = "qemu-img create -q -f qcow2 -F qcow2 -b $PWD/base.qcow2 full/over.qcow2 && \
+                  qemu-io -f qcow2 -c 'write -P 6 3M 2M' full/over.qcow2 >/dev/null && \
+                  before=$(sha256sum full/over.qcow2)";
+    let after = "qemu-img check -q -f qcow2 full/over.qcow2 && \
+                 qemu-io -f qcow2 -c 'read -P 5 0 3M' -c 'read -P 6 3M 2M' full/over.qcow2 >said && \
+                 ! grep -q failed said";
+    sandbox.add_lines(
+        "other",
+        "[disk.over]\nfile = \"full/over.qcow2\"\nsize = \"1M\"",
+    );
+    for (words, said) in [
+        (&["compact", "@other", "over"][..], "has room for"),
+        (&["rebase", "@other", "over", "--flat"], "has room for"),
+    ] {
+        let args = [&["disk"], words].concat();
+        let left = sandbox.with_little_room_after(script, after, &args, |ran| {
+            ran.fails(1).saying(said);
+        });
+        assert_eq!(left, ["over.qcow2", "sound"]);
+    }
+}

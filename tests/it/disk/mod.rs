@@ -57,13 +57,27 @@ impl Sandbox {
     /// Runs maqet where the directory `full` has room for 4 MiB; what is in there then.
     #[track_caller]
     fn with_little_room(&self, args: &[&str], judge: impl FnOnce(Ran)) -> Vec<String> {
-        let script = "mkdir -p full && mount -t tmpfs -o size=4M none full && \"$@\"; \
-                      status=$?; ls -A full >left; exit $status";
+        self.with_little_room_after(":", "false", args, judge)
+    }
+
+    /// The same after a shell script; if another one ends well afterwards, there is `sound`.
+    #[track_caller]
+    fn with_little_room_after(
+        &self,
+        before: &str,
+        after: &str,
+        args: &[&str],
+        judge: impl FnOnce(Ran),
+    ) -> Vec<String> {
+        let script = format!(
+            "mkdir -p full && mount -t tmpfs -o size=4M none full && {before} && \"$@\"; \
+             status=$?; ls -A full >left; if {after}; then echo sound >>left; fi; exit $status"
+        );
         let maqet = self.command_of(args);
         let mut command = Command::new("unshare");
         command
             .args(["--user", "--map-current-user", "--keep-caps", "--mount"])
-            .args(["sh", "-c", script, "sh"])
+            .args(["sh", "-c", &script, "sh"])
             .arg(maqet.get_program())
             .args(maqet.get_args())
             .current_dir(self.dir.path())
