@@ -76,19 +76,9 @@ pub fn ready(
         host.vm(name)?;
         return Err(Error::NotRunning(name.clone()));
     };
-    let runtime = host.paths.sockets(name);
     let begun = Instant::now();
-    let ended = |awaited: &str| Error::Ended {
-        name: name.clone(),
-        awaited: format!("`{awaited}`"),
-        how: "QEMU ended".to_owned(),
-    };
-    // The last of what the launcher makes.
-    while !runtime.events_log().exists() {
-        if process.wait(Duration::from_millis(5)) {
-            return Err(ended(&level.unwrap_or(&ReadyLevel::Monitor).to_string()));
-        }
-    }
+    super::wait::launched(host, &unit, name, &process)?;
+    let runtime = host.paths.sockets(name);
     // The one that it runs with; it may have another by now.
     let definition = std::fs::read_to_string(runtime.definition()).map_err(Error::io(
         format_args!("cannot read {}", runtime.definition().display()),
@@ -96,10 +86,14 @@ pub fn ready(
     let config = host.whole_config(name, &definition)?;
     let level = level.unwrap_or(&config.ready.level);
     let limit = limit.unwrap_or(config.ready.timeout.duration());
-    let what = || format!("`{level}`");
     let late = || Error::NotInTime {
-        awaited: what(),
+        awaited: format!("`{level}`"),
         limit,
+    };
+    let ended = || Error::Ended {
+        name: name.clone(),
+        awaited: format!("`{level}`"),
+        how: "QEMU ended".to_owned(),
     };
     match level {
         // QEMU's first answer is what it means.
@@ -110,9 +104,7 @@ pub fn ready(
             });
             return match answered {
                 Err(Error::Qmp(qmp::Error::Timeout { .. })) => Err(late()),
-                Err(Error::Qmp(qmp::Error::Closed { .. })) if process.wait(NOTICED) => {
-                    Err(ended(&level.to_string()))
-                }
+                Err(Error::Qmp(qmp::Error::Closed { .. })) if process.wait(NOTICED) => Err(ended()),
                 answered => answered.map(|_| ()),
             };
         }
@@ -137,7 +129,7 @@ pub fn ready(
     };
     wait(&mut signs, &config, level, limit).map_err(|error| match error {
         NotReady::TimedOut(_) => late(),
-        NotReady::Ended => ended(&level.to_string()),
+        NotReady::Ended => ended(),
         NotReady::Unknown(reason) => Error::NotReady {
             name: name.clone(),
             reason,

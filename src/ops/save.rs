@@ -156,8 +156,8 @@ pub(super) fn discard_of(host: &Host, name: &VmName) -> Result<(), Error> {
     Ok(())
 }
 
-/// How long QEMU may take for one question.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long QEMU may take for one question, on a host that is busy with shutting down.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Between two looks at how far it is; its end is an event, and told at once.
 const LOOK: Duration = Duration::from_millis(200);
@@ -172,8 +172,9 @@ pub(crate) fn write(
     progress: &mut dyn FnMut(Progress) -> GoOn,
 ) -> Result<u64, Error> {
     let deadline = limit.map(|limit| Instant::now() + limit);
-    let mut monitor = Client::connect(&runtime.ctl(), ANSWER)?;
-    monitor.set_timeout(ANSWER);
+    let answer = limit.map_or(ANSWER, |limit| limit.min(ANSWER));
+    let mut monitor = Client::connect(&runtime.ctl(), answer)?;
+    monitor.set_timeout(answer);
     end_orphan(&mut monitor)?;
     let state = monitor.status()?.run_state;
     let obstacles = obstacles(&mut monitor, &state)?;

@@ -5,7 +5,7 @@
 //! seen by its process, at once.
 
 use std::fmt;
-use std::io;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,7 +16,7 @@ use crate::process::Process;
 use crate::qmp::{
     self, Event, Follower, Heard, Job, JobEnd, JobTrack, Monitor, RunState, Start, job, log,
 };
-use crate::systemd::UnitStatus;
+use crate::systemd::{ActiveState, UnitStatus};
 use crate::vm::VmName;
 
 use super::past::{Ending, ending};
@@ -190,18 +190,9 @@ impl<'a> Listener<'a> {
             host.vm(name)?;
             return Err(Error::NotRunning(name.clone()));
         };
-        let log = host.paths.sockets(name).events_log();
-        let events = loop {
-            match Follower::open(&log, Start::Begin) {
-                // The launcher has not begun it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if process.wait(Duration::from_millis(5)) {
-                        return Err(Error::NotRunning(name.clone()));
-                    }
-                }
-                events => break events.map_err(Error::io("cannot follow the event log"))?,
-            }
-        };
+        let log = launched(host, &unit, name, &process)?;
+        let events =
+            Follower::open(&log, Start::Begin).map_err(Error::io("cannot follow the event log"))?;
         Ok(Self {
             host,
             name,
@@ -437,6 +428,33 @@ impl<'a> Listener<'a> {
         let reason = self.reason.clone();
         Ended { reason, result }
     }
+}
+
+/// How long the launcher may take.
+const LAUNCH: Duration = Duration::from_secs(30);
+
+/// Waits until there is an event log, which is the last of what the launcher makes.
+pub(super) fn launched(
+    host: &Host,
+    unit: &UnitStatus,
+    name: &VmName,
+    process: &Process,
+) -> Result<PathBuf, Error> {
+    let log = host.paths.sockets(name).events_log();
+    let deadline = Instant::now() + LAUNCH;
+    while !log.exists() {
+        if process.wait(Duration::from_millis(5)) {
+            return Err(Error::NotRunning(name.clone()));
+        }
+        // Someone has removed it.
+        if unit.active_state == ActiveState::Active || Instant::now() >= deadline {
+            return Err(Error::MonitorGone {
+                name: name.clone(),
+                socket: log,
+            });
+        }
+    }
+    Ok(log)
 }
 
 /// The VM's monitor, for a question or two.

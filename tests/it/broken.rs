@@ -70,7 +70,12 @@ fn a_runtime_directory_that_was_deleted_hides_no_vm() {
         .ok()
         .saying("is already running");
     assert_eq!(sandbox.qemus("web"), [pid]);
-    for command in [&["qmp", "@web", "query-status"][..], &["stop", "@web"]] {
+    for command in [
+        &["qmp", "@web", "query-status"][..],
+        &["stop", "@web"],
+        &["wait", "@web", "--ready"],
+        &["wait", "@web", "--for", "shutdown"],
+    ] {
         sandbox
             .maqet(command)
             .fails(1)
