@@ -42,6 +42,30 @@ fn a_vm_is_up_when_its_guest_says_so_over_vsock() {
 }
 
 #[test]
+fn a_real_systemd_says_over_vsock_that_it_is_up() {
+    let _vsock = VSOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let guests = std::env::var_os("MAQET_TEST_GUESTS").expect("tests/host/test sets it");
+    let kernel = PathBuf::from(guests).join("debian/kernel");
+    TESTER.add(
+        "systemd",
+        &format!(
+            "memory = \"256M\"\nkernel = \"{}\"\n\
+             initrd = \"/usr/share/maqet-test-systemd.initrd\"\n\
+             append = \"console=ttyS0 quiet systemd.log_target=console\"\n\
+             ready = {{ level = \"notify\", timeout = \"20m\" }}",
+            kernel.display()
+        ),
+    );
+    TESTER
+        .run("maqet start systemd || { maqet logs --console systemd; false; }")
+        .fails(0)
+        .saying("VM `systemd` started");
+    TESTER.ok("maqet logs --console systemd | grep 'systemd 25[0-9].* running in system mode'");
+    TESTER.ok("maqet wait systemd --ready notify --timeout 1s");
+    TESTER.ok("maqet stop --force systemd");
+}
+
+#[test]
 fn what_a_guest_says_is_heard_when_nobody_waits_for_it() {
     let _vsock = VSOCK.lock().unwrap_or_else(PoisonError::into_inner);
     add_probe("alone", "", "vsock = true");
