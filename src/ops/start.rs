@@ -1,5 +1,6 @@
 //! Starting VMs.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
 use std::env;
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use crate::systemd::property::Setting;
 use crate::systemd::{self, Started, Transient, UnitStatus, journal};
 use crate::vm::{GroupName, VmName};
 
+use super::disk::Users;
 use super::group::OverBudget;
 use super::order::{self, Plan, Vm};
 use super::port::{self, Reserved};
@@ -58,7 +60,12 @@ pub fn start(
     let ports = Reserved::default();
     let discards = |name: &VmName| discard_saved && names.contains(name);
     let find = |name: &VmName| find(host, name, discards(name));
+    let users = OnceCell::new();
     let check = |vm: &Vm| {
+        // One of which too much is unknown is for QEMU to judge.
+        if let Some(users) = users.get_or_init(|| Users::known(host).ok()) {
+            users.spare_bases(host, &vm.1)?;
+        }
         ports.check(&vm.0.name, &vm.1)?;
         check(host, vm, discards(&vm.0.name))
     };

@@ -200,7 +200,8 @@ impl Making<'_> {
             }
             .into());
         }
-        let measured = image::measure(&from.path, &from.format, format)?;
+        // Of a raw copy, qemu-img counts the holes.
+        let measured = image::measure(&from.path, &from.format, "qcow2")?;
         image::require(path, measured.required)?;
         let conversion = Conversion {
             from,

@@ -13,7 +13,7 @@ use crate::ops::{Error, Host};
 use crate::vm::VmName;
 
 use super::plan::{Plan, is_made};
-use super::{find, guard};
+use super::{definition, find, guard};
 
 /// A disk that was compacted.
 #[derive(Clone, Debug, Serialize)]
@@ -64,6 +64,7 @@ pub fn compact(
         "cannot look at {}",
         it.path.display()
     )))?;
+    definition::text(&path)?;
     image::require(&path, from)?;
     let made = is_made(host, name, &it.path)?;
     let plan = AnyPlan::Disk(Plan::Rewrite {

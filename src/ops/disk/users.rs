@@ -50,6 +50,7 @@ impl Inode {
 }
 
 /// All files that VMs use, and who does.
+#[derive(Default)]
 pub(in crate::ops) struct Users {
     paths: BTreeMap<PathBuf, Inode>,
     by_inode: BTreeMap<Inode, Vec<User>>,
@@ -63,13 +64,21 @@ impl Users {
     /// # Errors
     /// When a definition cannot be read: nobody knows then what it uses.
     pub fn find(host: &Host) -> Result<Self, Error> {
-        let mut users = Self {
-            paths: BTreeMap::new(),
-            by_inode: BTreeMap::new(),
-            by_path: BTreeMap::new(),
-        };
+        Self::find_by(host, Err)
+    }
+
+    /// The same, as far as definitions can be read.
+    pub fn known(host: &Host) -> Result<Self, Error> {
+        Self::find_by(host, |_| Ok(()))
+    }
+
+    fn find_by(host: &Host, judge: fn(Error) -> Result<(), Error>) -> Result<Self, Error> {
+        let mut users = Self::default();
         for row in host.rows()? {
-            users.take(host, &host.config(&row)?);
+            match host.config(&row) {
+                Ok(config) => users.take(host, &config),
+                Err(error) => judge(error)?,
+            }
             // What a running VM goes by may have other disks.
             if let Some(used) = in_force::read(host, &row.name).ok().flatten() {
                 users.take(host, &used.config);
@@ -87,6 +96,22 @@ impl Users {
             None => self.by_path.get(path),
         };
         Ok(users.cloned().unwrap_or_default())
+    }
+
+    /// Fails if a VM would write what disks of others stand on.
+    pub fn spare_bases(&self, host: &Host, config: &VmConfig) -> Result<(), Error> {
+        for it in defined(host, config) {
+            if it.disk.read_only {
+                continue;
+            }
+            let mut users = self.of(&it.path)?;
+            users.retain(|user| user.as_base && user.vm != config.name);
+            if !users.is_empty() {
+                let file = it.path;
+                return Err(super::Error::Needed { file, users }.into());
+            }
+        }
+        Ok(())
     }
 
     /// The files of that directory, and of those within it, with their users.

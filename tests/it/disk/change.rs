@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::{assert_clean, run};
 use crate::kill;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Ran, Sandbox, signal, wait_until};
 
 /// A VM `web` that does not run, with a disk `data` of 20 MiB that maqet has made.
 fn with_disk() -> (Sandbox, PathBuf) {
@@ -108,6 +108,13 @@ fn an_image_that_others_need_is_never_written_moved_or_deleted() {
             ));
     }
     assert!((sandbox.shown(), fs::read(&file).unwrap()) == before);
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("is needed");
+    sandbox.maqet(&["start", "@other"]).ok();
+    sandbox.maqet(&["stop", "--force", "@other"]).ok();
+    assert!(fs::read(&file).unwrap() == before.1);
     // For reading it can be had, while nobody writes it.
     let words = [
         "disk",
@@ -607,5 +614,38 @@ fn a_full_disk_leaves_an_image_as_it_was() {
             ran.fails(1).saying(said);
         });
         assert_eq!(left, ["over.qcow2", "sound"]);
+    }
+}
+
+#[test]
+fn what_takes_long_is_called_off_by_an_interrupt_and_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    let noise: Vec<u8> = (0..48u32 << 20)
+        .map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .collect();
+    fs::write(sandbox.path("big.img"), noise).unwrap();
+    let before = sandbox.shown();
+    let dir = sandbox.vm_dir("web");
+    let is_at_work = || {
+        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name().into_string().unwrap());
+        names.any(|name| name.ends_with(".unfinished"))
+    };
+    let mut adding = sandbox.spawn(&["disk", "add", "@web", "d", "--from", "big.img"]);
+    wait_until("it is at work, or done", || {
+        is_at_work() || adding.try_wait().unwrap().is_some()
+    });
+    signal(adding.id(), libc::SIGINT);
+    let ran = Ran::of(adding);
+    assert!(!is_at_work());
+    assert!(sandbox.orphans().is_empty());
+    if ran.status == 0 {
+        // It was done before it heard of that.
+        assert_clean(&dir.join("d.qcow2"));
+    } else {
+        assert!(ran.stderr.contains("called off"), "{}", ran.stderr);
+        assert_eq!(sandbox.shown(), before);
+        sandbox.disk("add", &["d", "--from", "big.img"]).ok();
     }
 }
