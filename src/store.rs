@@ -414,10 +414,12 @@ impl Store {
 
     /// Adds VMs, and puts others in the place of their old definitions, all or none, with
     /// the disks that `make` makes for them; whether each was still as the caller has read
-    /// it, which is not to be there for one without an old definition.
+    /// it, which is not to be there for one without an old definition. Ends the operation
+    /// that does so, if that is its last step.
     pub fn put<E: From<Error>>(
         &mut self,
         rows: &[(Option<String>, Row)],
+        operation: Option<i64>,
         make: impl FnOnce() -> Result<Vec<(VmName, MadeDisk)>, E>,
     ) -> Result<bool, E> {
         let tx = self
@@ -436,6 +438,8 @@ impl Store {
         for (name, disk) in make()? {
             record_disk(&tx, &name, &disk)?;
         }
+        tx.execute("DELETE FROM operation WHERE id = ?1", [operation])
+            .map_err(Error::from)?;
         tx.commit().map_err(Error::from)?;
         Ok(true)
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::config::{DeviceName, without_index};
 use crate::image::Fault;
-use crate::ops::{By, Error, device, disk, migrate, snapshot};
+use crate::ops::{By, Error, clone, device, disk, migrate, snapshot};
 use crate::qemu::vhost;
 use crate::qmp::RunState;
 use crate::vm::VmName;
@@ -222,6 +222,7 @@ fn hint(error: &Error) -> Option<String> {
             "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands".to_owned()
         }
         Error::Device(error) => return device_hint(error),
+        Error::Clone(error) => return Some(clone_hint(error)),
         Error::Disk(error) => return disk_hint(error),
         Error::Migrate(error) => return migrate_hint(error),
         Error::NoCommand { nearest, .. } => match nearest.as_slice() {
@@ -320,6 +321,19 @@ fn device_hint(error: &device::Error) -> Option<String> {
         ),
         _ => return None,
     })
+}
+
+fn clone_hint(error: &clone::Why) -> String {
+    use clone::Why;
+    match error {
+        Why::HasSnapshots { vm, .. } => format!(
+            "`maqet snapshot ls {vm}` lists them, `maqet snapshot rm {vm} NAME` deletes one"
+        ),
+        Why::Damaged { vm, disk, .. } => {
+            format!("`maqet disk check {vm} {disk} --repair` mends what can be mended")
+        }
+        Why::InTheWay(_) => "`maqet disk orphans` lists what belongs to no VM".to_owned(),
+    }
 }
 
 fn disk_hint(error: &disk::Error) -> Option<String> {

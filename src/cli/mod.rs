@@ -6,6 +6,7 @@
 mod add;
 mod agent;
 mod apply;
+mod clone;
 mod completion;
 mod device;
 mod diff;
@@ -114,6 +115,7 @@ enum Command {
     Wait(wait::Args),
     Jobs(jobs::Args),
     Job(job::Args),
+    Clone(clone::Args),
     Rename(rename::Args),
     Export(export::Args),
     Import(import::Args),
@@ -199,6 +201,7 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => agent::run(out, &host()?, args),
         Command::Hmp(args) => hmp::run(out, &host()?, &args),
         Command::Logs(args) => logs::run(out, &host()?, args),
+        Command::Clone(args) => clone::run(out, &host()?, &args),
         Command::Rename(args) => rename::run(out, &host()?, args),
         Command::Export(args) => export::run(out, &host()?, args),
         Command::Import(args) => import::run(out, &host()?, args),

@@ -26,19 +26,23 @@ pub fn create_at(file: &Path, path: &Path, format: &str, size: u64) -> Result<()
         .map(drop)
 }
 
-/// Makes an empty qcow2 image on top of another one, which is not opened for writing.
-/// `size` in bytes, that of the other one if it is not given.
-pub fn create_overlay(path: &Path, backing: &Link, size: Option<u64>) -> Result<(), Error> {
-    place(path, std::process::id(), |unfinished| {
-        Tool::new("create", "make", path)
-            .args(["-q", "-f", "qcow2", "-F", &backing.format, "-b"])
-            .arg(backing_name(unfinished, &backing.path)?)
-            .file(unfinished)?
-            .args(size.map(|size| size.to_string()))
-            .run()
-            .map_err(|error| rename(error, path, unfinished))
-            .map(drop)
-    })
+/// Makes an empty qcow2 image on top of another one, which is not opened for writing, in a
+/// file that is not there and will be called `path`, in the same directory. `size` in bytes,
+/// that of the other one if it is not given.
+pub fn create_overlay(
+    file: &Path,
+    path: &Path,
+    backing: &Link,
+    size: Option<u64>,
+) -> Result<(), Error> {
+    Tool::new("create", "make", path)
+        .args(["-q", "-f", "qcow2", "-F", &backing.format, "-b"])
+        .arg(backing_name(file, &backing.path)?)
+        .file(file)?
+        .args(size.map(|size| size.to_string()))
+        .run()
+        .map_err(|error| rename(error, path, file))
+        .map(drop)
 }
 
 /// Words about an unfinished file, as words about the one that it was to be.

@@ -18,9 +18,14 @@ pub struct Header {
     pub has_data_file: bool,
     /// How many internal snapshots there are.
     pub snapshots: u32,
+    /// Whether it was marked as damaged.
+    pub is_corrupt: bool,
 }
 
 const MAGIC: &[u8] = b"QFI\xfb";
+
+/// Of "incompatible features": something in it contradicts itself.
+const CORRUPT: u64 = 1 << 1;
 
 /// Of "incompatible features": the data is in an external file.
 const DATA_FILE: u64 = 1 << 2;
@@ -57,6 +62,7 @@ impl Header {
             virtual_size: number(&head, 24, 8),
             snapshots: number(&head, 60, 4) as u32,
             has_data_file: !is_old && number(&head, 72, 8) & DATA_FILE != 0,
+            is_corrupt: !is_old && number(&head, 72, 8) & CORRUPT != 0,
             ..Self::default()
         };
         let (at, length) = (number(&head, 8, 8), number(&head, 16, 4) as usize);
@@ -85,6 +91,23 @@ impl Header {
         }
         Ok(header)
     }
+}
+
+/// Whether a qcow2 image that no QEMU has open has nothing of its own: all that is read
+/// from it comes from below it.
+pub fn is_untouched(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    if Header::read_from(&mut file)?.snapshots > 0 {
+        return Ok(false);
+    }
+    let mut place = [0; 12];
+    file.seek(SeekFrom::Start(36))?;
+    file.read_exact(&mut place)?;
+    let (entries, at) = (number(&place, 0, 4), number(&place, 4, 8));
+    file.seek(SeekFrom::Start(at))?;
+    let mut table = Vec::new();
+    file.take(entries * 8).read_to_end(&mut table)?;
+    Ok(table.iter().all(|byte| *byte == 0))
 }
 
 /// A number in big-endian order.

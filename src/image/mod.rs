@@ -38,7 +38,7 @@ pub use copy::{copy, is_same};
 pub use create::{create, create_at, create_overlay};
 pub use error::Error;
 pub use format::Kind;
-pub use header::Header;
+pub use header::{Header, is_untouched};
 pub use info::{Access, Info, Snapshot};
 pub use map::{Extent, Measure, map, measure};
 pub use place::{place, replace, unfinished};

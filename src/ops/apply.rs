@@ -184,7 +184,7 @@ impl Plan {
                 (old, item.new.row.clone())
             })
             .collect();
-        let put = host.store()?.put(&rows, || {
+        let put = host.store()?.put(&rows, None, || {
             let mut all = Vec::new();
             for item in &mut due {
                 let old = item.old.as_ref().and_then(|(_, old)| old.as_ref());

@@ -10,6 +10,7 @@ use crate::config::{Fault, VmConfig};
 use crate::store::Row;
 
 use super::claims::Claims;
+use super::disk::defined;
 use super::{Error, Host, knowledge, policy};
 
 /// What is to be told where it is written; for [`VmConfig::parse_checked`].
@@ -22,10 +23,12 @@ pub(super) fn faults<'a>(
 ) -> impl FnOnce(&VmConfig) -> Vec<Fault> + 'a {
     move |config| {
         let mut faults = all(claims, config, old);
-        if let Some(before) = old.and_then(|old| claims.host.config(old).ok()) {
-            let before = all(claims, &before, old);
+        let before = old.and_then(|old| claims.host.config(old).ok());
+        if let Some(before) = &before {
+            let before = all(claims, before, old);
             faults.retain(|fault| !before.contains(fault));
         }
+        faults.extend(bases(claims, config, before.as_ref()).unwrap_or_default());
         // These say what cannot be at all.
         policy::faults(config).into_iter().chain(faults).collect()
     }
@@ -59,6 +62,35 @@ fn disks(host: &Host, config: &VmConfig) -> Vec<Fault> {
             Some(fault(format!("disk.{name}.file"), message))
         })
         .collect()
+}
+
+/// Disks that would write what another one stands on, and did not so far.
+fn bases(
+    claims: &Claims<'_>,
+    config: &VmConfig,
+    before: Option<&VmConfig>,
+) -> Result<Vec<Fault>, Error> {
+    let had = before.map_or_else(Vec::new, |before| defined(claims.host, before));
+    let mut faults = Vec::new();
+    for it in defined(claims.host, config) {
+        let is_old = had
+            .iter()
+            .any(|old| old.path == it.path && !old.disk.read_only);
+        // What is not there is nobody's base, and many are made at once.
+        if it.disk.read_only || is_old || !it.path.exists() {
+            continue;
+        }
+        if let Some(user) = claims.stands_on(&it.path)? {
+            let message = format!(
+                "{}: disk `{}` of VM `{}` stands on it, so it must not be written",
+                it.path.display(),
+                user.disk,
+                user.vm
+            );
+            faults.push(fault(format!("disk.{}.file", it.name), message));
+        }
+    }
+    Ok(faults)
 }
 
 /// Why what is at `path` cannot be a disk; `None` if it can, or is not there.

@@ -1,6 +1,6 @@
 //! What VMs want of the host that only one of them can have, and who else wants it.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use crate::config::{HostPort, Mac, Protocol, VmConfig};
 use crate::store::Row;
 use crate::vm::VmName;
 
+use super::disk::{User, Users};
 use super::{Error, Host};
 
 /// Something that one VM at a time can have.
@@ -46,6 +47,7 @@ pub(super) struct Claims<'a> {
     /// Whether all are read at once, for many VMs to be compared with.
     whole: bool,
     known: RefCell<Known>,
+    users: OnceCell<Users>,
 }
 
 #[derive(Default)]
@@ -70,6 +72,7 @@ impl<'a> Claims<'a> {
             host,
             whole: count > 1,
             known: RefCell::default(),
+            users: OnceCell::new(),
         }
     }
 
@@ -98,6 +101,18 @@ impl<'a> Claims<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// A disk that stands on a file, if one does.
+    pub fn stands_on(&self, path: &Path) -> Result<Option<User>, Error> {
+        let users = match self.users.get() {
+            Some(users) => users,
+            None => {
+                let users = Users::find(self.host)?;
+                self.users.get_or_init(|| users)
+            }
+        };
+        Ok(users.of(path)?.into_iter().find(|user| user.as_base))
     }
 
     /// What else of a VM's another has, too: a sentence each.

@@ -434,6 +434,9 @@ pub enum Error {
     /// A device that did not come or go.
     #[error(transparent)]
     Device(#[from] super::device::Error),
+    /// A VM was not cloned.
+    #[error(transparent)]
+    Clone(#[from] super::clone::Why),
     /// Something that was not done with a disk.
     #[error(transparent)]
     Disk(#[from] super::disk::Error),

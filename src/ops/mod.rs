@@ -10,6 +10,7 @@ pub mod apply;
 pub mod change;
 mod check;
 mod claims;
+pub mod clone;
 pub mod device;
 pub mod diff;
 pub mod disable;

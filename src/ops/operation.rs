@@ -29,7 +29,7 @@ use crate::lock::{self, VmLock};
 use crate::vm::VmName;
 
 use super::reach::{Reach, reach};
-use super::{Error, Host, disk, snapshot};
+use super::{Error, Host, clone, disk, snapshot};
 
 /// How long another operation is waited for.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -45,6 +45,8 @@ pub(super) enum Plan {
     Snapshot(snapshot::Plan),
     /// Of a disk.
     Disk(disk::Plan),
+    /// Another VM like it.
+    Clone(clone::Plan),
 }
 
 impl Plan {
@@ -55,6 +57,7 @@ impl Plan {
         match self {
             Self::Snapshot(plan) => plan.settle(left, reach),
             Self::Disk(plan) => plan.settle(left),
+            Self::Clone(plan) => plan.settle(left),
         }
     }
 }

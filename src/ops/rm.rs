@@ -87,23 +87,29 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     systemd::reset_failed(&host.scope, &unit_name(name))?;
     // Nor is there anything left to start at boot.
     removed.was_enabled = !boot::disable(&host.scope, from_ref(name))?.is_empty();
-    let is_free = |path: &Path| -> Result<bool, Error> {
-        let Some(users) = &users else {
-            return Ok(false);
-        };
-        Ok(users.of(path)?.iter().all(|user| user.vm == *name))
+    let other = |path: &Path| -> Result<Option<VmName>, Error> {
+        let users = users.as_ref().map(|users| users.of(path)).transpose()?;
+        let mut users = users.into_iter().flatten().map(|user| user.vm);
+        Ok(users.find(|user| user != name))
     };
-    for MadeDisk { path, identity } in made {
+    for disk in made {
+        let MadeDisk { path, identity } = &disk;
         // What another VM uses is not this one's to take along, nor is what has
         // taken the place of the disk that was made.
-        let is_ours = image::identity(&path).map(|now| now == identity);
+        let is_ours = image::identity(path).map(|now| now == *identity);
         match is_ours {
-            Ok(true) if is_free(&path)? => {
-                fs::remove_file(&path)
+            Ok(true) if disks && other(path)?.is_none() => {
+                fs::remove_file(path)
                     .map_err(Error::io(format_args!("cannot delete {}", path.display())))?;
-                removed.deleted.push(path);
+                removed.deleted.push(disk.path);
             }
-            Ok(_) => removed.kept.push(path),
+            Ok(is_ours) => {
+                // So that it goes with the last that needs it.
+                if let (true, Some(other)) = (is_ours, other(path)?) {
+                    store.record_disk(&other, &disk)?;
+                }
+                removed.kept.push(disk.path);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(Error::io(format_args!("cannot look at {}", path.display()))(error));

@@ -17,6 +17,8 @@ mod agent;
 mod apply;
 /// Killed, cut off, full, misspelt: what is true afterwards.
 mod broken;
+/// Overlays and copies of a VM's disks, for another one.
+mod clone;
 /// Many clients of one monitor, some of them stuck.
 mod concurrency;
 /// What another VM or process has, found before QEMU does.

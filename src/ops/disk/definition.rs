@@ -88,7 +88,7 @@ pub(super) fn forget(host: &Host, config: &VmConfig, disk: &DeviceName) -> Resul
 }
 
 /// A path as a definition has it.
-pub(super) fn text(path: &Path) -> Result<String, Error> {
+pub(in crate::ops) fn text(path: &Path) -> Result<String, Error> {
     path_text(path).ok_or_else(|| {
         let why = std::io::Error::from(std::io::ErrorKind::InvalidInput);
         Error::io(format_args!(

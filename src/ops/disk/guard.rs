@@ -23,7 +23,7 @@ pub(super) fn stopped(work: &Work<'_>, host: &Host, name: &VmName) -> Result<Rea
 }
 
 /// The users of a file other than one disk.
-pub(super) fn others(
+pub(in crate::ops) fn others(
     host: &Host,
     file: &Path,
     name: &VmName,
@@ -72,7 +72,7 @@ pub(super) fn file(it: &Defined, doing: &'static str) -> Result<(), Error> {
 }
 
 /// The image and those below it, all of which must be there.
-pub(super) fn sound(name: &VmName, it: &Defined) -> Result<Vec<Link>, Error> {
+pub(in crate::ops) fn sound(name: &VmName, it: &Defined) -> Result<Vec<Link>, Error> {
     let chain = Chain::of(&it.path, it.disk.format.as_str());
     chain.sound().map_err(|fault| {
         Why::Broken {

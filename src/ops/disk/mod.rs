@@ -10,13 +10,13 @@ pub mod check;
 pub mod compact;
 mod definition;
 mod error;
-mod guard;
+pub(super) mod guard;
 pub mod info;
 pub mod ls;
 pub mod map;
 pub mod r#move;
 pub mod orphans;
-mod plan;
+pub(super) mod plan;
 mod plug;
 pub mod rebase;
 pub mod resize;
@@ -27,6 +27,7 @@ mod users;
 use std::path::PathBuf;
 
 pub use definition::Settings;
+pub(super) use definition::text;
 pub use error::Error;
 pub(super) use plan::Plan;
 pub use plug::When;
@@ -43,14 +44,14 @@ use super::Host;
 
 /// A disk of a definition that has an image.
 #[derive(Clone, Debug)]
-struct Defined {
-    name: DeviceName,
-    disk: Disk,
-    path: PathBuf,
+pub(super) struct Defined {
+    pub name: DeviceName,
+    pub disk: Disk,
+    pub path: PathBuf,
 }
 
 impl Defined {
-    fn link(&self) -> Link {
+    pub fn link(&self) -> Link {
         Link {
             path: self.path.clone(),
             format: self.disk.format.as_str().to_owned(),
@@ -59,7 +60,7 @@ impl Defined {
 }
 
 /// The disks of a definition that have images.
-fn defined(host: &Host, config: &VmConfig) -> Vec<Defined> {
+pub(super) fn defined(host: &Host, config: &VmConfig) -> Vec<Defined> {
     let dir = host.paths.vm(&config.name);
     let disks = config.disks.iter();
     let disks = disks.filter_map(|(name, disk)| {

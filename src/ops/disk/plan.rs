@@ -136,7 +136,7 @@ fn names(host: &Host, name: &VmName, file: &Path) -> Result<bool, Error> {
 }
 
 /// Whether the file is the one that maqet made for the VM.
-pub(super) fn is_made(host: &Host, name: &VmName, file: &Path) -> Result<bool, Error> {
+pub(in crate::ops) fn is_made(host: &Host, name: &VmName, file: &Path) -> Result<bool, Error> {
     let made = host.store()?.made_disks(name)?;
     let made = made.iter().find(|made| made.path == file);
     Ok(made.is_some_and(|made| has_identity(file, &made.identity)))
@@ -174,7 +174,7 @@ pub(super) fn delete(host: &Host, file: &Path, identity: &str) -> Result<(), Err
 }
 
 /// Deletes a file, if it is there.
-pub(super) fn remove(file: &Path) -> Result<(), Error> {
+pub(in crate::ops) fn remove(file: &Path) -> Result<(), Error> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(format_args!(
             "cannot delete {}",

@@ -1,0 +1,32 @@
+use std::path::PathBuf;
+
+use crate::config::DeviceName;
+use crate::vm::VmName;
+
+/// Why a VM was not cloned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What is frozen as a base cannot go back to a snapshot in it any more.
+    #[error("disk `{disk}` of VM `{vm}` has {count} snapshot{} in its image, and cannot become a base", if *.count == 1 { "" } else { "s" })]
+    HasSnapshots {
+        /// The VM.
+        vm: VmName,
+        /// Its disk.
+        disk: DeviceName,
+        /// How many there are.
+        count: u32,
+    },
+    /// The image was marked as damaged.
+    #[error("disk `{disk}` of VM `{vm}`: {} is marked as damaged", .file.display())]
+    Damaged {
+        /// The VM.
+        vm: VmName,
+        /// Its disk.
+        disk: DeviceName,
+        /// The image.
+        file: PathBuf,
+    },
+    /// A VM that had the name has left a file where a disk is to be.
+    #[error("{} is there already", .0.display())]
+    InTheWay(PathBuf),
+}

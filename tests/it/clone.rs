@@ -1,0 +1,279 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::kill;
+use crate::sandbox::Sandbox;
+
+/// A VM `web` whose guest never runs an instruction, with a qcow2 and a raw disk and a
+/// medium for reading.
+fn three_disks() -> Sandbox {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.path("medium.iso"), [7; 4096]).unwrap();
+    sandbox.add_lines(
+        "web",
+        "description = 'one'\nprotect = true\nlabels.env = 'ci'\n\
+         net.lan.mac = '52:54:00:12:34:56'\n\
+         disk.root.size = '4M'\n\
+         disk.data = { file = 'data.raw', size = '2M' }\n\
+         disk.medium = { file = 'medium.iso', interface = 'cdrom' }",
+    );
+    sandbox
+}
+
+/// Runs a tool on images that no QEMU has open; what it printed.
+#[track_caller]
+fn tool(program: &str, args: &[&str], image: &Path) -> String {
+    let output = Command::new(program).args(args).arg(image).output();
+    let output = output.unwrap();
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {args:?} {}: {words}{complaint}",
+        image.display()
+    );
+    words
+}
+
+impl Sandbox {
+    /// The image of a VM's disk, and its format, by its definition.
+    #[track_caller]
+    fn disk_image(&self, vm: &str, disk: &str) -> (PathBuf, String) {
+        let list = self.maqet(&["disk", "ls", vm, "--json"]).json();
+        let found = list.as_array().unwrap().iter();
+        let found = found.clone().find(|it| it["disk"] == disk).unwrap();
+        assert_eq!(found["fault"], Value::Null, "{found}");
+        let text = |key: &str| found[key].as_str().unwrap().to_owned();
+        (text("file").into(), text("format"))
+    }
+
+    /// Writes a byte over a part of a disk of a VM that does not run.
+    #[track_caller]
+    fn fill(&self, vm: &str, disk: &str, byte: u8, at: &str) {
+        let (image, format) = self.disk_image(vm, disk);
+        let pattern = format!("write -P {byte} {at} 64k");
+        tool("qemu-io", &["-f", &format, "-c", &pattern], &image);
+    }
+
+    /// Whether a part of a disk is this byte.
+    #[track_caller]
+    fn is_filled(&self, vm: &str, disk: &str, byte: u8, at: &str) -> bool {
+        let (image, format) = self.disk_image(vm, disk);
+        let pattern = format!("read -P {byte} {at} 64k");
+        let mut qemu_io = Command::new("qemu-io");
+        let args = ["-r", "-U", "-f", &format, "-c", &pattern];
+        let ran = qemu_io.args(args).arg(&image).output().unwrap();
+        let words = String::from_utf8_lossy(&ran.stdout);
+        assert!(words.contains("64 KiB"), "{words} {ran:?}");
+        !words.contains("Pattern verification failed")
+    }
+
+    /// Checks all qcow2 images of VMs.
+    #[track_caller]
+    fn check_all(&self) {
+        for dir in std::fs::read_dir(self.path("data/maqet/vms")).unwrap() {
+            for file in std::fs::read_dir(dir.unwrap().path()).unwrap() {
+                let file = file.unwrap().path();
+                if file.extension().is_some_and(|suffix| suffix == "qcow2") {
+                    tool("qemu-img", &["check", "-q", "-U"], &file);
+                }
+            }
+        }
+    }
+
+    /// What a VM's directory has that it should not have.
+    fn unfinished(&self, vm: &str) -> Vec<String> {
+        let files = std::fs::read_dir(self.vm_dir(vm)).into_iter().flatten();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains("unfinished")).collect()
+    }
+
+    fn has_vm(&self, vm: &str) -> bool {
+        self.maqet(&["show", vm]).status == 0
+    }
+}
+
+#[test]
+fn a_clone_and_its_source_have_the_same_disks_and_then_each_its_own() {
+    let sandbox = three_disks();
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.fill("@web", "data", 2, "0");
+    let made = sandbox.maqet(&["clone", "@web", "@new", "--json"]).json();
+    assert_eq!(made["disks"].as_array().unwrap().len(), 3, "{made}");
+    for (disk, byte) in [("root", 1), ("data", 2)] {
+        assert!(sandbox.is_filled("@new", disk, byte, "0"), "{disk}");
+        sandbox.fill("@web", disk, 3, "0");
+        sandbox.fill("@new", disk, 4, "0");
+        assert!(sandbox.is_filled("@web", disk, 3, "0"), "{disk}");
+        assert!(sandbox.is_filled("@new", disk, 4, "0"), "{disk}");
+    }
+    assert_eq!(
+        sandbox.disk_image("@new", "medium").0,
+        sandbox.path("medium.iso")
+    );
+    // Both run at the same time.
+    for vm in ["@web", "@new"] {
+        sandbox.maqet(&["start", vm]).ok();
+    }
+    for vm in ["@web", "@new"] {
+        sandbox.maqet(&["stop", "--force", vm]).ok();
+    }
+    sandbox.check_all();
+}
+
+#[test]
+fn a_clone_is_someone_else() {
+    let sandbox = three_disks();
+    sandbox
+        .maqet(&["clone", "@web", "@new", "--set", "memory=96M"])
+        .ok();
+    let text = |vm: &str| sandbox.maqet(&["show", vm]).ok().stdout;
+    let (web, new) = (text("@web"), text("@new"));
+    for kept in ["description = 'one'", "labels.env = 'ci'", "disk.medium"] {
+        assert!(new.contains(kept), "{kept}: {new}");
+    }
+    for dropped in ["protect", "52:54:00:12:34:56"] {
+        assert!(web.contains(dropped) && !new.contains(dropped), "{new}");
+    }
+    assert!(new.contains("memory = \"96M\"") && web.contains("memory = \"64M\""));
+    let argv = |vm: &str| sandbox.maqet(&["show", "--argv", vm]).ok().stdout;
+    let word = |vm: &str, option: &str| {
+        let argv = argv(vm);
+        let at = argv.find(option).unwrap();
+        argv[at..].split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_ne!(word("@web", "-uuid"), word("@new", "-uuid"));
+    assert!(argv("@web").contains("mac=52:54:00:12:34:56"));
+    assert!(!argv("@new").contains("mac=52:54:00:12:34:56"));
+}
+
+#[test]
+fn a_base_is_not_written_deleted_or_moved_as_long_as_someone_stands_on_it() {
+    let sandbox = three_disks();
+    sandbox.maqet(&["unset", "@web", "protect"]).ok();
+    sandbox.fill("@web", "root", 1, "0");
+    let (base, _) = sandbox.disk_image("@web", "root");
+    sandbox.maqet(&["clone", "@web", "@new"]).ok();
+    // A definition of before is not what it was.
+    let file = format!("disk.root.file={}", base.display());
+    sandbox
+        .maqet(&["set", "@web", &file])
+        .fails(1)
+        .saying("root.qcow2: disk `root` of VM")
+        .saying("stands on it");
+    sandbox
+        .try_lines("third", &format!("disk.a.file = '{}'", base.display()))
+        .fails(1)
+        .saying("stands on it");
+    sandbox
+        .maqet(&["rename", "@web", "@renamed"])
+        .fails(1)
+        .saying("is needed: disk `root` of VM");
+    sandbox.maqet(&["rename", "@new", "@clone"]).ok();
+    assert!(sandbox.is_filled("@clone", "root", 1, "0"));
+    let removed = sandbox.maqet(&["rm", "@web", "--disks"]).ok();
+    removed.saying("kept").saying("root.1.qcow2");
+    assert!(sandbox.is_filled("@clone", "root", 1, "0"));
+    // The last one takes it along.
+    let removed = sandbox.maqet(&["rm", "@clone", "--disks"]).ok();
+    removed.saying("deleted");
+    assert!(!base.exists());
+    assert!(!sandbox.path("data.raw").exists(), "maqet made it");
+}
+
+#[test]
+fn a_source_can_be_renamed_when_its_clones_are_gone() {
+    let sandbox = three_disks();
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.maqet(&["clone", "@web", "@new"]).ok();
+    sandbox.maqet(&["rm", "@new", "--disks"]).ok();
+    sandbox.maqet(&["rename", "@web", "@renamed"]).ok();
+    assert!(sandbox.is_filled("@renamed", "root", 1, "0"));
+}
+
+#[test]
+fn a_clone_of_what_has_not_changed_needs_no_further_layer() {
+    let sandbox = three_disks();
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.maqet(&["clone", "@web", "@a"]).ok();
+    let root = sandbox.disk_image("@web", "root");
+    sandbox.maqet(&["clone", "@web", "@b"]).ok();
+    sandbox.maqet(&["clone", "@b", "@c"]).ok();
+    assert_eq!(sandbox.disk_image("@web", "root"), root);
+    assert_eq!(
+        sandbox.disk_image("@b", "root").0,
+        sandbox.vm_dir("b").join("root.qcow2")
+    );
+    sandbox.fill("@b", "root", 2, "64k");
+    sandbox.maqet(&["clone", "@b", "@d"]).ok();
+    for (vm, has) in [("@a", false), ("@c", false), ("@b", true), ("@d", true)] {
+        assert!(sandbox.is_filled(vm, "root", 1, "0"), "{vm}");
+        assert_eq!(sandbox.is_filled(vm, "root", 2, "64k"), has, "{vm}");
+    }
+    sandbox.check_all();
+}
+
+#[test]
+fn a_clone_that_makes_no_sense_changes_nothing() {
+    let sandbox = three_disks();
+    let before = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    let clone = |new: &str| sandbox.maqet(&["clone", "@web", new]);
+    clone("@web").fails(1).saying("there is a VM");
+    sandbox.maqet(&["clone", "@nobody", "@new"]).fails(4);
+    std::fs::create_dir_all(sandbox.vm_dir("new")).unwrap();
+    let left = sandbox.vm_dir("new").join("root.qcow2");
+    std::fs::write(&left, "someone's").unwrap();
+    clone("@new").fails(1).saying("root.qcow2 is there already");
+    assert_eq!(std::fs::read_to_string(&left).unwrap(), "someone's");
+    sandbox
+        .maqet(&["clone", "@web", "@other", "--set", "cpus=0"])
+        .fails(1)
+        .saying("cpus");
+    sandbox.maqet(&["snapshot", "ls", "@web"]).ok();
+    let root = sandbox.disk_image("@web", "root").0;
+    tool("qemu-img", &["snapshot", "-c", "mine"], &root);
+    clone("@other")
+        .fails(1)
+        .saying("has 1 snapshot in its image");
+    tool("qemu-img", &["snapshot", "-d", "mine"], &root);
+    std::fs::rename(sandbox.path("data.raw"), sandbox.path("away")).unwrap();
+    clone("@other").fails(1).saying("data.raw");
+    assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
+    assert!(!sandbox.has_vm("@other") && !sandbox.vm_dir("other").exists());
+}
+
+#[test]
+fn a_clone_that_is_killed_is_whole_or_not_there() {
+    let sandbox = three_disks();
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.fill("@web", "data", 2, "0");
+    let calls = kill::count(&sandbox, &["clone", "@web", "@zero"]);
+    let points = kill::points(15);
+    for point in 0..points {
+        // Something of its own, so that there is something to be frozen.
+        sandbox.fill("@web", "root", 1, "0");
+        sandbox.fill("@web", "data", 2, "0");
+        let new = format!("n{point}");
+        let vm = format!("@{new}");
+        let clone = ["clone", "@web", &vm];
+        kill::at(&sandbox, 1 + point * calls / points, &clone);
+        // It settles what is left before it begins.
+        sandbox.maqet(&["start", "@web"]).ok();
+        sandbox.maqet(&["stop", "--force", "@web"]).ok();
+        if !sandbox.has_vm(&vm) {
+            assert!(!sandbox.vm_dir(&new).exists(), "{point}");
+            sandbox.maqet(&clone).ok();
+        }
+        for vm in ["@web", &vm] {
+            assert!(sandbox.is_filled(vm, "root", 1, "0"), "{point}");
+            assert!(sandbox.is_filled(vm, "data", 2, "0"), "{point}");
+        }
+        assert!(sandbox.unfinished("web").is_empty(), "{point}");
+        assert!(sandbox.unfinished(&new).is_empty(), "{point}");
+        let orphans = sandbox.maqet(&["disk", "orphans", "--json"]).json();
+        assert_eq!(orphans["files"].as_array().unwrap().len(), 0, "{orphans}");
+    }
+    sandbox.check_all();
+}
