@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 
-use crate::sandbox::{PATIENCE, Sandbox, wait_until};
+use crate::sandbox::{PATIENCE, Sandbox, guests, wait_until};
 
 impl Sandbox {
     /// Adds a VM whose firmware boots from its only network, and writes what that
@@ -32,27 +32,64 @@ impl Sandbox {
 const A: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0xa];
 const B: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0xb];
 
+/// The networks that are between VMs alone: the lines of one's table, and of the other's.
+/// `nth` tells the multicast groups of tests from each other.
+fn between_two(nth: u32) -> [(&'static str, String, String); 3] {
+    let port = 20_000 + (std::process::id() + nth) % 40_000;
+    let group = format!("type = \"multicast\"\ngroup = \"230.0.0.1:{port}\"");
+    let dgram = |local: &str, remote: &str| {
+        format!("type = \"dgram\"\nlocal = \"{local}\"\nremote = \"{remote}\"")
+    };
+    let stream = |end: &str| format!("type = \"stream\"\n{end} = \"link.sock\"");
+    [
+        (
+            "dgram",
+            dgram("a,=$$.sock", "b.sock"),
+            dgram("b.sock", "a,=$$.sock"),
+        ),
+        ("stream", stream("listen"), stream("connect")),
+        ("multicast", group.clone(), group),
+    ]
+}
+
+#[test]
+fn two_guests_ping_each_other_on_each_kind_of_network_between_them() {
+    let sandbox = Sandbox::new();
+    let guests = guests();
+    for (kind, a, b) in between_two(1) {
+        let ends = [(a, "10.7.0.1", "10.7.0.2"), (b, "10.7.0.2", "10.7.0.1")];
+        for (net, own, other) in &ends {
+            let short = format!("{kind}-{own}").replace('.', "-");
+            let text = format!(
+                "name = \"{}\"\nmemory = \"128M\"\naccel = \"tcg\"\n\
+                 kernel = \"{}/probe/kernel\"\ninitrd = \"{1}/probe/initrd\"\n\
+                 append = \"console=ttyS0 quiet probe.address={own} probe.ping={other}\"\n\
+                 [net.lan]\n{net}\n",
+                sandbox.name(&short),
+                guests.display(),
+            );
+            fs::write(sandbox.path("vm.toml"), text).unwrap();
+            sandbox.maqet(&["add", "vm.toml"]).ok();
+            sandbox.maqet(&["start", &format!("@{short}")]).ok();
+        }
+        for (_, own, other) in &ends {
+            let short = format!("{kind}-{own}").replace('.', "-");
+            sandbox.wait_for_console(&short, &format!("probe: {other} answers"));
+        }
+        for (_, own, _) in &ends {
+            let short = format!("@{kind}-{own}").replace('.', "-");
+            sandbox.maqet(&["stop", "--force", &short]).ok();
+        }
+    }
+}
+
 #[test]
 fn two_vms_hear_each_other_on_each_kind_of_network_between_them() {
     let sandbox = Sandbox::new();
-    let port = 20_000 + std::process::id() % 40_000;
-    let group = format!("type = \"multicast\"\ngroup = \"230.0.0.1:{port}\"");
-    for (kind, a, b) in [
-        (
-            "dgram",
-            "type = \"dgram\"\nlocal = \"a,=$$.sock\"\nremote = \"b.sock\"",
-            "type = \"dgram\"\nlocal = \"b.sock\"\nremote = \"a,=$$.sock\"",
-        ),
-        (
-            "stream",
-            "type = \"stream\"\nlisten = \"link.sock\"",
-            "type = \"stream\"\nconnect = \"link.sock\"",
-        ),
-        ("multicast", &group, &group),
-    ] {
+    for (kind, a, b) in between_two(0) {
         let (first, second) = (format!("{kind}-a"), format!("{kind}-b"));
-        sandbox.add_network_boot(&first, "52:54:00:00:00:0a", a);
-        sandbox.add_network_boot(&second, "52:54:00:00:00:0b", b);
+        sandbox.add_network_boot(&first, "52:54:00:00:00:0a", &a);
+        sandbox.add_network_boot(&second, "52:54:00:00:00:0b", &b);
         for short in [&first, &second] {
             sandbox.maqet(&["start", &format!("@{short}")]).ok();
         }

@@ -11,6 +11,8 @@
  *   probe.print=N             print N numbered lines of 80 characters, then be ready
  *   probe.keys=echo           print each key event that is read: "probe: key CODE VALUE",
  *                             where 1 is down and 0 is up
+ *   probe.address=A           give the network card the IPv4 address A, of 24 bits
+ *   probe.ping=A              ask A for an echo until it comes: "probe: A answers"
  *   probe.write=1             each 10 ms, write a higher number to /dev/vda and fsync
  *
  * Told of a vmm.notify_socket (systemd(1), "system credentials"), it sends there what
@@ -22,10 +24,15 @@
  * nothing any more. A panic is the end of PID 1, so any way out of main() is one.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/input.h>
 #include <linux/vm_sockets.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/ip.h>
+#include <netinet/ip_icmp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -247,6 +254,49 @@ static void notify(unsigned port, const char *message)
 	close(fd);
 }
 
+/* The one network card, whose driver may still be looking at it. */
+static void set_address(const char *address)
+{
+	struct ifreq card = {.ifr_name = "eth0"};
+	struct sockaddr_in *value = (struct sockaddr_in *)&card.ifr_addr;
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), failed = 1;
+
+	for (int tries = 0; tries < 100 && ioctl(fd, SIOCGIFINDEX, &card); tries++)
+		usleep(20000);
+	memset(value, 0, sizeof *value);
+	value->sin_family = AF_INET;
+	if (inet_pton(AF_INET, address, &value->sin_addr) == 1 && !ioctl(fd, SIOCSIFADDR, &card)) {
+		inet_pton(AF_INET, "255.255.255.0", &value->sin_addr);
+		failed = ioctl(fd, SIOCSIFNETMASK, &card);
+		card.ifr_flags = IFF_UP;
+		failed |= ioctl(fd, SIOCSIFFLAGS, &card);
+	}
+	if (failed)
+		printf("probe: cannot have the address %s: %m\n", address);
+	close(fd);
+}
+
+/* Asks for an echo (RFC 792), and says whether one has come by now. */
+static int ping(int fd, const char *address)
+{
+	struct sockaddr_in other = {.sin_family = AF_INET};
+	struct icmphdr echo = {.type = ICMP_ECHO, .un.echo.id = 7};
+	unsigned char packet[512];
+	ssize_t n;
+
+	inet_pton(AF_INET, address, &other.sin_addr);
+	echo.checksum = ~(echo.type + echo.un.echo.id); /* of two words, of which none carries */
+	sendto(fd, &echo, sizeof echo, 0, (struct sockaddr *)&other, sizeof other);
+	while ((n = recv(fd, packet, sizeof packet, MSG_DONTWAIT)) > 0) {
+		struct iphdr *ip = (struct iphdr *)packet;
+		struct icmphdr *reply = (struct icmphdr *)(packet + 4 * ip->ihl);
+		if (n >= 4 * ip->ihl + (ssize_t)sizeof *reply && ip->saddr == other.sin_addr.s_addr &&
+		    reply->type == ICMP_ECHOREPLY && reply->un.echo.id == echo.un.echo.id)
+			return 1;
+	}
+	return 0;
+}
+
 int main(void)
 {
 	mkdir("/dev", 0755);
@@ -270,8 +320,14 @@ int main(void)
 	int ignore_button = !strcmp(option("button", "poweroff"), "ignore");
 	double button_delay = atof(option("button-delay", "0"));
 	long lines = atol(option("print", "0"));
-	int disk = -1;
+	const char *pinged = option("ping", "");
+	int disk = -1, icmp = -1;
 	unsigned long long counter = 0;
+
+	if (*option("address", ""))
+		set_address(option("address", ""));
+	if (*pinged)
+		icmp = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
 
 	if (atoi(option("write", "0"))) {
 		char sector[513] = "";
@@ -298,7 +354,7 @@ int main(void)
 		printf("probe: notified\n");
 	}
 
-	double act_at = now() + atof(option("delay", "0")), off_at = NEVER, look_at = now() + 1, write_at = now();
+	double act_at = now() + atof(option("delay", "0")), off_at = NEVER, look_at = now() + 1, write_at = now(), ping_at = now();
 	for (;;) {
 		double t = now();
 		if (t >= off_at)
@@ -315,6 +371,14 @@ int main(void)
 			write_at = t + 0.01;
 			write_counter(disk, &counter);
 		}
+		if (icmp >= 0 && t >= ping_at) {
+			ping_at = t + 0.1;
+			if (ping(icmp, pinged)) {
+				printf("probe: %s answers\n", pinged);
+				close(icmp);
+				icmp = -1;
+			}
+		}
 		if (printing && t >= act_at)
 			for (int i = 0; i < 100; i++)
 				print_line();
@@ -323,6 +387,7 @@ int main(void)
 		if (act_at < next) next = act_at;
 		if (off_at < next) next = off_at;
 		if (disk >= 0 && write_at < next) next = write_at;
+		if (icmp >= 0 && ping_at < next) next = ping_at;
 		if (read_keys(next - now(), echo)) {
 			printf("probe: power button\n");
 			if (!ignore_button && off_at == NEVER)
