@@ -4,6 +4,7 @@
 //! QEMU must take each of them. Where that depends on the machine, such as on its
 //! huge pages, the folder has a file `refusal`: all that a QEMU then says.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -356,6 +357,15 @@ impl Prelaunch {
         serde_json::from_str(&line).unwrap()
     }
 
+    /// Ends it at once; it must have had nothing to say.
+    fn end(mut self) {
+        self.child.kill().unwrap();
+        let mut stderr = Vec::new();
+        let mut pipe = self.child.stderr.take().unwrap();
+        std::io::Read::read_to_end(&mut pipe, &mut stderr).unwrap();
+        assert_eq!(String::from_utf8_lossy(&stderr), "");
+    }
+
     /// Ends it; it must have had nothing to say.
     fn quit(mut self) {
         self.execute("quit", json!({}));
@@ -465,6 +475,43 @@ const TOLD: &[Told] = &[
         meant: |vm| json!(vm.config.kernel),
     },
     Told {
+        key: "initrd",
+        with: "kernel = \"linux\"",
+        written: |text| as_path("initrd", text),
+        seen: |qemu, _| of_machine(qemu, "initrd"),
+        meant: |vm| json!(vm.config.initrd),
+    },
+    Told {
+        key: "device.c.serial",
+        with: "device.c.driver = \"usb-tablet\"",
+        written: str::to_owned,
+        seen: |qemu, _| {
+            let serial = json!({"path": "c", "property": "serial"});
+            qemu.execute("qom-get", serial)
+        },
+        meant: |vm| {
+            let property = vm.config.devices["c"].properties().next().unwrap();
+            json!(property.1)
+        },
+    },
+    Told {
+        key: "port.d.file",
+        with: "port.d.type = \"virtio\"",
+        written: |text| as_path("port", text),
+        seen: |_, vm| json!(vm.config.ports["d"].file.as_ref().unwrap().is_file()),
+        meant: |_| json!(true),
+    },
+    Told {
+        key: "port.e.name",
+        with: "port.e.type = \"virtio-port\"",
+        written: str::to_owned,
+        seen: |qemu, _| {
+            let name = json!({"path": "/machine/peripheral/port-e", "property": "name"});
+            qemu.execute("qom-get", name)
+        },
+        meant: |vm| json!(vm.config.ports["e"].name),
+    },
+    Told {
         key: "disk.a.file",
         with: "disk.a.interface = \"scsi\"",
         written: |text| as_path("disk", text),
@@ -501,6 +548,105 @@ const TOLD: &[Told] = &[
         meant: |_| json!(true),
     },
 ];
+
+/// Keys whose texts no monitor shows, or that are not told to QEMU; and why that will do.
+const UNSEEN: &[(&str, &str)] = &[
+    (
+        "description",
+        "maqet's own, and the unit's: tests/it/set.rs",
+    ),
+    ("labels.*", "maqet's own"),
+    ("extends", "not in what is stored"),
+    ("extends[]", "not in what is stored"),
+    ("unset", "not in what is stored"),
+    ("unset[]", "not in what is stored"),
+    ("unit.*[]", "systemd's, by D-Bus: tests/it/properties.rs"),
+    (
+        "qemu.args[]",
+        "each is an argument as it stands, and meant to be options",
+    ),
+    ("qemu.binary", "a program, and no argument"),
+    (
+        "machine",
+        "QEMU refuses what it does not know, commas and all",
+    ),
+    ("device.*.driver", "QEMU refuses what it does not know"),
+    ("net.*.model", "QEMU refuses what it does not know"),
+    ("dtb", "as `initrd`; QEMU itself reads the file"),
+    ("net.*.connect", "as `listen`; nobody listens there"),
+    ("net.*.remote", "as `local`"),
+    (
+        "rng.source",
+        "as a disk's `file`; its content is the guest's",
+    ),
+    ("smbios.family", "in the guest's tables: tests/argv"),
+    ("smbios.manufacturer", "in the guest's tables: tests/argv"),
+    ("smbios.oem[]", "in the guest's tables: tests/argv"),
+    ("smbios.product", "in the guest's tables: tests/argv"),
+    ("smbios.serial", "in the guest's tables: tests/argv"),
+    ("smbios.sku", "in the guest's tables: tests/argv"),
+    ("smbios.version", "in the guest's tables: tests/argv"),
+];
+
+/// The keys of the schema that can be any text, with `*` for what has a name of its own.
+fn keys_of_any_text(node: &Value, key: String, all: &Value, found: &mut BTreeSet<String>) {
+    if !node.is_object() {
+        return;
+    }
+    if let Some(name) = node["$ref"].as_str() {
+        let name = name.rsplit('/').next().unwrap();
+        keys_of_any_text(&all["$defs"][name], key.clone(), all, found);
+    }
+    for way in ["anyOf", "oneOf", "allOf"] {
+        for one in node[way].as_array().into_iter().flatten() {
+            keys_of_any_text(one, key.clone(), all, found);
+        }
+    }
+    let is_text = node["type"] == "string" || node["type"][0] == "string";
+    let is_any = ["const", "enum", "pattern"]
+        .iter()
+        .all(|limit| node[limit].is_null());
+    if is_text && is_any {
+        found.insert(key.clone());
+    }
+    let inner = |word: &str| match key.as_str() {
+        "" => word.to_owned(),
+        outer => format!("{outer}.{word}"),
+    };
+    for (word, value) in node["properties"].as_object().into_iter().flatten() {
+        keys_of_any_text(value, inner(word), all, found);
+    }
+    let patterns = node["patternProperties"].as_object().into_iter().flatten();
+    let named = patterns.map(|(_, value)| value);
+    for value in named.chain([&node["additionalProperties"]]) {
+        keys_of_any_text(value, inner("*"), all, found);
+    }
+    keys_of_any_text(&node["items"], format!("{key}[]"), all, found);
+}
+
+#[test]
+fn each_key_that_can_be_any_text_is_looked_at() {
+    let schema = config::schema();
+    let mut all = BTreeSet::new();
+    keys_of_any_text(&schema, String::new(), &schema, &mut all);
+    assert!(
+        all.contains("append") && all.contains("disk.*.file"),
+        "{all:?}"
+    );
+    // `disk.a.file` is one of `disk.*.file`; what a device has are its properties.
+    let general = |key: &str| {
+        let words: Vec<&str> = key.split('.').collect();
+        match words[..] {
+            ["device", _, _] => "device.*.*".to_owned(),
+            [table, _, key] => format!("{table}.*.{key}"),
+            _ => key.to_owned(),
+        }
+    };
+    let told = TOLD.iter().map(|told| general(told.key));
+    let unseen = UNSEEN.iter().map(|(key, _)| (*key).to_owned());
+    let looked_at: BTreeSet<String> = told.chain(unseen).collect();
+    assert_eq!(all, looked_at, "left: the schema; right: TOLD and UNSEEN");
+}
 
 /// Keys of which nothing hostile is taken at all, as no host could have it.
 const NAMES: &[(&str, &str)] = &[

@@ -4,6 +4,7 @@
 //! at random, so that a new key is in here as soon as it has a golden folder.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use toml::{Table, Value};
@@ -31,6 +32,15 @@ impl Random {
     /// `MAQET_TEST_SEED` is another beginning.
     pub fn new() -> Self {
         Self(number("MAQET_TEST_SEED").unwrap_or(0) ^ 0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// Those of the definition with this number.
+    pub fn nth(number: u32) -> Self {
+        let mut random = Self::new();
+        random.0 ^= u64::from(number).wrapping_mul(0xd129_0d3d_a45c_5e63);
+        // So that what comes first is not nearly the same each time.
+        (0..8).for_each(|_| _ = random.below(1));
+        random
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -106,7 +116,7 @@ impl Pool {
                     let table: Table = text.parse().unwrap();
                     // JSON is YAML.
                     texts.push(serde_json::to_string_pretty(&table).unwrap());
-                    tables.push(table);
+                    tables.push(without_left_out(table));
                 }
                 texts.push(text);
             }
@@ -121,7 +131,7 @@ impl Pool {
         keys.sort();
         keys.dedup();
         for key in keys {
-            if LEFT_OUT.contains(&&**key) || !random.one_in(3) {
+            if !random.one_in(3) {
                 continue;
             }
             // A machine without anything is for definitions that say so throughout.
@@ -224,6 +234,22 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
+/// What is to be recombined of a table.
+fn without_left_out(table: Table) -> Table {
+    // An address that is listened on is there once, too; a multicast one is for many.
+    let is_address = |value: &Value| {
+        let address = value.as_str().and_then(|text| text.parse().ok());
+        address.is_some_and(|address: SocketAddr| !address.ip().is_multicast())
+    };
+    let kept = table.into_iter();
+    let kept = kept.filter(|(key, value)| !LEFT_OUT.contains(&&**key) && !is_address(value));
+    kept.map(|(key, value)| match value {
+        Value::Table(inner) => (key, Value::Table(without_left_out(inner))),
+        other => (key, other),
+    })
+    .collect()
+}
+
 /// One value of what several say: of tables, some keys of each.
 fn mixed(random: &mut Random, said: &[&Value]) -> Value {
     let one = random.pick(said);
@@ -245,14 +271,14 @@ fn mixed(random: &mut Random, said: &[&Value]) -> Value {
         return Value::Table(mixture);
     }
     for (key, value) in one {
-        if !LEFT_OUT.contains(&&**key) && !random.one_in(4) {
+        if !random.one_in(4) {
             mixture.insert(key.clone(), value.clone());
         }
     }
     // And something of another one.
     let other = random.pick(&tables);
     for (key, value) in other {
-        if !LEFT_OUT.contains(&&**key) && random.one_in(4) {
+        if random.one_in(4) {
             mixture.insert(key.clone(), value.clone());
         }
     }

@@ -213,7 +213,7 @@ pub(super) fn check(config: &VmConfig, faults: &mut Faults) {
                 Board::Pci | Board::None => usize::MAX,
             };
             faults.add_if(
-                serial == most + 1,
+                serial.checked_sub(1) == Some(most),
                 &table,
                 format!("machine `{machine}` has no more serial ports: `type = \"virtio\"` is a console, too"),
             );

@@ -75,6 +75,8 @@ mod properties;
 mod qmp;
 /// Several at once, and commands that are killed halfway.
 mod races;
+/// The definitions in README.
+mod readme;
 /// As far as the definition wants the guest to be.
 mod ready;
 /// Another name, whole or not at all.

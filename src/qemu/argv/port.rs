@@ -70,9 +70,9 @@ pub(super) fn ports(argv: &mut Argv, config: &VmConfig, host: &Host) {
     for (name, port) in &config.ports {
         let id = port_id(name);
         chardev(argv, &id, name, port, host);
-        let serial = match config.board().is_pc() {
-            true => "isa-serial",
-            false => "pci-serial",
+        let serial = match config.board() {
+            Board::Q35 | Board::Pc | Board::Microvm => "isa-serial",
+            Board::Pci | Board::None => "pci-serial",
         };
         let device = match port.kind {
             PortKind::Serial => OptArg::new("driver", serial)
