@@ -15,6 +15,8 @@ mod add;
 mod agent;
 /// As the files say, and the second time nothing.
 mod apply;
+/// What the guest's board does: watchdog, panics, firmware's tables, random numbers.
+mod board;
 /// Killed, cut off, full, misspelt: what is true afterwards.
 mod broken;
 /// Overlays and copies of a VM's disks, for another one.
@@ -31,6 +33,8 @@ mod diff;
 mod disable;
 /// Images and chains of them, looked at and changed.
 mod disk;
+/// Screens that are shown by servers.
+mod display;
 /// What is broken, found and mended.
 mod doctor;
 /// A text edited, checked and kept, or nothing changed.
@@ -67,6 +71,8 @@ mod nmi;
 mod order;
 /// Virtual CPUs that halt.
 mod pause;
+/// Ports, and their other ends.
+mod port;
 /// The power button, pressed once.
 mod powerdown;
 /// The table of properties, against systemd itself.

@@ -2,7 +2,7 @@
  *
  * It does what the words on the kernel command line say:
  *
- *   probe.act=idle|poweroff|reboot|panic|suspend|hang|print
+ *   probe.act=idle|poweroff|reboot|panic|suspend|hang|print|watchdog
  *                             what to do when up (idle)
  *   probe.delay=SECONDS       how long after "probe: ready" to do it (0)
  *   probe.button=poweroff|ignore
@@ -13,6 +13,9 @@
  *                             where 1 is down and 0 is up
  *   probe.address=A           give the network card the IPv4 address A, of 24 bits
  *   probe.ping=A              ask A for an echo until it comes: "probe: A answers"
+ *   probe.say=PORT,...        write to those in /dev, before being ready: "probe: this is PORT"
+ *   probe.cat=FILE            print what it says, before being ready: up to 64 KiB, with a new
+ *                             line for what cannot be printed
  *   probe.write=1             each 10 ms, write a higher number to /dev/vda and fsync
  *
  * Told of a vmm.notify_socket (systemd(1), "system credentials"), it sends there what
@@ -21,7 +24,8 @@
  *   probe.notify=never        which sends all but READY=1
  *
  * `print` prints such lines for ever, but still hears the button; `hang` hears
- * nothing any more. A panic is the end of PID 1, so any way out of main() is one.
+ * nothing any more, nor does `watchdog`, having set one going. A panic is the end
+ * of PID 1, so any way out of main() is one.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -38,6 +42,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -81,6 +86,34 @@ static void read_file(const char *path, char *buffer, size_t size)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? 0 : read(fd, buffer, size - 1);
 	buffer[n < 0 ? 0 : n] = 0;
+	close(fd);
+}
+
+static void print_file(const char *path)
+{
+	static char text[1 << 16];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
+
+	if (n < 0)
+		printf("probe: cannot read %s: %m", path);
+	for (ssize_t i = 0; i < n; i++) {
+		if (text[i] >= ' ')
+			putchar(text[i]);
+		else if (i == 0 || text[i - 1] >= ' ')
+			putchar('\n');
+	}
+	putchar('\n');
+	close(fd);
+}
+
+static void say_to(const char *port)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/dev/%.32s", port);
+	int fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+	if (dprintf(fd, "probe: this is %s\n", port) < 0)
+		printf("probe: cannot write to %s: %m\n", path);
 	close(fd);
 }
 
@@ -187,6 +220,47 @@ static void write_counter(int disk, unsigned long long *counter)
 		printf("probe: write failed: %m\n");
 }
 
+/* Opens a file of a PCI device. */
+static int open_of_pci(const char *address, const char *file)
+{
+	char path[128];
+	snprintf(path, sizeof path, "/sys/bus/pci/devices/%.32s/%s", address, file);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* Sets the i6300esb going, to go off in two stages of 0.1 s. The kernel's driver can do no less
+ * than two seconds. Registers are those of the Intel 6300ESB's datasheet, chapter 15. */
+static int set_watchdog(void)
+{
+	DIR *directory = opendir("/sys/bus/pci/devices");
+	const unsigned short kilohertz_and_reset = 3;
+	const unsigned char on = 2;
+	unsigned id, bar;
+	int config = -1, is_set = 0;
+
+	for (struct dirent *entry; directory && !is_set && (entry = readdir(directory));) {
+		config = open_of_pci(entry->d_name, "config");
+		if (pread(config, &id, 4, 0) == 4 && id == 0x25ab8086 && pread(config, &bar, 4, 0x10) == 4) {
+			int enable = open_of_pci(entry->d_name, "enable");
+			int memory = open_of_pci(entry->d_name, "resource0");
+			void *page = write(enable, "1", 1) == 1
+				? mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0) : MAP_FAILED;
+			if (page != MAP_FAILED) {
+				volatile char *registers = (char *)page + (bar & 0xff0);
+				for (int timer = 0; timer < 8; timer += 4) {
+					*(volatile unsigned short *)(registers + 12) = 0x80;
+					*(volatile unsigned short *)(registers + 12) = 0x86;
+					*(volatile unsigned *)(registers + timer) = 100;
+				}
+				is_set = pwrite(config, &kilohertz_and_reset, 2, 0x60) == 2 &&
+					pwrite(config, &on, 1, 0x68) == 1;
+			}
+		}
+		close(config);
+	}
+	return is_set;
+}
+
 static void power_off(void)
 {
 	printf("probe: powering off\n");
@@ -213,6 +287,10 @@ static void act(const char *what)
 			printf("probe: cannot suspend: %m\n");
 		close(fd);
 		printf("probe: awake\n");
+	} else if (!strcmp(what, "watchdog")) {
+		if (!set_watchdog())
+			printf("probe: no watchdog\n");
+		act("hang");
 	} else if (!strcmp(what, "hang")) {
 		printf("probe: hanging\n");
 		for (;;)
@@ -344,6 +422,10 @@ int main(void)
 	open_inputs();
 	while (lines_printed < lines)
 		print_line();
+	for (char *port = strtok((char *)option("say", (char[]){""}), ","); port; port = strtok(NULL, ","))
+		say_to(port);
+	if (*option("cat", ""))
+		print_file(option("cat", ""));
 	printf("probe: ready\n");
 	unsigned port = notify_port();
 	if (port) {

@@ -1,0 +1,150 @@
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::sandbox::{PATIENCE, Sandbox, free_ports, wait_until};
+
+/// Adds the probe guest with further keys. It does not run yet when it is started.
+fn add_stopped(sandbox: &Sandbox, words: &str, settings: &[&str]) {
+    let settings = settings.iter().flat_map(|it| ["--set", it]);
+    let options: Vec<&str> = ["--qemu-arg=-S"].into_iter().chain(settings).collect();
+    sandbox.add_probe_with("web", words, &options);
+}
+
+/// Reads until it comes to `text`, from a thread of its own: a terminal knows no timeout.
+fn expect(mut stream: impl Read + Send + 'static, text: &'static str) -> mpsc::Receiver<()> {
+    let (found, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut read = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            read.extend_from_slice(&buffer[..length]);
+            if String::from_utf8_lossy(&read).contains(text) {
+                // Nobody waits for it any more when the test has failed.
+                let _ = found.send(());
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Where `status` says that a port or display is.
+fn address(sandbox: &Sandbox, name: &str) -> String {
+    let status: Value = sandbox.maqet(&["status", "@web", "--json"]).json();
+    let endpoints = status["endpoints"].as_array().unwrap();
+    let endpoint = endpoints.iter().find(|it| it["name"] == name);
+    let endpoint = endpoint.unwrap_or_else(|| panic!("{name} is not in {status}"));
+    endpoint["address"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_a_guest_writes_to_its_ports_comes_out_at_their_other_ends() {
+    let sandbox = Sandbox::new();
+    let [tcp, _] = free_ports();
+    let log = sandbox.path("log, of it");
+    add_stopped(
+        &sandbox,
+        "console=hvc0 probe.say=ttyS1,ttyS2,ttyS3",
+        &[
+            "port.second.type=serial",
+            "port.third.type=serial",
+            &format!("port.third.tcp=127.0.0.1:{tcp}"),
+            "port.fourth.type=serial",
+            "port.fourth.pty=true",
+            "port.console.type=virtio",
+            &format!("port.console.file={}", log.display()),
+        ],
+    );
+    sandbox.maqet(&["start", "@web"]).ok();
+
+    let socket = sandbox.runtime("web").join("second.sock");
+    let second = UnixStream::connect(&socket).unwrap();
+    let third = TcpStream::connect(address(&sandbox, "third")).unwrap();
+    let fourth = File::open(address(&sandbox, "fourth")).unwrap();
+    let ends = [
+        ("ttyS1", expect(second, "probe: this is ttyS1")),
+        ("ttyS2", expect(third, "probe: this is ttyS2")),
+        ("ttyS3", expect(fourth, "probe: this is ttyS3")),
+    ];
+    sandbox.maqet(&["resume", "@web"]).ok();
+    for (name, end) in ends {
+        end.recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("nothing comes from {name}"));
+    }
+    assert_eq!(address(&sandbox, "console"), log.to_str().unwrap());
+    wait_until("the file says that it is up", || {
+        fs::read(&log).is_ok_and(|log| String::from_utf8_lossy(&log).contains("probe: ready"))
+    });
+    let shown = sandbox.maqet(&["status", "@web"]).ok();
+    for words in [socket.to_str().unwrap(), "pty  fourth /dev/pts/"] {
+        assert!(shown.stdout.contains(words), "{}", shown.stdout);
+    }
+}
+
+#[test]
+fn a_file_that_a_port_fills_is_bounded_while_the_port_writes_to_it() {
+    let sandbox = Sandbox::new();
+    let log = sandbox.path("log");
+    // As if it had printed that before: a guest takes minutes for so much.
+    fs::write(&log, vec![b'x'; 9 << 20]).unwrap();
+    let blocks = || fs::metadata(&log).unwrap().blocks() * 512;
+    add_stopped(
+        &sandbox,
+        "console=hvc0",
+        &[
+            "port.console.type=virtio",
+            &format!("port.console.file={}", log.display()),
+        ],
+    );
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.maqet(&["resume", "@web"]).ok();
+    let says_ready = || {
+        let log = fs::read(&log).unwrap();
+        String::from_utf8_lossy(&log).contains("probe: ready")
+    };
+    wait_until("the guest is up", says_ready);
+    sandbox.maqet(&["internal", "trim"]).ok();
+    assert!(fs::metadata(&log).unwrap().len() > 9 << 20);
+    assert!(blocks() < 5 << 20, "{}", blocks());
+    assert!(says_ready());
+
+    // A run without the port has no more to do with the file.
+    sandbox.maqet(&["stop", "@web", "--force"]).ok();
+    sandbox.maqet(&["unset", "@web", "port.console"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let mut file = File::options().append(true).open(&log).unwrap();
+    file.write_all(&vec![b'x'; 9 << 20]).unwrap();
+    sandbox.maqet(&["internal", "trim"]).ok();
+    assert!(blocks() > 9 << 20, "{}", blocks());
+}
+
+#[test]
+fn a_port_that_listens_where_another_does_is_refused() {
+    let sandbox = Sandbox::new();
+    let [port, _] = free_ports();
+    let lines = format!("[port.a]\ntype = 'serial'\ntcp = '127.0.0.1:{port}'\n");
+    sandbox.add_lines("one", &lines);
+    let screen = format!("[display]\ntype = 'spice'\nlisten = '127.0.0.1:{port}'\n");
+    sandbox.try_lines("two", &screen).ok().saying(&format!(
+        "VM `{}` has port {port} of the host, too",
+        sandbox.name("one")
+    ));
+    sandbox.maqet(&["start", "@one"]).ok();
+    sandbox
+        .maqet(&["start", "@two"])
+        .fails(1)
+        .saying(&format!("port {port} (tcp, 127.0.0.1)"))
+        .saying(&format!("VM `{}` has it", sandbox.name("one")))
+        .saying("another port in `display.listen`");
+    sandbox
+        .try_lines("three", &(lines + &screen))
+        .fails(1)
+        .saying(&format!("`port.a.tcp` has port {port} of the host already"));
+}
