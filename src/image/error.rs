@@ -30,8 +30,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// It was called off.
-    #[error("called off: {} is as it was before", .0.display())]
+    /// It was called off; that was about this file.
+    #[error("called off: nothing has changed")]
     Canceled(PathBuf),
     /// The file system has too little room.
     #[error("{} has room for {}, and {} are needed", .dir.display(), mebibytes(*.free), mebibytes(*.needed))]
