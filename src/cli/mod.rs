@@ -126,8 +126,18 @@ enum Command {
     Template(template::Command),
     Schema(schema::Args),
     Completion(completion::Args),
-    #[command(subcommand, hide = true)]
-    Internal(internal::Command),
+}
+
+// A parser of its own: each start of a VM runs two of these, and the parser of all
+// verbs is a good part of the time that they would take.
+/// What units run
+#[derive(Parser)]
+#[command(name = "internal", bin_name = "maqet internal")]
+struct Internal {
+    #[command(flatten)]
+    output: Output,
+    #[command(subcommand)]
+    command: internal::Command,
 }
 
 /// The parser, for man pages and completions.
@@ -137,13 +147,21 @@ pub fn command() -> clap::Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let (words, note) = old::words(std::env::args_os());
-    let cli = Cli::parse_from(words);
-    let out = cli.output;
-    if let Some(note) = note {
-        out.note(note);
-    }
-    match run(&out, cli.command) {
+    let done = if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "internal")
+    {
+        let Internal { output, command } = Internal::parse_from(std::env::args_os().skip(1));
+        internal::run(&output, command)
+    } else {
+        let (words, note) = old::words(std::env::args_os());
+        let Cli { output, command } = Cli::parse_from(words);
+        if let Some(note) = note {
+            output.note(note);
+        }
+        run(&output, command)
+    };
+    match done {
         Ok(code) => code,
         Err(error) => error::report(&error),
     }
@@ -211,6 +229,5 @@ fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
         Command::Template(command) => template::run(out, &host()?, command),
         Command::Schema(args) => schema::run(out, &args),
         Command::Completion(args) => completion::run(args),
-        Command::Internal(command) => internal::run(out, command),
     }
 }
