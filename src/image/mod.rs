@@ -5,7 +5,6 @@
 
 mod chain;
 mod check;
-mod compare;
 mod convert;
 mod copy;
 mod create;
@@ -32,7 +31,6 @@ use std::time::SystemTime;
 
 pub use chain::{Chain, Fault, Link};
 pub use check::{Checked, check, repair, repair_leaks};
-pub use compare::same_content;
 pub use convert::{Conversion, convert};
 pub use copy::{copy, is_same};
 pub use create::{create, create_at, create_overlay};
