@@ -12,8 +12,8 @@ use super::output::Output;
 /// Add the VMs of a text that `maqet export` has written
 ///
 /// Either all VMs of all files are added or none. They have their UUIDs again, and
-/// with them their MAC addresses. Disks are neither copied nor made: which ones are
-/// not there is said. A VM that is there already is refused, unless --replace names
+/// with them their MAC addresses, and start at boot if they did. Disks are neither
+/// copied nor made: which ones are not there is said. A VM that is there already is refused, unless --replace names
 /// it: then it gets the definition and the UUID, and keeps all else.
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -35,6 +35,14 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
     for vm in &imported {
         let what = if vm.replaced { "replaced" } else { "added" };
         out.note(format_args!("VM `{}` {what}", vm.name));
+        match vm.enabled {
+            Some(true) => out.note("  it starts at boot"),
+            Some(false) => out.note(format_args!(
+                "  it does not start at boot yet: `maqet enable {}`",
+                vm.name
+            )),
+            None => {}
+        }
         for file in &vm.missing {
             out.note(format_args!("  {} is not there", file.display()));
         }

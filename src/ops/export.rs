@@ -4,7 +4,7 @@
 //! VM alone is a definition:
 //!
 //! ```text
-//! #-- VM web, UUID 0b6c1d1e-7c7e-4b52-9f6e-2d0a3c1f5a77 --
+//! #-- VM web, UUID 0b6c1d1e-7c7e-4b52-9f6e-2d0a3c1f5a77, starts at boot --
 //! memory = "4G"
 //! name = "web"
 //! ```
@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::config::VmConfig;
 use crate::store::Row;
+use crate::systemd::boot;
 use crate::vm::VmName;
 
 use super::{Error, Host};
@@ -26,6 +27,8 @@ pub struct Exported {
     pub name: VmName,
     /// Its UUID, from which its MAC addresses derive; none in a text that is written by hand.
     pub uuid: Option<String>,
+    /// Whether it starts at boot.
+    pub enabled: bool,
     /// Its definition.
     pub definition: String,
 }
@@ -35,11 +38,12 @@ pub struct Exported {
 /// # Errors
 /// [`Error::NotExported`] for one that a text of several could not be told by.
 pub fn export(host: &Host, names: &[VmName]) -> Result<Vec<Exported>, Error> {
+    let enabled = boot::enabled(&host.scope)?;
     let rows = names.iter().map(|name| host.vm(name));
-    rows.map(|row| exported(row?)).collect()
+    rows.map(|row| exported(row?, &enabled)).collect()
 }
 
-fn exported(row: Row) -> Result<Exported, Error> {
+fn exported(row: Row, enabled: &[VmName]) -> Result<Exported, Error> {
     let definition = without_marks(&row.definition);
     if definition != row.definition {
         let read = |text: &str| VmConfig::parse(text, Path::new("definition.toml")).ok();
@@ -49,6 +53,7 @@ fn exported(row: Row) -> Result<Exported, Error> {
         }
     }
     Ok(Exported {
+        enabled: enabled.contains(&row.name),
         name: row.name,
         uuid: Some(row.uuid),
         definition,
@@ -71,7 +76,8 @@ pub fn text(exported: &[Exported]) -> String {
             text.push('\n');
         }
         let uuid = vm.uuid.as_deref().unwrap_or_default();
-        text.push_str(&format!("#-- VM {}, UUID {uuid} --\n", vm.name));
+        let boot = if vm.enabled { AT_BOOT } else { "" };
+        text.push_str(&format!("#-- VM {}, UUID {uuid}{boot} --\n", vm.name));
         text.push_str(&vm.definition);
         if !vm.definition.ends_with('\n') {
             text.push('\n');
@@ -80,21 +86,36 @@ pub fn text(exported: &[Exported]) -> String {
     text
 }
 
-/// The VM and the UUID of a line that a definition begins with.
-fn mark(line: &str) -> Option<(VmName, &str)> {
+/// What the line says of a VM that starts at boot.
+const AT_BOOT: &str = ", starts at boot";
+
+/// What a line says that a definition begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark<'a> {
+    pub name: VmName,
+    pub uuid: &'a str,
+    pub enabled: bool,
+}
+
+fn mark(line: &str) -> Option<Mark<'_>> {
     let line = line.trim_end_matches(['\n', '\r']);
-    let (name, uuid) = line
+    let (name, rest) = line
         .strip_prefix("#-- VM ")?
         .strip_suffix(" --")?
         .split_once(", UUID ")?;
-    Some((name.parse().ok()?, uuid))
+    let uuid = rest.strip_suffix(AT_BOOT);
+    Some(Mark {
+        name: name.parse().ok()?,
+        uuid: uuid.unwrap_or(rest),
+        enabled: uuid.is_some(),
+    })
 }
 
 /// A definition within a text, and where it begins there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part<'a> {
-    /// Name and UUID, if the text has them.
-    pub mark: Option<(VmName, &'a str)>,
+    /// What it begins with, if the text has that.
+    pub mark: Option<Mark<'a>>,
     /// How many lines are before it.
     pub lines_before: usize,
     pub definition: &'a str,
@@ -149,6 +170,7 @@ mod tests {
         Exported {
             name: name.parse().unwrap(),
             uuid: Some(UUID.to_owned()),
+            enabled: name == "b",
             definition: definition.to_owned(),
         }
     }
@@ -157,10 +179,11 @@ mod tests {
         parts(text)
             .into_iter()
             .map(|part| {
-                let (name, uuid) = part.mark.unwrap();
+                let mark = part.mark.unwrap();
                 Exported {
-                    name,
-                    uuid: Some(uuid.to_owned()),
+                    name: mark.name,
+                    uuid: Some(mark.uuid.to_owned()),
+                    enabled: mark.enabled,
                     definition: part.definition.to_owned(),
                 }
             })

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::config::{self, VmConfig};
 use crate::store::Row;
+use crate::systemd::boot;
 use crate::vm::VmName;
 
 use super::add::{self, Source, row, uuid};
@@ -22,11 +23,14 @@ pub struct Imported {
     pub replaced: bool,
     /// Files that its definition names and that are not there.
     pub missing: Vec<PathBuf>,
+    /// Whether it starts at boot, as it did where it is from; unknown for one that did not.
+    pub enabled: Option<bool>,
 }
 
 /// Adds all VMs of some texts, with the UUIDs that they have there, or none of them.
 ///
-/// Disks are neither copied nor made. A VM of `replace` may be there already, and not
+/// Disks are neither copied nor made; those that are in a VM's own directory are taken for
+/// made by maqet. What started at boot does so again. A VM of `replace` may be there already, and not
 /// run: it gets another definition, and keeps all else.
 ///
 /// # Errors
@@ -35,6 +39,7 @@ pub struct Imported {
 pub fn import(host: &Host, sources: &[Source], replace: &[VmName]) -> Result<Vec<Imported>, Error> {
     let mut rows: Vec<(Row, Option<Row>)> = Vec::new();
     let mut imported = Vec::new();
+    let (mut enabled, mut own) = (Vec::new(), Vec::new());
     let all: Vec<(&Source, Part<'_>)> = sources
         .iter()
         .flat_map(|source| parts(&source.text).into_iter().map(move |it| (source, it)))
@@ -55,10 +60,15 @@ pub fn import(host: &Host, sources: &[Source], replace: &[VmName]) -> Result<Vec
                 return Err(Error::Running(old.name.clone()));
             }
         }
+        if part.mark.is_some_and(|mark| mark.enabled) {
+            enabled.push(row.name.clone());
+        }
+        own.extend(own_disks(host, &config));
         imported.push(Imported {
             name: row.name.clone(),
             replaced: old.is_some(),
             missing: missing(host, &config),
+            enabled: None,
         });
         rows.push((row, old));
     }
@@ -68,8 +78,29 @@ pub fn import(host: &Host, sources: &[Source], replace: &[VmName]) -> Result<Vec
     {
         return Err(Error::NotInText(name.clone()));
     }
-    host.store()?.import(&rows)?;
+    let mut store = host.store()?;
+    store.import(&rows)?;
+    for (name, disk) in &own {
+        store.record_disk(name, &add::made_disk(disk)?)?;
+    }
+    // They are there: what does not start at boot is told.
+    let is_done = enabled.is_empty() || boot::enable(&host.scope, &enabled).is_ok();
+    for vm in &mut imported {
+        vm.enabled = enabled.contains(&vm.name).then_some(is_done);
+    }
     Ok(imported)
+}
+
+/// The disks that are there where only maqet makes some: in the VM's own directory.
+fn own_disks(host: &Host, config: &VmConfig) -> Vec<(VmName, PathBuf)> {
+    let dir = host.paths.vm(&config.name);
+    let disks = config.disks.iter();
+    disks
+        .filter(|(_, disk)| disk.file.is_none())
+        .filter_map(|(name, disk)| disk.path(name, dir.path()))
+        .filter(|path| path.exists())
+        .map(|path| (config.name.clone(), path))
+        .collect()
 }
 
 fn read(
@@ -82,20 +113,20 @@ fn read(
     // Mistakes are told by their lines in the whole text.
     let text = "\n".repeat(part.lines_before) + part.definition;
     let old = match &part.mark {
-        Some((name, _)) if replace.contains(name) => host.store()?.get(name)?,
+        Some(mark) if replace.contains(&mark.name) => host.store()?.get(&mark.name)?,
         _ => None,
     };
     let judge = check::faults(claims, old.as_ref());
     let config = VmConfig::parse_checked(&text, &source.file, &host.defaults()?, judge)?;
     let id = match &part.mark {
-        Some((name, id)) => {
-            if config.name != *name {
+        Some(mark) => {
+            if config.name != mark.name {
                 return Err(Error::OtherMark {
-                    mark: name.clone(),
+                    mark: mark.name.clone(),
                     name: config.name,
                 });
             }
-            (*id).to_owned()
+            mark.uuid.to_owned()
         }
         None => uuid()?,
     };

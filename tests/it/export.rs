@@ -84,3 +84,51 @@ fn one_vm_s_text_is_a_definition() {
     assert_eq!(again.matches("#-- VM").count(), 1, "{again}");
     sandbox.maqet(&["export", "@nosuch"]).fails(4);
 }
+
+#[test]
+fn each_vm_has_a_file_of_its_own_and_none_is_written_over() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("a", "");
+    sandbox.add_lines("b", "");
+    let pattern = sandbox.name("*");
+    let export = ["export", &pattern, "-o", "all/"];
+    sandbox.maqet(&export).ok().saying("2 VMs written to all/");
+    let file = |short: &str| sandbox.path(&format!("all/{}.toml", sandbox.name(short)));
+    let text = fs::read_to_string(file("b")).unwrap();
+    assert_eq!(text, sandbox.maqet(&["export", "@b"]).ok().stdout);
+    fs::remove_file(file("a")).unwrap();
+    fs::write(file("b"), "mine").unwrap();
+    sandbox.maqet(&export).fails(1);
+    assert!(!file("a").exists());
+    assert_eq!(fs::read_to_string(file("b")).unwrap(), "mine");
+    sandbox.maqet(&[&export[..], &["--force"]].concat()).ok();
+    assert_eq!(fs::read_to_string(file("b")).unwrap(), text);
+}
+
+#[test]
+fn what_starts_at_boot_and_which_disks_are_maqet_s_comes_back() {
+    let sandbox = Sandbox::new();
+    sandbox.install_template();
+    sandbox.add_lines("a", "disk.data.size = '1M'");
+    sandbox.add_lines("b", "");
+    sandbox.maqet(&["enable", "@a"]).ok();
+    let pattern = sandbox.name("*");
+    let text = sandbox.maqet(&["export", &pattern]).ok().stdout;
+    assert_eq!(text.matches(", starts at boot --\n").count(), 1, "{text}");
+    fs::write(sandbox.path("all"), &text).unwrap();
+    sandbox.maqet(&["rm", &pattern]).ok();
+    let disk = sandbox.vm_dir("a").join("data.qcow2");
+    assert!(disk.exists());
+    assert_eq!(
+        sandbox.maqet(&["ls", "--json", &pattern]).json(),
+        serde_json::json!([])
+    );
+
+    sandbox.maqet(&["import", "all"]).ok().saying(&format!(
+        "VM `{}` added\n  it starts at boot",
+        sandbox.name("a")
+    ));
+    assert_eq!(sandbox.maqet(&["export", &pattern]).ok().stdout, text);
+    sandbox.maqet(&["rm", "--disks", "@a"]).ok();
+    assert!(!disk.exists());
+}
