@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::config::{AccelChoice, Fault, VmConfig};
 use crate::nearest::nearest;
 use crate::paths::create_private_dir;
+use crate::qemu::argv::{sound_driver, video_driver};
 use crate::qemu::binary;
 use crate::qmp::{self, Client};
 
@@ -130,6 +131,25 @@ impl Knowledge {
             let names = self.devices.iter().map(String::as_str);
             if !names.clone().any(|name| name == driver) {
                 faults.push(unknown(key, version, "device", driver, names));
+            }
+        }
+        let audio = config.audio.map(|audio| audio.device);
+        let ours = [
+            ("vga", video_driver(config)),
+            (
+                "audio.device",
+                audio.map(|it| sound_driver(it, config.board()).to_owned()),
+            ),
+            (
+                "watchdog.model",
+                config.watchdog.map(|it| it.model.driver().to_owned()),
+            ),
+        ];
+        for (key, driver) in ours {
+            // An older one has not got it yet, or it is a module that is not installed.
+            if let Some(driver) = driver.filter(|driver| !self.devices.contains(driver)) {
+                let message = format!("QEMU {version} has no device `{driver}` here");
+                faults.push(fault(key.to_owned(), message));
             }
         }
         (faults, warnings)
@@ -312,6 +332,12 @@ mod tests {
             "net.lan.model = 'e1000-82540em'",
             "net.lan.model = 'virtio-net'",
             "device.pad.driver = 'usb-tablet'",
+            "vga = 'virtio'",
+            "vga = 'qxl'",
+            "machine = 'pc'\nvga = 'cirrus'\naudio = 'none'",
+            "audio = 'none'\nwatchdog = true",
+            "watchdog.model = 'ib700'",
+            "machine = 'microvm'\nvga = 'virtio-gpu'",
         ] {
             let (faults, warnings) = judged(&known, text);
             assert!(faults.is_empty(), "{text}: {faults:?}");
@@ -339,6 +365,17 @@ mod tests {
             assert_eq!(faults.len(), 1, "{faults:?}");
             assert_eq!(faults[0].key, key);
             assert!(faults[0].message.contains(near), "{}", faults[0].message);
+        }
+        let mut old = self::known();
+        old.devices
+            .retain(|it| !it.starts_with("qxl") && !it.starts_with("virtio-sound"));
+        for (text, key) in [
+            ("vga = 'qxl'", "vga"),
+            ("audio = { device = 'virtio' }", "audio.device"),
+        ] {
+            let (faults, _) = judged(&old, text);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert_eq!(faults[0].key, key);
         }
         let (faults, _) = judged(&known, "device.x.driver = 'ICH9-LPC'");
         assert_eq!(faults.len(), 1, "QEMU makes it, and nobody else");

@@ -19,6 +19,7 @@ mod screen;
 mod small;
 
 pub use port::port_id;
+pub use screen::{sound_driver, video_driver};
 
 /// What the definition does not say.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@ use crate::config::{Board, DisplayKind, Input, Listen, SoundDevice, VNC_PORT, Vg
 use crate::qemu::optarg::OptArg;
 use crate::qemu::part::{USB, virtio};
 
-/// Video device, and where its picture goes.
-pub(super) fn display(argv: &mut Argv, config: &VmConfig, host: &Host) {
-    let driver = match config.vga {
+/// QEMU's name of the video device, if there is one.
+pub fn video_driver(config: &VmConfig) -> Option<String> {
+    match config.vga {
         Vga::None => None,
         Vga::Std => Some("VGA".to_owned()),
         Vga::Virtio if config.board().is_pc() => Some("virtio-vga".to_owned()),
@@ -17,8 +17,21 @@ pub(super) fn display(argv: &mut Argv, config: &VmConfig, host: &Host) {
         Vga::Qxl => Some("qxl-vga".to_owned()),
         Vga::Bochs => Some("bochs-display".to_owned()),
         Vga::Cirrus => Some("cirrus-vga".to_owned()),
-    };
-    if let Some(driver) = driver {
+    }
+}
+
+/// QEMU's name of a sound device.
+pub fn sound_driver(device: SoundDevice, board: Board) -> &'static str {
+    match device {
+        SoundDevice::Virtio => "virtio-sound-pci",
+        SoundDevice::Hda if board == Board::Q35 => "ich9-intel-hda",
+        SoundDevice::Hda => "intel-hda",
+    }
+}
+
+/// Video device, and where its picture goes.
+pub(super) fn display(argv: &mut Argv, config: &VmConfig, host: &Host) {
+    if let Some(driver) = video_driver(config) {
         argv.opt("-device", OptArg::new("driver", driver).with("id", "video"));
     }
     let kind = match config.display.kind {
@@ -88,14 +101,12 @@ pub(super) fn sound(argv: &mut Argv, config: &VmConfig) {
     let backend = OptArg::new("driver", audio.backend.as_str()).with("id", "audio");
     argv.opt("-audiodev", backend);
     let id = "sound";
+    let driver = sound_driver(audio.device, config.board());
+    let device = OptArg::new("driver", driver).with("id", id);
     let codec = match audio.device {
-        SoundDevice::Virtio => OptArg::new("driver", "virtio-sound-pci").with("id", id),
+        SoundDevice::Virtio => device,
         SoundDevice::Hda => {
-            let driver = match config.board() {
-                Board::Q35 => "ich9-intel-hda",
-                _ => "intel-hda",
-            };
-            argv.opt("-device", OptArg::new("driver", driver).with("id", id));
+            argv.opt("-device", device);
             OptArg::new("driver", "hda-duplex")
                 .with("id", "sound-codec")
                 .with("bus", format!("{id}.0"))
