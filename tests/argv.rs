@@ -289,6 +289,8 @@ impl Prelaunch {
         let mut child = Command::new(&argv[0])
             .args(&argv[1..])
             .arg("-S")
+            // Five hours ahead, for clocks that show local time.
+            .env("TZ", "AHEAD-05")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -383,6 +385,25 @@ impl Drop for Prelaunch {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[test]
+fn a_clock_shows_utc_or_what_the_host_s_clock_on_the_wall_does() {
+    let [utc, local] = ["utc", "localtime"].map(|rtc| {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("name = \"web\"\nrtc = \"{rtc}\"");
+        let config = VmConfig::parse(&text, Path::new("web.toml")).unwrap();
+        let vm = Vm::of(config, dir.path());
+        vm.make_files();
+        let mut qemu = Prelaunch::start(&vm);
+        let time = of_machine(&mut qemu, "rtc-time");
+        qemu.quit();
+        let part = |key: &str| time[key].as_i64().unwrap();
+        part("tm_hour") * 60 + part("tm_min")
+    });
+    let ahead = (local - utc).rem_euclid(24 * 60);
+    // As far as minutes pass between the two.
+    assert!((300..330).contains(&ahead), "{ahead} minutes");
 }
 
 /// Text for a shell must be read back by one.
