@@ -7,6 +7,7 @@ use crate::ops::clone::{How, Options};
 use crate::ops::{self, Host};
 use crate::vm::VmName;
 
+use super::disk::progress::watched;
 use super::output::Output;
 
 /// Make a VM like another
@@ -14,7 +15,11 @@ use super::output::Output;
 /// Its disks are overlays, made in milliseconds: what a disk of the source has by now is
 /// frozen as a base, and both VMs go on in overlays on top of it, the source too. Disks
 /// for reading only are shared. The base stays where it is and must not be written any
-/// more, nor deleted as long as one of them is there.
+/// more, nor deleted as long as one of them is there. A running VM goes on meanwhile; to the
+/// new one it is as if the power had been cut.
+///
+/// With --full, disks are copied instead, as they are or as they were at a snapshot.
+/// Interrupted, nothing is left.
 ///
 /// The new VM has the definition of the source, with a UUID, MAC addresses and a vsock CID
 /// of its own; those that the definition writes down are left out, and so is `protect`. It
@@ -26,6 +31,12 @@ pub(super) struct Args {
     name: VmName,
     /// Name of the new one
     new: VmName,
+    /// Copy the disks, so that none stands on another; the VM must not run
+    #[arg(long)]
+    full: bool,
+    /// Copy the disks as they were at a snapshot
+    #[arg(long, value_name = "SNAPSHOT", requires = "full")]
+    snapshot: Option<String>,
     /// Give any key of the new one a value, as `maqet set` does, such as memory=4G; for several, give it several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<Assignment>,
@@ -34,14 +45,19 @@ pub(super) struct Args {
 pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<ExitCode> {
     let dir = std::env::current_dir().context("cannot tell the current directory")?;
     let options = Options {
+        full: args.full,
+        snapshot: args.snapshot.as_deref(),
         set: &args.set,
         dir: &dir,
     };
-    let cloned = ops::clone::clone(host, &args.name, &args.new, &options)?;
+    let cloned = watched(out, |watch| {
+        ops::clone::clone(host, &args.name, &args.new, &options, watch)
+    })??;
     for disk in &cloned.disks {
         let (name, file) = (&disk.disk, disk.file.display());
         match disk.how {
             How::Shared => out.note(format_args!("disk `{name}` is shared: {file}")),
+            How::Copied => out.note(format_args!("disk `{name}` is copied: {file}")),
             How::Linked => out.note(format_args!(
                 "disk `{name}` is {file}, on {}",
                 disk.from.display()

@@ -326,9 +326,10 @@ fn device_hint(error: &device::Error) -> Option<String> {
 fn clone_hint(error: &clone::Why) -> String {
     use clone::Why;
     match error {
-        Why::HasSnapshots { vm, .. } => format!(
-            "`maqet snapshot ls {vm}` lists them, `maqet snapshot rm {vm} NAME` deletes one"
-        ),
+        Why::HasSnapshots { vm, .. } => {
+            format!("`--full` copies the disks; `maqet snapshot ls {vm}` lists the snapshots")
+        }
+        Why::NoSnapshot { vm, .. } => format!("`maqet snapshot ls {vm}` lists those there are"),
         Why::Damaged { vm, disk, .. } => {
             format!("`maqet disk check {vm} {disk} --repair` mends what can be mended")
         }
@@ -358,9 +359,7 @@ fn disk_hint(error: &disk::Error) -> Option<String> {
         }
         Error::OtherFormat { is: None, .. } => "`format=raw` has it taken as it is".to_owned(),
         Error::HasSnapshots { vm, .. } => {
-            format!(
-                "`maqet snapshot ls {vm}` lists them, `maqet snapshot rm {vm} NAME` deletes one"
-            )
+            format!("`--full` copies the disks; `maqet snapshot ls {vm}` lists the snapshots")
         }
         Error::Shrinks { .. } => "`--shrink` has that be lost".to_owned(),
         Error::Foreign { .. } => {

@@ -16,6 +16,8 @@ pub struct Conversion<'a> {
     /// The backing file that the copy has, too: what is in there is not copied. All
     /// is, if it has none.
     pub backing: Option<&'a Link>,
+    /// The id of the internal snapshot that is copied instead of what there is now.
+    pub snapshot: Option<&'a str>,
 }
 
 /// Copies an image to a file that is not there; internal snapshots are not copied.
@@ -31,12 +33,17 @@ pub fn convert(
         from,
         format,
         backing,
+        snapshot,
     } = conversion;
     let tool = Tool::new("convert", "make", path).args(["-f", &from.format, "-O", format]);
     let tool = match backing {
         Some(backing) => tool
             .args(["-F", &backing.format, "-B"])
             .arg(absolute(&backing.path)?),
+        None => tool,
+    };
+    let tool = match snapshot {
+        Some(id) => tool.args(["-l", &format!("snapshot.id={id}")]),
         None => tool,
     };
     tool.file(&from.path)?

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::tool::{Tool, backing_name};
+use super::tool::{Tool, absolute, backing_name};
 use super::{Error, Link, place};
 
 /// Makes an empty image of `size` bytes, `format` as qemu-img names it.
@@ -29,15 +29,23 @@ pub fn create_at(file: &Path, path: &Path, format: &str, size: u64) -> Result<()
 /// Makes an empty qcow2 image on top of another one, which is not opened for writing, in a
 /// file that is not there and will be called `path`, in the same directory. `size` in bytes,
 /// that of the other one if it is not given.
+///
+/// `in_full` names a backing file in the same directory in full, too. A running QEMU that
+/// puts the one on top of the other takes any other name for another file's.
 pub fn create_overlay(
     file: &Path,
     path: &Path,
     backing: &Link,
     size: Option<u64>,
+    in_full: bool,
 ) -> Result<(), Error> {
+    let name = match in_full {
+        true => absolute(&backing.path)?,
+        false => backing_name(file, &backing.path)?,
+    };
     Tool::new("create", "make", path)
         .args(["-q", "-f", "qcow2", "-F", &backing.format, "-b"])
-        .arg(backing_name(file, &backing.path)?)
+        .arg(name)
         .file(file)?
         .args(size.map(|size| size.to_string()))
         .run()

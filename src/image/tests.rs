@@ -77,6 +77,7 @@ fn copy(from: &Link, format: &str, to: &Link, watch: Watch<'_>) -> Result<(), Er
         from,
         format,
         backing: None,
+        snapshot: None,
     };
     place(&to.path, "7", |file| {
         convert(conversion, file, &to.path, watch)
@@ -89,7 +90,7 @@ fn an_image_is_copied_whole_with_what_is_below_it_or_not_at_all() {
     let (base, over) = (dir.link("base", "qcow2"), dir.link("a,b: c", "qcow2"));
     create(&base.path, "qcow2", 8 << 20).unwrap();
     dir.write(&base, 1, 0, 1 << 20);
-    create_overlay(&over.path, &over.path, &base, None).unwrap();
+    create_overlay(&over.path, &over.path, &base, None, false).unwrap();
     dir.write(&over, 2, 1 << 20, 1 << 20);
     for format in ["raw", "qcow2"] {
         let to = dir.link(&format!("copy.{format}"), format);
@@ -120,6 +121,7 @@ fn an_image_is_copied_whole_with_what_is_below_it_or_not_at_all() {
         from: &over,
         format: "qcow2",
         backing: Some(&base),
+        snapshot: None,
     };
     place(&to.path, "7", |file| {
         convert(conversion, file, &to.path, &mut unwatched)
@@ -164,7 +166,7 @@ fn an_image_gets_another_base_or_none_and_reads_as_before() {
     }
     dir.write(&base, 1, 0, 1 << 20);
     dir.write(&other, 9, 0, 2 << 20);
-    create_overlay(&over.path, &over.path, &base, None).unwrap();
+    create_overlay(&over.path, &over.path, &base, None, false).unwrap();
     dir.write(&over, 2, 2 << 20, 1 << 20);
     rebase(&over, Onto::Image(&other), &mut unwatched).unwrap();
     let links = Chain::of(&over.path, "qcow2").sound().unwrap();

@@ -57,7 +57,7 @@ impl Plan {
         match self {
             Self::Snapshot(plan) => plan.settle(left, reach),
             Self::Disk(plan) => plan.settle(left),
-            Self::Clone(plan) => plan.settle(left),
+            Self::Clone(plan) => plan.settle(left, reach),
         }
     }
 }

@@ -35,6 +35,17 @@ pub fn node_names(id: &str) -> [String; 3] {
     [format!("{id}-limit"), id.to_owned(), format!("{id}-file")]
 }
 
+/// The name of the node of an overlay that a running disk goes on in, by a number that is
+/// larger than those of the overlays below it.
+pub fn layer_name(id: &str, number: i64) -> String {
+    format!("{id}.{number}")
+}
+
+/// The number of the overlay whose node has that name, if it is one of the disk's.
+pub fn layer(id: &str, node: &str) -> Option<i64> {
+    node.strip_prefix(id)?.strip_prefix('.')?.parse().ok()
+}
+
 /// The id of the throttle group with the limits of the disk that has this id.
 pub fn limits_id(id: &str) -> String {
     format!("{id}-limits")

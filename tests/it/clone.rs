@@ -4,7 +4,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::kill;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Ran, Sandbox, signal, wait_until};
 
 /// A VM `web` whose guest never runs an instruction, with a qcow2 and a raw disk and a
 /// medium for reading.
@@ -276,4 +276,178 @@ fn a_clone_that_is_killed_is_whole_or_not_there() {
         assert_eq!(orphans["files"].as_array().unwrap().len(), 0, "{orphans}");
     }
     sandbox.check_all();
+}
+
+#[test]
+fn a_running_vm_goes_on_while_it_is_cloned() {
+    let sandbox = three_disks();
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.fill("@web", "data", 2, "0");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let pid = sandbox.pid("web");
+    // Where its guest would.
+    let write = |byte: u8| {
+        let device = "/machine/peripheral/disk-root/virtio-backend";
+        let command = format!("qemu-io -d {device} \"write -P {byte} 64k 64k\"");
+        sandbox.maqet(&["hmp", "@web", &command]).ok();
+    };
+    write(3);
+    sandbox.maqet(&["clone", "@web", "@a"]).ok();
+    let (image, _) = sandbox.disk_image("@web", "root");
+    assert_eq!(image, sandbox.vm_dir("web").join("root.1.qcow2"));
+    write(4);
+    sandbox.maqet(&["clone", "@web", "@b"]).ok();
+    // They can run at once.
+    for vm in ["@a", "@b"] {
+        sandbox.maqet(&["start", vm]).ok();
+        sandbox.maqet(&["stop", "--force", vm]).ok();
+    }
+    assert_eq!(sandbox.pid("web"), pid);
+    let waiting = sandbox.maqet(&["diff", "@web", "--json"]).json();
+    assert!(!waiting.to_string().contains("disk"), "{waiting}");
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    for (vm, byte) in [("@a", 3), ("@b", 4), ("@web", 4)] {
+        assert!(sandbox.is_filled(vm, "root", 1, "0"), "{vm}");
+        assert!(sandbox.is_filled(vm, "data", 2, "0"), "{vm}");
+        assert!(sandbox.is_filled(vm, "root", byte, "64k"), "{vm}");
+    }
+    sandbox.check_all();
+    sandbox.maqet(&["start", "@web"]).ok();
+}
+
+#[test]
+fn a_running_vm_whose_clone_is_killed_loses_nothing() {
+    let sandbox = three_disks();
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.fill("@web", "data", 2, "0");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let calls = kill::count(&sandbox, &["clone", "@web", "@zero"]);
+    let points = kill::points(12);
+    for point in 0..points {
+        let new = format!("n{point}");
+        let vm = format!("@{new}");
+        let clone = ["clone", "@web", &vm];
+        kill::at(&sandbox, 1 + point * calls / points, &clone);
+        // Half of the times QEMU ends, too.
+        if point % 2 == 1 {
+            sandbox.maqet(&["stop", "--force", "@web"]).ok();
+            sandbox.maqet(&["start", "@web"]).ok();
+        }
+        sandbox.maqet(&["snapshot", "ls", "@web"]).ok();
+        if !sandbox.has_vm(&vm) {
+            sandbox.maqet(&clone).ok();
+        }
+        for vm in ["@web", &vm] {
+            assert!(sandbox.is_filled(vm, "root", 1, "0"), "{point}");
+            assert!(sandbox.is_filled(vm, "data", 2, "0"), "{point}");
+        }
+        assert!(sandbox.unfinished("web").is_empty(), "{point}");
+        assert!(sandbox.unfinished(&new).is_empty(), "{point}");
+        let (image, _) = sandbox.disk_image("@web", "root");
+        let shown = sandbox.maqet(&["show", "@web"]).ok().stdout;
+        assert!(shown.contains(image.to_str().unwrap()), "{point}: {shown}");
+    }
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.check_all();
+}
+
+#[test]
+fn a_disk_that_is_unplugged_takes_its_layers_along() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines(
+        "web",
+        "disk.root.size = '4M'\ndisk.usb = { size = '1M', interface = 'usb' }",
+    );
+    sandbox.maqet(&["start", "@web"]).ok();
+    for new in ["@a", "@b"] {
+        sandbox.maqet(&["clone", "@web", new]).ok();
+    }
+    sandbox.maqet(&["device", "rm", "@web", "disk.usb"]).ok();
+    let nodes = sandbox
+        .maqet(&["qmp", "@web", "query-named-block-nodes", "flat=true"])
+        .json();
+    assert!(!nodes.to_string().contains("disk-usb"), "{nodes}");
+}
+
+#[test]
+fn a_full_clone_stands_on_nothing() {
+    let sandbox = three_disks();
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.fill("@web", "data", 2, "0");
+    let before = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    sandbox.maqet(&["clone", "@web", "@new", "--full"]).ok();
+    assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
+    let root = sandbox.vm_dir("new").join("root.qcow2");
+    let data = sandbox.vm_dir("new").join("data.raw");
+    assert_eq!(sandbox.disk_image("@new", "root"), (root, "qcow2".into()));
+    assert_eq!(sandbox.disk_image("@new", "data"), (data, "raw".into()));
+    let removed = sandbox.maqet(&["clone", "@new", "@link"]).ok();
+    removed.saying("goes on in");
+    for vm in ["@new", "@link"] {
+        assert!(sandbox.is_filled(vm, "root", 1, "0"), "{vm}");
+        assert!(sandbox.is_filled(vm, "data", 2, "0"), "{vm}");
+    }
+    // A copy of what is on top of others has all of it.
+    sandbox.maqet(&["clone", "@link", "@whole", "--full"]).ok();
+    let list = sandbox.maqet(&["disk", "ls", "@whole", "--json"]).json();
+    assert!(
+        list.as_array()
+            .unwrap()
+            .iter()
+            .all(|it| it["bases"] == serde_json::json!([]))
+    );
+    assert!(sandbox.is_filled("@whole", "root", 1, "0"));
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox
+        .maqet(&["clone", "@web", "@other", "--full"])
+        .fails(1)
+        .saying("is running");
+    sandbox.check_all();
+}
+
+#[test]
+fn a_full_clone_can_be_of_a_snapshot() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '4M'");
+    sandbox.fill("@web", "root", 1, "0");
+    // None of these is taken for a number.
+    for name in ["2", "1"] {
+        sandbox.maqet(&["snapshot", "create", "@web", name]).ok();
+        sandbox.fill("@web", "root", 5 + name.parse::<u8>().unwrap(), "0");
+    }
+    let clone = |new: &str, name: &str| {
+        sandbox.maqet(&["clone", "@web", new, "--full", "--snapshot", name])
+    };
+    clone("@a", "2").ok();
+    clone("@b", "1").ok();
+    assert!(sandbox.is_filled("@a", "root", 1, "0"));
+    assert!(sandbox.is_filled("@b", "root", 7, "0"));
+    clone("@c", "3").fails(1).saying("has no snapshot `3`");
+    sandbox
+        .maqet(&["clone", "@web", "@c", "--snapshot", "2"])
+        .fails(2)
+        .saying("--full");
+    assert!(!sandbox.vm_dir("c").exists());
+    sandbox.check_all();
+}
+
+#[test]
+fn a_full_clone_that_is_called_off_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root = { file = 'root.raw', size = '256M' }");
+    let image = sandbox.path("root.raw");
+    tool("qemu-io", &["-f", "raw", "-c", "write -P 1 0 256M"], &image);
+    let clone = sandbox.spawn(&["clone", "@web", "@new", "--full"]);
+    let pid = clone.id();
+    wait_until("it copies", || !sandbox.unfinished("new").is_empty());
+    signal(pid, libc::SIGINT);
+    let ran = Ran::of(clone);
+    // It may have been quicker.
+    if ran.status == 0 {
+        return;
+    }
+    assert!(!sandbox.has_vm("@new") && !sandbox.vm_dir("new").exists());
+    sandbox.maqet(&["clone", "@web", "@new", "--full"]).ok();
 }

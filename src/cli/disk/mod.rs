@@ -10,7 +10,7 @@ mod ls;
 mod map;
 mod r#move;
 mod orphans;
-mod progress;
+pub(super) mod progress;
 mod rebase;
 mod resize;
 mod rm;

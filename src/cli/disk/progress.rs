@@ -10,7 +10,7 @@ use super::super::interrupt;
 use super::super::output::Output;
 
 /// Does something that takes its time. It is called off by the first Ctrl-C.
-pub(super) fn watched<T>(
+pub(in crate::cli) fn watched<T>(
     out: &Output,
     work: impl FnOnce(&mut dyn FnMut(Progress) -> bool) -> T,
 ) -> io::Result<T> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{Assignment, DeviceName, Document, VmConfig};
+use crate::config::{self, Assignment, DeviceName, Document, VmConfig, path_text};
 use crate::ops::disk::{defined, text};
 use crate::ops::{Error, Host};
 use crate::store::Row;
@@ -49,22 +49,40 @@ pub(super) fn of_clone(
     Ok(document.to_string())
 }
 
-/// The definition of the source whose disks go on in overlays.
-pub(super) fn of_source(definition: &str, file: &Path, layers: &[Layer]) -> Result<String, Error> {
-    let mut document = Document::parse(definition, file)?;
-    for layer in layers {
-        if let Some(own) = &layer.own {
-            name(&mut document, &layer.disk, own)?;
+/// Has disks of a definition be as another one says.
+pub(super) fn take_back(
+    document: &mut Document,
+    before: &Document,
+    layers: &[Layer],
+) -> Result<(), config::Error> {
+    for layer in layers.iter().filter(|layer| layer.own.is_some()) {
+        for word in ["file", "format"] {
+            let key = format!("disk.{}.{word}", layer.disk);
+            match before.says(&key) {
+                true => document.copy(before, &key)?,
+                false => drop(document.remove(&key)),
+            }
         }
     }
-    Ok(document.to_string())
+    Ok(())
 }
 
-/// Has a disk name an overlay as its image.
-fn name(document: &mut Document, disk: &DeviceName, file: &Path) -> Result<(), Error> {
-    let key = |word: &str| format!("disk.{disk}.{word}");
-    document.set(&key("file"), text(file)?)?;
-    // What follows from the name of a file is this one.
-    document.remove(&key("format"));
+/// Has the disks of the source go on in overlays.
+pub(super) fn in_overlays(document: &mut Document, layers: &[Layer]) -> Result<(), config::Error> {
+    for layer in layers {
+        if let Some(own) = &layer.own {
+            name(document, &layer.disk, own)?;
+        }
+    }
+    Ok(())
+}
+
+/// Has a disk name its image, whose format follows from that.
+fn name(document: &mut Document, disk: &DeviceName, file: &Path) -> Result<(), config::Error> {
+    // Directories of maqet's own are UTF-8 (paths::Error::NotUtf8).
+    if let Some(text) = path_text(file) {
+        document.set(&format!("disk.{disk}.file"), text)?;
+    }
+    document.remove(&format!("disk.{disk}.format"));
     Ok(())
 }

@@ -16,6 +16,16 @@ pub enum Error {
         /// How many there are.
         count: u32,
     },
+    /// No image is at a snapshot of that name.
+    #[error("disk `{disk}` of VM `{vm}` has no snapshot `{name}`")]
+    NoSnapshot {
+        /// The VM.
+        vm: VmName,
+        /// Its disk.
+        disk: DeviceName,
+        /// The snapshot.
+        name: String,
+    },
     /// The image was marked as damaged.
     #[error("disk `{disk}` of VM `{vm}`: {} is marked as damaged", .file.display())]
     Damaged {

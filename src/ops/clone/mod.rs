@@ -7,21 +7,23 @@
 
 mod definition;
 mod error;
+mod live;
 mod plan;
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Assignment, DeviceName, Format, VmConfig};
-use crate::image::{self, Header};
-use crate::store::Row;
+use crate::config::{Assignment, DeviceName, Document, Format, VmConfig};
+use crate::image::{self, Header, Link, Watch};
+use crate::store::{MadeDisk, Row};
 use crate::vm::VmName;
 
 use super::change::Proposal;
 use super::claims::Claims;
+use super::disk::resize::node;
 use super::disk::{Defined, defined, guard};
-use super::operation::{Plan as AnyPlan, Work};
+use super::operation::{Id, Plan as AnyPlan, Work};
 use super::reach::Reach;
 use super::{Error, Host, check};
 
@@ -32,6 +34,10 @@ use plan::Layer;
 
 /// What a clone is to be like.
 pub struct Options<'a> {
+    /// Whether its disks are copies.
+    pub full: bool,
+    /// The snapshot that its disks are copies of, instead of what they are now.
+    pub snapshot: Option<&'a str>,
     /// What its definition is to say otherwise.
     pub set: &'a [Assignment],
     /// What relative paths in that are relative to.
@@ -76,9 +82,11 @@ pub enum How {
     Shared,
     /// It stands on it.
     Linked,
+    /// It is a copy.
+    Copied,
 }
 
-/// Makes a VM like another, which does not run.
+/// Makes a VM like another, which may run unless its disks are to be copied.
 ///
 /// It has a UUID of its own, and with it addresses and a CID; it does not start at boot.
 /// Saved states and snapshots are not copied. Whatever fails, there is no part of it.
@@ -91,6 +99,7 @@ pub fn clone(
     from: &VmName,
     new: &VmName,
     options: &Options<'_>,
+    watch: Watch<'_>,
 ) -> Result<Cloned, Error> {
     let work = Work::take(host, from)?;
     let row = host.vm(from)?;
@@ -98,13 +107,13 @@ pub fn clone(
     if host.store()?.get(new)?.is_some() {
         return Err(Error::AlreadyExists(new.clone()));
     }
-    let reach = work.reach()?;
-    if matches!(reach, Reach::Running(_)) {
+    let mut reach = work.reach()?;
+    if options.full && matches!(reach, Reach::Running(_)) {
         return Err(Error::Running(from.clone()));
     }
-    let layers = layers(host, &config, new)?;
-    let freezes = layers.iter().any(|layer| layer.own.is_some());
-    if freezes && host.paths.saved(from).state().exists() {
+    let layers = layers(host, &config, new, options, &mut reach)?;
+    let is_frozen = layers.iter().any(|layer| layer.own.is_some());
+    if is_frozen && matches!(reach, Reach::Stopped(_)) && host.paths.saved(from).state().exists() {
         return Err(Error::HasSavedState(from.clone()));
     }
     let claims = Claims::for_vms(host, 1);
@@ -112,28 +121,54 @@ pub fn clone(
     let file = options.dir.join(format!("{new}.toml"));
     let label = Path::new(new.as_str());
     let clone = Proposal::read(&claims, &text, None, &file, label)?;
-    let source = source(host, &claims, &row, &layers)?;
+    let source = match is_frozen {
+        true => Some(source(host, &claims, &row, &layers)?),
+        false => None,
+    };
     let plan = AnyPlan::Clone(Plan {
         new: new.clone(),
         layers: layers.clone(),
+        before: row.definition.clone(),
     });
-    let warnings = check::new_warnings(&claims, &clone.definition.config, None);
+    let mut warnings = check::new_warnings(&claims, &clone.definition.config, None);
+    if !is_frozen && host.paths.saved(from).state().exists() {
+        warnings.push(format!(
+            "the saved state of VM `{from}` is not copied: to the clone, it is as if its power \
+             had been cut"
+        ));
+    }
     let uuid = clone.row.uuid.clone();
-    work.perform(&plan, reach, |id, _| {
-        plan::make(host, from, id, &layers)?;
-        let mut rows: Vec<_> = source
-            .map(|source| (Some(row.definition.clone()), source))
-            .into_iter()
-            .collect();
-        rows.push((None, clone.row));
-        let is_put = host
-            .store()?
-            .put(&rows, Some(id.0), || plan::name(from, new, id, &layers))?;
-        match is_put {
-            true => Ok(()),
-            false if host.store()?.get(new)?.is_some() => Err(Error::AlreadyExists(new.clone())),
-            false => Err(Error::BeingChanged(from.clone())),
+    let mut rows: Vec<_> = source
+        .map(|source| (Some(row.definition.clone()), source))
+        .into_iter()
+        .collect();
+    work.perform(&plan, reach, |id, reach| {
+        let is_live = matches!(reach, Reach::Running(_));
+        plan::make(host, from, id, &layers, is_live, watch)?;
+        let own = || layers.iter().filter_map(|layer| layer.own.as_ref());
+        let files = || layers.iter().map(|layer| &layer.file);
+        if let (Reach::Running(monitor), true) = (reach, is_frozen) {
+            // If QEMU ends before it has switched, an empty overlay reads as its base does.
+            let is_put = host
+                .store()?
+                .put(&rows, None, || plan::name(from, id, own()))?;
+            if !is_put {
+                return Err(Error::BeingChanged(from.clone()));
+            }
+            live::switch(host, monitor, id, &config, &layers)?;
+            plan::goes_by(host, from, &layers);
+            rows = vec![(None, clone.row)];
+            // Only now nobody writes what it stands on.
+            return put(host, (from, new), &rows, id, || {
+                plan::name(new, id, files())
+            });
         }
+        rows.push((None, clone.row));
+        put(host, (from, new), &rows, id, || {
+            let mut made = plan::name(from, id, own())?;
+            made.extend(plan::name(new, id, files())?);
+            Ok(made)
+        })
     })?;
     let shared = defined(host, &config).into_iter();
     let shared = shared.filter(|it| it.disk.read_only).map(|it| Disk {
@@ -143,33 +178,124 @@ pub fn clone(
         how: How::Shared,
         source: None,
     });
-    let linked = layers.into_iter().map(|layer| Disk {
+    let made = layers.into_iter().map(|layer| Disk {
         disk: layer.disk,
         from: layer.base.path,
         file: layer.file,
-        how: How::Linked,
+        how: match layer.copy {
+            Some(_) => How::Copied,
+            None => How::Linked,
+        },
         source: layer.own,
     });
     Ok(Cloned {
         name: new.clone(),
         from: from.clone(),
         uuid,
-        disks: linked.chain(shared).collect(),
+        disks: made.chain(shared).collect(),
         warnings,
     })
 }
 
-/// What is to become of the disks that a guest can write to.
-fn layers(host: &Host, config: &VmConfig, new: &VmName) -> Result<Vec<Layer>, Error> {
-    let disks = defined(host, config).into_iter();
-    disks
-        .filter(|it| !it.disk.read_only)
-        .map(|it| layer(host, &config.name, &it, new))
-        .collect()
+/// Has the database have the clone, with all that belongs to it.
+fn put(
+    host: &Host,
+    (from, new): (&VmName, &VmName),
+    rows: &[(Option<String>, Row)],
+    id: Id,
+    make: impl FnOnce() -> Result<Vec<(VmName, MadeDisk)>, Error>,
+) -> Result<(), Error> {
+    match host.store()?.put(rows, Some(id.0), make)? {
+        true => Ok(()),
+        false if host.store()?.get(new)?.is_some() => Err(Error::AlreadyExists(new.clone())),
+        false => Err(Error::BeingChanged(from.clone())),
+    }
 }
 
-fn layer(host: &Host, vm: &VmName, it: &Defined, new: &VmName) -> Result<Layer, Error> {
-    let links = guard::sound(vm, it)?;
+/// What is to become of the disks that a guest can write to.
+fn layers(
+    host: &Host,
+    config: &VmConfig,
+    new: &VmName,
+    options: &Options<'_>,
+    reach: &mut Reach,
+) -> Result<Vec<Layer>, Error> {
+    let mut layers = Vec::new();
+    let mut room = 0;
+    for it in defined(host, config) {
+        if it.disk.read_only {
+            continue;
+        }
+        let links = guard::sound(&config.name, &it)?;
+        let layer = match options.full {
+            true => {
+                let layer = copy(host, &config.name, &it, new, options.snapshot)?;
+                let format = it.disk.format.as_str();
+                // Nobody tells how much a snapshot has.
+                if options.snapshot.is_none() {
+                    room += image::measure(&it.path, format, format)?.required;
+                }
+                layer
+            }
+            false => overlay(host, &config.name, &it, new, &links, reach)?,
+        };
+        if layer.file.symlink_metadata().is_ok() {
+            return Err(Why::InTheWay(layer.file).into());
+        }
+        layers.push(layer);
+    }
+    image::require(&host.paths.vm(new).operation_lock(), room)?;
+    Ok(layers)
+}
+
+/// A copy of a disk, in the same format.
+fn copy(
+    host: &Host,
+    vm: &VmName,
+    it: &Defined,
+    new: &VmName,
+    snapshot: Option<&str>,
+) -> Result<Layer, Error> {
+    let format = it.disk.format.as_str();
+    let id = match snapshot {
+        Some(name) => {
+            let no_such = || Why::NoSnapshot {
+                vm: vm.clone(),
+                disk: it.name.clone(),
+                name: name.to_owned(),
+            };
+            let all = match it.disk.format {
+                Format::Qcow2 => image::snapshot::list(&it.path)?,
+                Format::Raw => Vec::new(),
+            };
+            let found = all.into_iter().find(|snapshot| snapshot.name == name);
+            Some(found.ok_or_else(no_such)?.id)
+        }
+        None => None,
+    };
+    let file = format!("{}.{format}", it.name);
+    Ok(Layer {
+        disk: it.name.clone(),
+        base: it.link(),
+        size: None,
+        file: host.paths.vm(new).path().join(file),
+        own: None,
+        copy: Some(plan::Copy {
+            format: format.to_owned(),
+            snapshot: id,
+        }),
+    })
+}
+
+/// An overlay on what a disk has, which is frozen for that if need be.
+fn overlay(
+    host: &Host,
+    vm: &VmName,
+    it: &Defined,
+    new: &VmName,
+    links: &[Link],
+    reach: &mut Reach,
+) -> Result<Layer, Error> {
     let failed = || Error::io(format!("cannot read {}", it.path.display()));
     let header = match it.disk.format {
         Format::Qcow2 => Some(Header::read(&it.path).map_err(failed())?),
@@ -183,41 +309,39 @@ fn layer(host: &Host, vm: &VmName, it: &Defined, new: &VmName) -> Result<Layer, 
         }
         .into());
     }
-    let file = host.paths.vm(new).path().join(format!("{}.qcow2", it.name));
-    if file.symlink_metadata().is_ok() {
-        return Err(Why::InTheWay(file).into());
-    }
     let mut layer = Layer {
         disk: it.name.clone(),
         base: it.link(),
         size: header.as_ref().map(|header| header.virtual_size),
-        file,
+        file: host.paths.vm(new).path().join(format!("{}.qcow2", it.name)),
         own: None,
+        copy: None,
     };
-    match links.get(1) {
-        Some(below) if image::is_untouched(&it.path).map_err(failed())? => {
+    match (links.get(1), reach) {
+        (Some(below), Reach::Stopped(_)) if image::is_untouched(&it.path).map_err(failed())? => {
             layer.base = below.clone();
+            return Ok(layer);
         }
-        _ => {
-            if let Some(count) = header.map(|header| header.snapshots).filter(|it| *it > 0) {
-                return Err(Why::HasSnapshots {
-                    vm: vm.clone(),
-                    disk: it.name.clone(),
-                    count,
-                }
-                .into());
-            }
-            let others = guard::others(host, &it.path, vm, &it.name)?;
-            if others.iter().any(|user| !user.as_base && !user.read_only) {
-                return Err(super::disk::Error::Needed {
-                    file: it.path.clone(),
-                    users: others,
-                }
-                .into());
-            }
-            layer.own = Some(own(host, vm, it));
-        }
+        (_, Reach::Running(monitor)) => layer.size = Some(node(monitor, it)?.1),
+        _ => {}
     }
+    if let Some(count) = header.map(|header| header.snapshots).filter(|it| *it > 0) {
+        return Err(Why::HasSnapshots {
+            vm: vm.clone(),
+            disk: it.name.clone(),
+            count,
+        }
+        .into());
+    }
+    let others = guard::others(host, &it.path, vm, &it.name)?;
+    if others.iter().any(|user| !user.as_base && !user.read_only) {
+        return Err(super::disk::Error::Needed {
+            file: it.path.clone(),
+            users: others,
+        }
+        .into());
+    }
+    layer.own = Some(own(host, vm, it));
     Ok(layer)
 }
 
@@ -231,20 +355,11 @@ fn own(host: &Host, vm: &VmName, it: &Defined) -> PathBuf {
         .expect("some number is free")
 }
 
-/// The definition of the source that names its overlays, if it gets any.
-fn source(
-    host: &Host,
-    claims: &Claims<'_>,
-    row: &Row,
-    layers: &[Layer],
-) -> Result<Option<Row>, Error> {
-    if layers.iter().all(|layer| layer.own.is_none()) {
-        return Ok(None);
-    }
+/// The definition of the source that names its overlays.
+fn source(host: &Host, claims: &Claims<'_>, row: &Row, layers: &[Layer]) -> Result<Row, Error> {
     let file = host.paths.vm(&row.name).definition();
-    let text = definition::of_source(&row.definition, &file, layers)?;
+    let mut document = Document::parse(&row.definition, &file)?;
+    definition::in_overlays(&mut document, layers)?;
     let label = Path::new(row.name.as_str());
-    Ok(Some(
-        Proposal::read(claims, &text, Some(row), &file, label)?.row,
-    ))
+    Ok(Proposal::read(claims, &document.to_string(), Some(row), &file, label)?.row)
 }

@@ -5,15 +5,19 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::DeviceName;
-use crate::image::{self, Link};
+use crate::config::{DeviceName, Document};
+use crate::image::{self, Conversion, Link, Watch};
 use crate::ops::add::made_disk;
+use crate::ops::device::definition::{keep, note};
 use crate::ops::disk::plan::{is_made, remove};
 use crate::ops::operation::{Id, Left};
+use crate::ops::reach::Reach;
 use crate::ops::{Error, Host};
 use crate::paths::create_private_dir;
 use crate::store::MadeDisk;
 use crate::vm::VmName;
+
+use super::{definition, live};
 
 /// The making of a clone, as it is recorded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +26,8 @@ pub(in crate::ops) struct Plan {
     pub new: VmName,
     /// Its disks.
     pub layers: Vec<Layer>,
+    /// The definition of the source before.
+    pub before: String,
 }
 
 /// What becomes of one disk.
@@ -29,14 +35,25 @@ pub(in crate::ops) struct Plan {
 pub(in crate::ops) struct Layer {
     /// The disk.
     pub disk: DeviceName,
-    /// What the clone stands on.
+    /// What the clone stands on, or is a copy of.
     pub base: Link,
     /// Size of the disk in bytes, where an image says it.
     pub size: Option<u64>,
-    /// The overlay of the clone, which is not there before.
+    /// The image of the clone, which is not there before.
     pub file: PathBuf,
-    /// That of the source, if the base is frozen for this; it is not there before either.
+    /// The overlay of the source, if the base is frozen for this; it is not there before either.
     pub own: Option<PathBuf>,
+    /// How it is copied, if the clone is to stand on nothing.
+    pub copy: Option<Copy>,
+}
+
+/// How a disk is copied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::ops) struct Copy {
+    /// The format of the copy.
+    pub format: String,
+    /// The id of the snapshot that is copied.
+    pub snapshot: Option<String>,
 }
 
 impl Layer {
@@ -44,18 +61,44 @@ impl Layer {
     fn files(&self) -> impl Iterator<Item = &Path> {
         self.own.iter().chain([&self.file]).map(PathBuf::as_path)
     }
+
+    fn make(
+        &self,
+        file: &Path,
+        path: &Path,
+        is_live: bool,
+        watch: Watch<'_>,
+    ) -> Result<(), image::Error> {
+        let Some(copy) = &self.copy else {
+            return image::create_overlay(file, path, &self.base, self.size, is_live);
+        };
+        let conversion = Conversion {
+            from: &self.base,
+            format: &copy.format,
+            backing: None,
+            snapshot: copy.snapshot.as_deref(),
+        };
+        image::convert(conversion, file, path, watch)
+    }
 }
 
 /// Makes all files under their unfinished names, and notes under which names they are going
-/// to be this operation's.
-pub(super) fn make(host: &Host, from: &VmName, id: Id, layers: &[Layer]) -> Result<(), Error> {
+/// to be this operation's. With `is_live`, a running QEMU is to have them.
+pub(super) fn make(
+    host: &Host,
+    from: &VmName,
+    id: Id,
+    layers: &[Layer],
+    is_live: bool,
+    watch: Watch<'_>,
+) -> Result<(), Error> {
     for layer in layers {
         for path in layer.files() {
             let dir = path.parent().unwrap_or(Path::new("/"));
             create_private_dir(dir)
                 .map_err(Error::io(format_args!("cannot make {}", dir.display())))?;
             let unfinished = image::unfinished(path, id.0);
-            image::create_overlay(&unfinished, path, &layer.base, layer.size)?;
+            layer.make(&unfinished, path, is_live, watch)?;
             let mut made = made_disk(&unfinished)?;
             made.path = path.to_owned();
             host.store()?.record_disk(from, &made)?;
@@ -64,33 +107,37 @@ pub(super) fn make(host: &Host, from: &VmName, id: Id, layers: &[Layer]) -> Resu
     Ok(())
 }
 
-/// Gives the files their names; whose they are.
-pub(super) fn name(
-    from: &VmName,
-    new: &VmName,
+/// Gives files their names; whose they are.
+pub(super) fn name<'a>(
+    vm: &VmName,
     id: Id,
-    layers: &[Layer],
+    paths: impl Iterator<Item = &'a PathBuf>,
 ) -> Result<Vec<(VmName, MadeDisk)>, Error> {
-    let mut made = Vec::new();
-    for layer in layers {
-        for path in layer.files() {
+    paths
+        .map(|path| {
             image::place(path, id.0, |_| Ok::<_, Error>(()))?;
-            let owner = if layer.file == path { new } else { from };
-            made.push((owner.clone(), made_disk(path)?));
-        }
-    }
-    Ok(made)
+            Ok((vm.clone(), made_disk(path)?))
+        })
+        .collect()
 }
 
 impl Plan {
-    /// Undoes it: what came to its end is recorded no more.
-    pub fn settle(&self, left: &Left<'_>) -> Result<String, Error> {
+    /// Undoes it: what came to its end is recorded no more. A disk that has gone on in its
+    /// overlay stays there.
+    pub fn settle(&self, left: &Left<'_>, reach: &mut Reach) -> Result<String, Error> {
         let Left { host, name, id } = *left;
-        for path in self.layers.iter().flat_map(Layer::files) {
-            remove(&image::unfinished(path, id.0))?;
-            if is_made(host, name, path)? {
-                remove(path)?;
-                host.store()?.forget_disk(path)?;
+        let has_switched = self.has_switched(left, reach)?;
+        if !has_switched {
+            self.take_back(left, reach)?;
+        }
+        for layer in &self.layers {
+            for path in layer.files() {
+                remove(&image::unfinished(path, id.0))?;
+                let stays = has_switched && layer.own.as_deref() == Some(path);
+                if !stays && is_made(host, name, path)? {
+                    remove(path)?;
+                    host.store()?.forget_disk(path)?;
+                }
             }
         }
         // Stays if it is another VM's.
@@ -100,4 +147,55 @@ impl Plan {
             self.new
         ))
     }
+
+    /// Whether something may be in the overlays of the source that is nowhere else.
+    fn has_switched(&self, left: &Left<'_>, reach: &mut Reach) -> Result<bool, Error> {
+        let mut own = self.layers.iter().filter_map(|layer| layer.own.as_ref());
+        match reach {
+            Reach::Running(monitor) => {
+                let has_switched = live::is_switched(monitor, &self.layers)?;
+                if has_switched {
+                    goes_by(left.host, left.name, &self.layers);
+                }
+                Ok(has_switched)
+            }
+            Reach::Stopped(_) => {
+                Ok(own.any(|path| path.exists() && !image::is_untouched(path).unwrap_or(false)))
+            }
+        }
+    }
+
+    /// Has the source go on in the bases again.
+    fn take_back(&self, left: &Left<'_>, reach: &mut Reach) -> Result<(), Error> {
+        let Left { host, name, id } = *left;
+        let file = host.paths.vm(name).definition();
+        let row = host.vm(name)?;
+        if row.definition != self.before {
+            let now = host.config(&row)?;
+            let dir = host.paths.vm(name);
+            let is_in = |layer: &Layer| {
+                let disk = now.disks.get(&layer.disk);
+                layer.own.is_some()
+                    && disk.and_then(|disk| disk.path(&layer.disk, dir.path())) == layer.own
+            };
+            let layers: Vec<Layer> = self.layers.iter().filter(|it| is_in(it)).cloned().collect();
+            if !layers.is_empty() {
+                let before = Document::parse(&self.before, &file)?;
+                keep(host, name, &|document| {
+                    definition::take_back(document, &before, &layers)
+                })?;
+            }
+        }
+        if let Reach::Running(monitor) = reach {
+            live::close(monitor, id, &self.layers)?;
+        }
+        Ok(())
+    }
+}
+
+/// Notes that a running VM goes by its overlays.
+pub(super) fn goes_by(host: &Host, name: &VmName, layers: &[Layer]) {
+    note(host, name, &|document| {
+        definition::in_overlays(document, layers)
+    });
 }

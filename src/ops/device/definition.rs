@@ -49,7 +49,7 @@ pub(in crate::ops) fn keep(
 }
 
 /// Changes the definition that the VM goes by. To be called while its monitor is held.
-pub(super) fn note(host: &Host, name: &VmName, edit: Edit<'_>) {
+pub(in crate::ops) fn note(host: &Host, name: &VmName, edit: Edit<'_>) {
     let note = || -> Result<(), crate::ops::Error> {
         if let Some(mut in_force) = InForce::take(host, name)? {
             let mut document = in_force.definition.document.clone();

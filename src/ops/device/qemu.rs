@@ -160,8 +160,21 @@ impl Qemu {
         let all = self
             .monitor
             .execute("query-named-block-nodes", json!({ "flat": true }))?;
+        let [limit, format, file] = disk::node_names(id);
+        let mut layers: Vec<(i64, String)> = all
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|node| {
+                let name = node["node-name"].as_str()?;
+                Some((disk::layer(id, name)?, name.to_owned()))
+            })
+            .collect();
+        // The last one is the upper one.
+        layers.sort_by_key(|(number, _)| -number);
+        let layers = layers.into_iter().map(|(_, name)| name);
         let mut found = Vec::new();
-        for name in disk::node_names(id) {
+        for name in [limit].into_iter().chain(layers).chain([format, file]) {
             let node = all.as_array().into_iter().flatten();
             if let Some(node) = node.into_iter().find(|node| node["node-name"] == *name) {
                 found.push((name, node["file"].clone()));

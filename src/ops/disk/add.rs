@@ -207,6 +207,7 @@ impl Making<'_> {
             from,
             format,
             backing: None,
+            snapshot: None,
         };
         image::convert(conversion, file, path, watch)?;
         if size > info.virtual_size {

@@ -78,6 +78,7 @@ pub fn compact(
                 from: &links[0],
                 format: it.disk.format.as_str(),
                 backing: links.get(1),
+                snapshot: None,
             };
             image::convert(conversion, file, &path, watch)
         })?;

@@ -119,7 +119,7 @@ pub fn resize(
 }
 
 /// The node of a disk's image, and the disk's size in bytes.
-fn node(monitor: &mut Monitor, it: &Defined) -> Result<(String, u64), Error> {
+pub(in crate::ops) fn node(monitor: &mut Monitor, it: &Defined) -> Result<(String, u64), Error> {
     let all = monitor.execute("query-named-block-nodes", json!({ "flat": true }))?;
     let mut all = all.as_array().into_iter().flatten();
     // Limits are a node above it, with the same file.
