@@ -270,7 +270,22 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
              `maqet start --discard-saved {vm}`, once it is restored",
             quoted(name)
         ),
+        Error::Within { vm, name } => {
+            format!("`maqet snapshot rm {vm} {}` deletes it", quoted(name))
+        }
+        Error::Beside { vm, name } => format!(
+            "`maqet snapshot merge {vm} {}` writes what was written since into its images, and \
+             ends it",
+            quoted(name)
+        ),
         Error::NotWhole { .. } => "what is not there cannot be restored".to_owned(),
+        Error::Obstacles { obstacles, .. }
+            if obstacles
+                .iter()
+                .any(|it| it.contains("is not a qcow2 image")) =>
+        {
+            "`--external` makes one beside the images, of the disks alone".to_owned()
+        }
         Error::Name { .. } | Error::Obstacles { .. } => return None,
     })
 }

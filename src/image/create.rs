@@ -53,6 +53,36 @@ pub fn create_overlay(
         .map(drop)
 }
 
+/// The same on top of an image that a QEMU may have open: it is not looked at. `size` in
+/// bytes is that of the disk, and until it is whole it is called by `tag`.
+pub fn create_overlay_unopened(
+    path: &Path,
+    tag: i64,
+    backing: &Link,
+    size: u64,
+) -> Result<(), Error> {
+    place(path, tag, |unfinished| {
+        Tool::new("create", "make", path)
+            .args(["-q", "-u", "-f", "qcow2", "-F", &backing.format, "-b"])
+            // By its whole name: QEMU takes another one for another file.
+            .arg(&backing.path)
+            .file(unfinished)?
+            .arg(size.to_string())
+            .run()
+            .map_err(|error| rename(error, path, unfinished))
+            .map(drop)
+    })
+}
+
+/// Writes what is in an overlay into the image below it; the overlay stays as it is.
+pub fn commit(overlay: &Path) -> Result<(), Error> {
+    Tool::new("commit", "merge", overlay)
+        .args(["-q", "-d", "-f", "qcow2"])
+        .file(overlay)?
+        .run()
+        .map(drop)
+}
+
 /// Words about an unfinished file, as words about the one that it was to be.
 pub(super) fn rename(error: Error, path: &Path, unfinished: &Path) -> Error {
     match error {

@@ -33,7 +33,7 @@ pub use chain::{Chain, Fault, Link};
 pub use check::{Checked, check, repair, repair_leaks};
 pub use convert::{Conversion, convert};
 pub use copy::{copy, is_same};
-pub use create::{create, create_at, create_overlay};
+pub use create::{commit, create, create_at, create_overlay, create_overlay_unopened};
 pub use error::Error;
 pub use format::Kind;
 pub use header::{Header, is_untouched};

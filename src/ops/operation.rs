@@ -43,6 +43,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) enum Plan {
     /// Of a snapshot.
     Snapshot(snapshot::Plan),
+    /// Of a snapshot that is beside its images.
+    Beside(snapshot::beside::Plan),
     /// Of a disk.
     Disk(disk::Plan),
     /// Another VM like it.
@@ -56,6 +58,7 @@ impl Plan {
     fn settle(&self, left: &Left<'_>, reach: &mut Reach) -> Result<String, Error> {
         match self {
             Self::Snapshot(plan) => plan.settle(left, reach),
+            Self::Beside(plan) => plan.settle(left, reach),
             Self::Disk(plan) => plan.settle(left),
             Self::Clone(plan) => plan.settle(left, reach),
         }

@@ -22,7 +22,7 @@ use crate::vm::VmName;
 
 use super::disk::{self, Users};
 use super::operation::Work;
-use super::snapshot::Facts;
+use super::snapshot::{self, Facts};
 use super::{Error, Host};
 
 /// A VM that has another name now.
@@ -85,8 +85,13 @@ pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error>
         }
         let mut facts = Vec::new();
         for snapshot in store.snapshots(old)? {
-            let renamed =
-                Facts::of(&snapshot)?.renamed(|text| change.of(text), |path| change.path(path))?;
+            let kept = Facts::of(&snapshot)?;
+            // Its overlays name their images by where they are.
+            if !kept.overlays.is_empty() {
+                let (vm, name) = (old.clone(), snapshot.name);
+                return Err(snapshot::Error::Beside { vm, name }.into());
+            }
+            let renamed = kept.renamed(|text| change.of(text), |path| change.path(path))?;
             facts.push((snapshot.id, renamed.text()));
         }
         let renaming = Renaming {

@@ -114,6 +114,15 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps other facts of a snapshot.
+    pub fn set_facts(&mut self, id: i64, facts: &str) -> Result<(), Error> {
+        self.db.execute(
+            "UPDATE snapshot SET facts = ?2 WHERE id = ?1",
+            params![id, facts],
+        )?;
+        Ok(())
+    }
+
     /// Forgets a snapshot, if it was kept, and ends the operation that has deleted it. What
     /// was below it is below its parent then.
     pub fn remove_snapshot(&mut self, id: Option<i64>, operation: i64) -> Result<(), Error> {

@@ -107,6 +107,8 @@ mod set;
 mod shell;
 /// As it was: all of it, or as it is.
 mod snapshot;
+/// The same beside images, with overlays.
+mod snapshot_external;
 /// Up, or not up with QEMU's own words.
 mod start;
 /// What one VM is doing.

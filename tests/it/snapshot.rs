@@ -19,7 +19,7 @@ fn disks(sandbox: &Sandbox) -> [PathBuf; 2] {
 
 /// Runs a tool on an image that no QEMU has open; what it printed.
 #[track_caller]
-fn tool(program: &str, args: &[&str], image: &PathBuf) -> String {
+pub fn tool(program: &str, args: &[&str], image: &PathBuf) -> String {
     let output = Command::new(program)
         .args(args)
         .arg(image)
@@ -48,26 +48,31 @@ fn names(image: &PathBuf) -> Vec<String> {
 
 /// Writes a byte over the first 64 KiB of an image that no QEMU has open.
 #[track_caller]
-fn write(image: &PathBuf, byte: u8) {
-    tool(
-        "qemu-io",
-        &["-f", "qcow2", "-c", &format!("write -P {byte} 0 64k")],
-        image,
-    );
+pub fn write_as(image: &PathBuf, format: &str, byte: u8) {
+    let command = format!("write -P {byte} 0 64k");
+    tool("qemu-io", &["-f", format, "-c", &command], image);
 }
 
 /// Whether the first 64 KiB of an image are this byte.
-fn reads(image: &PathBuf, byte: u8) -> bool {
+#[track_caller]
+pub fn reads_as(image: &PathBuf, format: &str, byte: u8) -> bool {
     let pattern = format!("read -P {byte} 0 64k");
     let mut qemu_io = Command::new("qemu-io");
-    let ran = qemu_io
-        .args(["-f", "qcow2", "-c", &pattern])
-        .arg(image)
-        .output()
-        .unwrap();
+    let qemu_io = qemu_io.args(["-f", format, "-c", &pattern]).arg(image);
+    let ran = qemu_io.output().unwrap();
     let words = String::from_utf8_lossy(&ran.stdout);
     assert!(words.contains("64 KiB"), "{words}");
     !words.contains("Pattern verification failed")
+}
+
+#[track_caller]
+fn write(image: &PathBuf, byte: u8) {
+    write_as(image, "qcow2", byte);
+}
+
+#[track_caller]
+fn reads(image: &PathBuf, byte: u8) -> bool {
+    reads_as(image, "qcow2", byte)
 }
 
 #[track_caller]
@@ -79,7 +84,7 @@ fn check(sandbox: &Sandbox) {
 
 /// The snapshots as `ls --json` shows them.
 #[track_caller]
-fn listed(sandbox: &Sandbox) -> Vec<Value> {
+pub fn listed(sandbox: &Sandbox) -> Vec<Value> {
     let list = sandbox.maqet(&["snapshot", "ls", "@web", "--json"]).json();
     list.as_array().unwrap().clone()
 }
@@ -273,6 +278,7 @@ fn what_keeps_a_snapshot_from_being_made_is_named_before_anything_is_done() {
             .fails(1)
             .saying("disk `a` is not a qcow2 image")
             .saying("disk `b` is not a qcow2 image")
+            .saying("--external")
     };
     create();
     sandbox.maqet(&["start", "@web"]).ok();
@@ -425,11 +431,16 @@ fn a_qemu_that_is_killed_meanwhile_leaves_no_part_of_a_snapshot() {
 
 /// A guest that counts on its disk, without end; and booted just now.
 fn counting() -> Sandbox {
+    counting_on("disk.data.size = '1M'")
+}
+
+/// The same with these lines in its definition.
+pub fn counting_on(lines: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     let guest = crate::sandbox::guests().join("probe");
     let text = format!(
         "memory = '128M'\naccel = 'tcg'\nkernel = '{0}/kernel'\ninitrd = '{0}/initrd'\n\
-         append = 'console=ttyS0 quiet probe.write=1'\ndisk.data.size = '1M'\n",
+         append = 'console=ttyS0 quiet probe.write=1'\n{lines}\n",
         guest.display()
     );
     let file = sandbox.path(&format!("{}.toml", sandbox.name("web")));
@@ -454,7 +465,7 @@ fn written(sandbox: &Sandbox) -> u64 {
 }
 
 /// Waits until the guest has counted on.
-fn goes_on(sandbox: &Sandbox) {
+pub fn goes_on(sandbox: &Sandbox) {
     let then = written(sandbox);
     wait_until("the guest counts on", || written(sandbox) > then + 2);
 }

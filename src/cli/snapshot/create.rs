@@ -29,6 +29,12 @@ pub(in crate::cli) struct Args {
     /// They are whole in the snapshot then, and thawed whatever becomes of this command.
     #[arg(long, requires = "disk_only")]
     quiesce: bool,
+    /// Beside the images, also of raw ones: each stays as it is, and an overlay takes what
+    /// is written from then on
+    ///
+    /// Of the disks alone. `maqet snapshot merge` ends it.
+    #[arg(long, conflicts_with = "disk_only")]
+    external: bool,
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<ExitCode> {
@@ -37,6 +43,7 @@ pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<Exit
         description: args.description.as_deref(),
         disk_only: args.disk_only,
         quiesce: args.quiesce,
+        external: args.external,
         interrupted: &interrupted,
     };
     let made = create(host, &args.name, &args.snapshot, &options)?;

@@ -52,6 +52,9 @@ pub(super) fn words(snapshot: &Listed) -> String {
     if snapshot.resumes {
         words.push("(the next start goes on here)".to_owned());
     }
+    if snapshot.is_external {
+        words.push("(external)".to_owned());
+    }
     if snapshot.is_foreign {
         words.push("(made without maqet)".to_owned());
     }

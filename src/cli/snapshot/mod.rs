@@ -2,6 +2,7 @@
 
 mod create;
 mod ls;
+mod merge;
 mod prune;
 mod restore;
 mod rm;
@@ -23,6 +24,7 @@ pub(super) enum Command {
     Show(show::Args),
     Restore(restore::Args),
     Rm(rm::Args),
+    Merge(merge::Args),
     Prune(prune::Args),
 }
 
@@ -33,6 +35,7 @@ pub(super) fn run(out: &Output, host: &Host, command: Command) -> anyhow::Result
         Command::Show(args) => show::run(out, host, &args),
         Command::Restore(args) => restore::run(out, host, &args),
         Command::Rm(args) => rm::run(out, host, &args),
+        Command::Merge(args) => merge::run(out, host, &args),
         Command::Prune(args) => prune::run(out, host, &args),
     }
 }

@@ -15,7 +15,7 @@ use crate::store::Row;
 use crate::vm::VmName;
 
 use super::disks::Disks;
-use super::{Error as Why, Facts, Memory, Plan, What, check_name, find, live, quiesce};
+use super::{Error as Why, Facts, Memory, Plan, What, beside, check_name, find, live, quiesce};
 
 /// What to make, and how.
 pub struct Options<'a> {
@@ -25,6 +25,8 @@ pub struct Options<'a> {
     pub disk_only: bool,
     /// With the guest's file systems frozen, of a VM that runs.
     pub quiesce: bool,
+    /// Beside the images, with overlays that take what is written from then on.
+    pub external: bool,
     /// Whether it was called off. It is undone then.
     pub interrupted: &'a dyn Fn() -> bool,
 }
@@ -54,14 +56,20 @@ pub fn create(
     options: &Options<'_>,
 ) -> Result<Created, Error> {
     check_name(name)?;
-    let work = Work::take(host, vm)?;
-    let row = host.vm(vm)?;
-    let mut reach = work.reach()?;
-    let disks = Disks::look(host, &host.config(&row)?, &mut reach)?;
     let exists = || Why::Exists {
         vm: vm.clone(),
         name: name.to_owned(),
     };
+    let work = Work::take(host, vm)?;
+    let row = host.vm(vm)?;
+    let mut reach = work.reach()?;
+    if options.external {
+        if find(host, vm, name)?.is_some() {
+            return Err(exists().into());
+        }
+        return beside::create::create(host, &work, &row, reach, name, options);
+    }
+    let disks = Disks::look(host, &host.config(&row)?, &mut reach)?;
     if find(host, vm, name)?.is_some() || disks.names().iter().any(|it| it == name) {
         return Err(exists().into());
     }
@@ -77,11 +85,7 @@ pub fn create(
             Reach::Running(monitor) if options.quiesce => {
                 let frozen = quiesce::freeze(host, vm, monitor)?;
                 let made = all_at_once(monitor, name, &disks);
-                if !frozen.thaw() {
-                    (host.tell)(&format!(
-                        "the guest of VM `{vm}` does not say that it is thawed"
-                    ));
-                }
+                frozen.thaw_or_tell(host, vm);
                 made?;
             }
             _ => make(reach, id, name, &disks, &facts)?,
@@ -127,6 +131,8 @@ fn facts(
         definition: row.definition.clone(),
         disks: disks.paths(),
         memory: None,
+        overlays: Vec::new(),
+        is_merging: false,
     };
     match reach {
         Reach::Stopped(_) => {

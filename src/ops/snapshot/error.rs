@@ -62,6 +62,22 @@ pub enum Error {
         /// How it differs, in words.
         differences: Vec<String>,
     },
+    /// It is within its images.
+    #[error("snapshot `{name}` of VM `{vm}` is within its images: there is nothing to merge")]
+    Within {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+    },
+    /// It is beside its images, and what was written since is above it.
+    #[error("snapshot `{name}` of VM `{vm}` is what its disks stand on")]
+    Beside {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+    },
     /// Images lack it.
     #[error(
         "snapshot `{name}` of VM `{vm}` is not whole: it is not in {}",

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::image::snapshot;
 use crate::ops::{Error, Host, monitor};
 use crate::store::{self, Position};
 use crate::systemd::rfc3339;
@@ -41,6 +42,8 @@ pub struct Listed {
     pub is_current: bool,
     /// Whether the next start goes on there.
     pub resumes: bool,
+    /// Whether it is beside its images, which are what they were, and not within them.
+    pub is_external: bool,
     /// Whether it was made without maqet.
     pub is_foreign: bool,
     /// The definition that the VM went by, if that is known.
@@ -115,18 +118,27 @@ fn below(
 }
 
 fn listed(
-    snapshot: &store::Snapshot,
+    kept: &store::Snapshot,
     depth: usize,
     all: &[store::Snapshot],
     position: Option<Position>,
     disks: &Disks,
 ) -> Result<Listed, Error> {
-    let facts = Facts::of(snapshot)?;
-    let name = &snapshot.name;
-    let is_in = |path: &PathBuf| disks.has(path, name);
+    let facts = Facts::of(kept)?;
+    let name = &kept.name;
+    let is_external = !facts.overlays.is_empty();
+    // One that is below an overlay now has it all the same.
+    let is_within = |path: &PathBuf| {
+        let below = || snapshot::list(path).is_ok_and(|all| all.iter().any(|it| it.name == *name));
+        disks.has(path, name) || disks.at(path).is_none() && below()
+    };
+    let is_in = |path: &PathBuf| match is_external {
+        true => path.exists() && !facts.is_merging,
+        false => is_within(path),
+    };
     let (there, missing) = facts.disks.into_iter().partition(is_in);
-    let is_current = position.is_some_and(|position| position.snapshot == snapshot.id);
-    let parent = snapshot.parent;
+    let is_current = position.is_some_and(|position| position.snapshot == kept.id);
+    let parent = kept.parent;
     let memory = facts.memory.and_then(|memory| disks.at(&memory.image));
     Ok(Listed {
         name: name.clone(),
@@ -135,8 +147,8 @@ fn listed(
             .find(|other| Some(other.id) == parent)
             .map(|parent| parent.name.clone()),
         depth,
-        created_at: time(snapshot.created_at),
-        description: snapshot.description.clone(),
+        created_at: time(kept.created_at),
+        description: kept.description.clone(),
         memory_bytes: memory
             .and_then(|disk| disk.snapshot(name))
             .map(|snapshot| snapshot.vm_state_size),
@@ -144,6 +156,7 @@ fn listed(
         missing,
         is_current,
         resumes: is_current && position.is_some_and(|position| position.resumes),
+        is_external,
         is_foreign: false,
         definition: Some(facts.definition),
     })
@@ -166,6 +179,7 @@ fn foreign(name: String, disks: &Disks) -> Listed {
         missing: Vec::new(),
         is_current: false,
         resumes: false,
+        is_external: false,
         is_foreign: true,
         definition: None,
         name,

@@ -5,6 +5,7 @@
 //! has what they cannot say: which came from which, what the user says of it, and what
 //! machine it was ([`Facts`]).
 
+pub mod beside;
 pub mod create;
 mod disks;
 mod error;
@@ -29,6 +30,7 @@ use crate::vm::VmName;
 use super::Host;
 use disks::Disks;
 
+pub use beside::Overlay;
 pub use error::Error;
 
 /// What must be known of a snapshot to restore it, and images do not say.
@@ -40,6 +42,13 @@ pub struct Facts {
     pub disks: Vec<PathBuf>,
     /// Memory and devices, if they are in it.
     pub memory: Option<Memory>,
+    /// What is above each image, of a snapshot that is beside and not within them.
+    #[serde(default)]
+    pub overlays: Vec<Overlay>,
+    /// Whether the images have got some of what was written since: it can be merged, and
+    /// not be restored.
+    #[serde(default)]
+    pub is_merging: bool,
 }
 
 /// What must be known of memory and devices that are in a snapshot.

@@ -53,9 +53,18 @@ pub(super) fn freeze(host: &Host, vm: &VmName, monitor: &mut Client) -> Result<F
 
 impl Frozen {
     /// Has the guest go on; whether it does.
-    pub fn thaw(mut self) -> bool {
+    fn thaw(mut self) -> bool {
         drop(self.0.stdin.take());
         self.0.wait().is_ok_and(|status| status.success())
+    }
+
+    /// Has the guest go on, and tells if it does not say so.
+    pub fn thaw_or_tell(self, host: &Host, vm: &VmName) {
+        if !self.thaw() {
+            (host.tell)(&format!(
+                "the guest of VM `{vm}` does not say that it is thawed"
+            ));
+        }
     }
 }
 

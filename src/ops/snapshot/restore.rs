@@ -11,12 +11,14 @@ use crate::ops::reach::Reach;
 use crate::ops::{Error, Host, save};
 use crate::qmp::{Client, RunState};
 use crate::saved;
-use crate::store::{Position, Row};
+use crate::store::{self, Position, Row};
 use crate::vm::VmName;
 
 use super::disks::Disks;
 use super::settle::restore_all;
-use super::{Error as Why, Facts, Memory, Plan, What, find, fit, live, no_such, require_whole};
+use super::{
+    Error as Why, Facts, Memory, Plan, What, beside, find, fit, live, no_such, require_whole,
+};
 
 /// How to go back.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,8 +68,14 @@ pub fn restore(host: &Host, vm: &VmName, name: &str, options: Options) -> Result
     let work = Work::take(host, vm)?;
     let row = host.vm(vm)?;
     let mut reach = work.reach()?;
-    let found = Disks::look(host, &host.config(&row)?, &mut reach)?;
     let kept = find(host, vm, name)?;
+    if let Some(snapshot) = &kept {
+        let facts = Facts::of(snapshot)?;
+        if !facts.overlays.is_empty() {
+            return restore_beside(host, &work, &row, snapshot, facts, reach, options);
+        }
+    }
+    let found = Disks::look(host, &host.config(&row)?, &mut reach)?;
     if kept.is_none() && !found.names().iter().any(|it| it == name) {
         return Err(no_such(vm, name, found.names()).into());
     }
@@ -79,6 +87,8 @@ pub fn restore(host: &Host, vm: &VmName, name: &str, options: Options) -> Result
             definition: row.definition.clone(),
             disks: found.with(name),
             memory: None,
+            overlays: Vec::new(),
+            is_merging: false,
         },
     };
     let mut disks = facts.disks.clone();
@@ -150,6 +160,30 @@ pub fn restore(host: &Host, vm: &VmName, name: &str, options: Options) -> Result
             What::Restore { resumes: true } => GoesOn::AtStart,
             _ => GoesOn::Boots,
         },
+    })
+}
+
+/// The same of one that is beside its images.
+fn restore_beside(
+    host: &Host,
+    work: &Work<'_>,
+    row: &Row,
+    snapshot: &store::Snapshot,
+    facts: Facts,
+    reach: Reach,
+    options: Options,
+) -> Result<Restored, Error> {
+    let (vm, name) = (row.name.clone(), snapshot.name.clone());
+    if matches!(reach, Reach::Running(_)) {
+        return Err(Why::DisksAlone { vm, name }.into());
+    }
+    check_saved(host, row, options)?;
+    Ok(Restored {
+        disks: beside::restore::restore(host, work, &vm, snapshot, facts, reach)?,
+        untouched: Vec::new(),
+        goes_on: GoesOn::Boots,
+        vm,
+        name,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::vm::VmName;
 
 use super::disks::Disks;
 use super::settle::delete_from;
-use super::{Plan, What, find, no_such};
+use super::{Facts, Plan, What, find, no_such};
 
 /// A snapshot that was deleted.
 #[derive(Clone, Debug, Serialize)]
@@ -33,8 +33,14 @@ pub fn rm(host: &Host, vm: &VmName, name: &str) -> Result<Removed, Error> {
     let work = Work::take(host, vm)?;
     let config = host.config(&host.vm(vm)?)?;
     let mut reach = work.reach()?;
-    let found = Disks::look(host, &config, &mut reach)?;
     let kept = find(host, vm, name)?;
+    if let Some(snapshot) = &kept
+        && !Facts::of(snapshot)?.overlays.is_empty()
+    {
+        let (vm, name) = (vm.clone(), name.to_owned());
+        return Err(super::Error::Beside { vm, name }.into());
+    }
+    let found = Disks::look(host, &config, &mut reach)?;
     let disks = found.with(name);
     if kept.is_none() && disks.is_empty() {
         return Err(no_such(vm, name, found.names()).into());

@@ -1,0 +1,251 @@
+//! Snapshots beside images: an image stays as it was, and an overlay above it takes what is
+//! written from then on.
+//!
+//! For disks that can have none within them, and where that is asked for. An empty overlay
+//! reads as its image does: so first the overlays are made, then the definition names them,
+//! and then a running QEMU is told. A start in between opens what is right. Back it goes
+//! the same way ([`merge`]): the definition names the images again only when they have
+//! all that was written.
+
+pub mod create;
+pub mod merge;
+pub(super) mod restore;
+mod settle;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::config::{self, DeviceName, Document, VmConfig, path_text};
+use crate::image::{self, Access, Chain, Info, Link};
+use crate::ops::device::definition::{keep, note};
+use crate::ops::operation::Id;
+use crate::ops::{Error, Host, add, disk};
+use crate::qmp::Client;
+use crate::store;
+use crate::vm::VmName;
+
+use super::{Error as Why, Facts};
+
+/// An overlay, and the image that it is above.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// The disk, by its name in the definition.
+    pub disk: DeviceName,
+    /// The image, which is as it was at the snapshot.
+    pub base: PathBuf,
+    /// The format of that.
+    pub format: String,
+    /// The overlay.
+    pub file: PathBuf,
+}
+
+/// What an operation with overlays is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::ops) struct Plan {
+    what: What,
+    /// The snapshot.
+    name: String,
+    overlays: Vec<Overlay>,
+    /// Whether the guest ran.
+    was_running: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum What {
+    /// The disks are to go on in these overlays.
+    Create {
+        facts: String,
+        description: Option<String>,
+    },
+    /// They are to go on in these, and no more in those.
+    Restore {
+        id: i64,
+        facts: String,
+        old: Vec<PathBuf>,
+    },
+    /// They are to go on in the images, which get what is in the overlays.
+    Merge { id: i64 },
+}
+
+/// A name for an overlay of a disk that no file has.
+///
+/// The caller works on the VM, and so nobody else makes one.
+fn free_name(host: &Host, vm: &VmName, disk: &DeviceName) -> PathBuf {
+    let dir = host.paths.vm(vm);
+    let names = (1..).map(|n| dir.path().join(format!("{disk}.{n}.qcow2")));
+    let mut free = names.filter(|path| fs::symlink_metadata(path).is_err());
+    free.next().expect("there are more numbers than files")
+}
+
+/// Makes overlays, empty ones. QEMU may have their images open.
+fn make(host: &Host, vm: &VmName, id: Id, overlays: &[Overlay]) -> Result<(), Error> {
+    for Overlay {
+        base, format, file, ..
+    } in overlays
+    {
+        let size = Info::of(base, format, Access::Shared)?.virtual_size;
+        let link = Link {
+            path: base.clone(),
+            format: format.clone(),
+        };
+        image::create_overlay_unopened(file, id.0, &link, size)?;
+        host.store()?.record_disk(vm, &add::made_disk(file)?)?;
+    }
+    Ok(())
+}
+
+/// Which of the two the definition names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Overlays,
+    Images,
+}
+
+/// Has the definition, and that which a running VM goes by, name overlays or their images.
+fn point(host: &Host, vm: &VmName, overlays: &[Overlay], to: Side) -> Result<(), Error> {
+    let edit = |document: &mut Document| -> Result<(), config::Error> {
+        for overlay in overlays {
+            let (path, format) = match to {
+                Side::Overlays => (&overlay.file, "qcow2"),
+                Side::Images => (&overlay.base, overlay.format.as_str()),
+            };
+            let table = format!("disk.{}", overlay.disk);
+            // One that was taken out since is nobody's.
+            if document.says(&table) {
+                // They are paths of definitions, and of the VM's own directory.
+                let text = path_text(path).unwrap_or_default();
+                document.set(&format!("{table}.file"), text)?;
+                document.set(&format!("{table}.format"), format)?;
+            }
+        }
+        Ok(())
+    };
+    keep(host, vm, &edit)?;
+    note(host, vm, &edit);
+    Ok(())
+}
+
+/// Whether the definition names all of these overlays.
+fn is_named(host: &Host, vm: &VmName, overlays: &[Overlay]) -> Result<bool, Error> {
+    let config = host.config(&host.vm(vm)?)?;
+    Ok(overlays
+        .iter()
+        .all(|overlay| path_of(host, &config, &overlay.disk).as_ref() == Some(&overlay.file)))
+}
+
+/// The image of a disk, as the definition names it.
+fn path_of(host: &Host, config: &VmConfig, disk: &DeviceName) -> Option<PathBuf> {
+    let dir = host.paths.vm(&config.name);
+    config.disks.get(disk)?.path(disk, dir.path())
+}
+
+/// Deletes files that maqet has made, and forgets them.
+fn delete(host: &Host, files: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<(), Error> {
+    for file in files {
+        let file = file.as_ref();
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::io(format_args!("cannot delete {}", file.display()))(
+                    error,
+                ));
+            }
+            _ => host.store()?.forget_disk(file)?,
+        }
+    }
+    Ok(())
+}
+
+/// The node that a running QEMU has of the image at `path`.
+fn node_of(monitor: &mut Client, path: &Path) -> Result<Option<String>, Error> {
+    let nodes = nodes_of(monitor, path)?.into_iter();
+    let mut formats = nodes.filter(|(_, driver)| matches!(driver.as_str(), "qcow2" | "raw"));
+    Ok(formats.next().map(|(name, _)| name))
+}
+
+/// All nodes that are of the file at `path`, with their drivers; those of its format first.
+fn nodes_of(monitor: &mut Client, path: &Path) -> Result<Vec<(String, String)>, Error> {
+    let nodes = monitor.execute("query-named-block-nodes", json!({ "flat": true }))?;
+    let path = path.to_string_lossy();
+    let nodes = nodes.as_array().into_iter().flatten();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut found: Vec<(String, String)> = nodes
+        .filter(|node| node["file"].as_str() == Some(&*path))
+        .map(|node| (text(&node["node-name"]), text(&node["drv"])))
+        .collect();
+    found.sort_by_key(|(_, driver)| driver == "file");
+    Ok(found)
+}
+
+/// Who else stands on one of these images, or on what is below it, in words: what is written to
+/// the image would be written to them.
+fn others_above(
+    host: &Host,
+    vm: &VmName,
+    id: i64,
+    overlays: &[Overlay],
+) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    let users = disk::Users::find(host)?;
+    for overlay in overlays {
+        // What stands on the overlay stands on the image, too.
+        for user in users.of(&overlay.base)? {
+            if user.vm != *vm || user.disk != overlay.disk.to_string() {
+                let base = overlay.base.display();
+                found.push(format!(
+                    "disk `{}` of VM `{}` stands on {base}",
+                    user.disk, user.vm
+                ));
+            }
+        }
+    }
+    for snapshot in host.store()?.snapshots(vm)? {
+        let facts = Facts::of(&snapshot)?;
+        let stands_on = |it: &Overlay| {
+            let chain = Chain::of(&it.base, &it.format);
+            let is_in = |link: &Link| overlays.iter().any(|overlay| overlay.base == link.path);
+            chain.links.iter().any(is_in)
+        };
+        if snapshot.id != id && facts.overlays.iter().any(stands_on) {
+            found.push(format!("snapshot `{}` stands on it", snapshot.name));
+        }
+    }
+    Ok(found)
+}
+
+/// Sees to it that no snapshot is within these images, which are going to be deleted.
+fn nothing_within(
+    doing: &'static str,
+    vm: &VmName,
+    files: impl IntoIterator<Item = impl AsRef<Path>>,
+) -> Result<(), Error> {
+    let mut obstacles = Vec::new();
+    for file in files {
+        for within in image::snapshot::list(file.as_ref())? {
+            let file = file.as_ref().display();
+            obstacles.push(format!("snapshot `{}` is within {file}", within.name));
+        }
+    }
+    match obstacles.is_empty() {
+        true => Ok(()),
+        false => Err(Why::Obstacles {
+            doing,
+            vm: vm.clone(),
+            obstacles,
+        }
+        .into()),
+    }
+}
+
+/// The snapshot of this name that is beside its images, with its facts.
+fn find(host: &Host, vm: &VmName, name: &str) -> Result<Option<(store::Snapshot, Facts)>, Error> {
+    let Some(snapshot) = super::find(host, vm, name)? else {
+        return Ok(None);
+    };
+    let facts = Facts::of(&snapshot)?;
+    Ok(Some((snapshot, facts)).filter(|(_, facts)| !facts.overlays.is_empty()))
+}

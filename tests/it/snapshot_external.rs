@@ -1,0 +1,221 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::kill;
+use crate::sandbox::{Ran, Sandbox, signal, wait_until};
+use crate::snapshot::{counting_on, goes_on, listed, reads_as, tool, write_as};
+
+/// A VM `web` whose guest never runs an instruction, with a qcow2 disk and a raw one.
+fn two_kinds() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines(
+        "web",
+        "disk.root.size = '4M'\ndisk.data = { file = 'data.raw', size = '1M' }",
+    );
+    sandbox
+}
+
+/// The images that the disks are now, with their formats.
+fn images(sandbox: &Sandbox) -> Vec<(PathBuf, String)> {
+    let disks = sandbox.maqet(&["disk", "ls", "@web", "--json"]).json();
+    let disks = disks.as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    disks
+        .iter()
+        .map(|it| (text(&it["file"]).into(), text(&it["format"])))
+        .collect()
+}
+
+fn write(sandbox: &Sandbox, byte: u8) {
+    for (image, format) in images(sandbox) {
+        write_as(&image, &format, byte);
+    }
+}
+
+#[track_caller]
+fn reads(sandbox: &Sandbox, byte: u8) -> bool {
+    let all: Vec<bool> = images(sandbox)
+        .iter()
+        .map(|(image, format)| reads_as(image, format, byte))
+        .collect();
+    assert!(
+        all.iter().all(|it| *it == all[0]),
+        "the disks are of two moments"
+    );
+    all[0]
+}
+
+/// All images are sound, and there are these and no more.
+#[track_caller]
+fn check(sandbox: &Sandbox, overlays: usize) {
+    let mut found = 0;
+    for entry in std::fs::read_dir(sandbox.vm_dir("web")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|it| it == "qcow2") {
+            tool("qemu-img", &["check", "-q"], &path);
+            found += 1;
+        }
+        let name = path.to_string_lossy().into_owned();
+        assert!(!name.contains("unfinished"), "{name}");
+    }
+    assert_eq!(found, 1 + overlays);
+}
+
+fn external(sandbox: &Sandbox, name: &str) -> Ran {
+    sandbox.maqet(&["snapshot", "create", "@web", name, "--external"])
+}
+
+#[test]
+fn disks_of_any_format_go_back_to_any_snapshot_beside_them_and_on_from_there() {
+    let sandbox = two_kinds();
+    write(&sandbox, 1);
+    external(&sandbox, "one").ok().saying("of 2 disks");
+    external(&sandbox, "one").fails(1).saying("already");
+    write(&sandbox, 2);
+    external(&sandbox, "two").ok();
+    write(&sandbox, 3);
+    check(&sandbox, 4);
+    for (name, byte) in [("one", 1), ("two", 2), ("two", 2), ("one", 1)] {
+        sandbox.maqet(&["snapshot", "restore", "@web", name]).ok();
+        assert!(reads(&sandbox, byte), "{name}");
+        write(&sandbox, 9);
+    }
+    sandbox
+        .maqet(&["snapshot", "rm", "@web", "one"])
+        .fails(1)
+        .saying("snapshot merge");
+    // Overlays name their images by where they are.
+    sandbox
+        .maqet(&["rename", "@web", "@new"])
+        .fails(1)
+        .saying("snapshot merge");
+    // What another one stands on is not written to.
+    let merge = |name: &str| sandbox.maqet(&["snapshot", "merge", "@web", name]);
+    merge("one").fails(1).saying("snapshot `two` stands on it");
+    sandbox.maqet(&["snapshot", "restore", "@web", "two"]).ok();
+    write(&sandbox, 4);
+    merge("two").ok();
+    assert!(reads(&sandbox, 4));
+    merge("one").ok();
+    assert!(reads(&sandbox, 4));
+    assert!(images(&sandbox)[1].0.ends_with("data.raw"));
+    check(&sandbox, 0);
+    merge("one").fails(1).saying("has no snapshot");
+    sandbox.maqet(&["rm", "@web", "--disks"]).ok();
+    assert!(!sandbox.vm_dir("web").exists());
+}
+
+#[test]
+fn a_running_guest_goes_on_in_the_overlay_and_a_restart_finds_it_there() {
+    let sandbox = counting_on("disk.data.size = '1M'\nunit.Restart = 'on-failure'");
+    external(&sandbox, "then").ok();
+    goes_on(&sandbox);
+    let diff = sandbox.maqet(&["diff", "@web"]).ok().stdout;
+    assert_eq!(diff, "", "what runs is what is defined");
+    let images_now = images(&sandbox);
+    // A crash, and systemd starts it again.
+    let pid = sandbox.pid("web");
+    signal(pid, libc::SIGKILL);
+    wait_until("it runs again", || {
+        let now = sandbox.pid("web");
+        now != pid && now != 0 && sandbox.state("web") == "running"
+    });
+    assert_eq!(images(&sandbox), images_now);
+    sandbox.wait_for_console("web", "probe: ready");
+    sandbox
+        .maqet(&["snapshot", "restore", "@web", "then"])
+        .fails(1)
+        .saying("is running");
+    goes_on(&sandbox);
+    sandbox.maqet(&["snapshot", "merge", "@web", "then"]).ok();
+    goes_on(&sandbox);
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    assert!(listed(&sandbox).is_empty());
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    check(&sandbox, 0);
+}
+
+#[test]
+fn a_command_with_overlays_that_is_killed_is_undone_or_finished_by_the_next() {
+    let sandbox = two_kinds();
+    write(&sandbox, 1);
+    let create = ["snapshot", "create", "@web", "x", "--external"];
+    let restore = ["snapshot", "restore", "@web", "x"];
+    let merge = ["snapshot", "merge", "@web", "x"];
+    let calls = [&create[..], &restore, &merge].map(|args| kill::count(&sandbox, args));
+    let points = kill::points(14);
+    let is_there = || !listed(&sandbox).is_empty();
+    for point in 0..points {
+        for runs in [false, true] {
+            let at = |calls: usize| 1 + point * calls / points;
+            if runs {
+                sandbox.maqet(&["start", "@web"]).ok();
+            }
+            // It settles what is left, and fails.
+            let settle = || {
+                sandbox
+                    .maqet(&["snapshot", "rm", "@web", "nosuch"])
+                    .fails(1)
+            };
+            kill::at(&sandbox, at(calls[0]), &create);
+            settle();
+            if !is_there() {
+                sandbox.maqet(&create).ok();
+            }
+            if !runs {
+                write(&sandbox, 2);
+                kill::at(&sandbox, at(calls[1]), &restore);
+                settle();
+                if reads(&sandbox, 2) {
+                    sandbox.maqet(&restore).ok();
+                }
+                assert!(reads(&sandbox, 1), "{point}");
+            }
+            kill::at(&sandbox, at(calls[2]), &merge);
+            settle();
+            if runs {
+                assert_eq!(sandbox.state("web"), "prelaunch");
+            }
+            if is_there() {
+                sandbox.maqet(&merge).ok();
+            }
+            if runs {
+                sandbox.maqet(&["stop", "--force", "@web"]).ok();
+            }
+            assert!(reads(&sandbox, 1), "{point}");
+            check(&sandbox, 0);
+        }
+    }
+}
+
+#[test]
+fn a_qemu_that_is_killed_while_it_merges_loses_nothing() {
+    let sandbox = counting_on("disk.data.size = '1M'");
+    for delay in [0, 10, 30, 60, 100] {
+        external(&sandbox, "then").ok();
+        goes_on(&sandbox);
+        let pid = sandbox.pid("web");
+        let merge = sandbox.spawn(&["snapshot", "merge", "@web", "then"]);
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        signal(pid, libc::SIGKILL);
+        Ran::of(merge);
+        wait_until("QEMU is gone", || sandbox.state("web") != "running");
+        sandbox.maqet(&["start", "@web"]).ok();
+        goes_on(&sandbox);
+        if !listed(&sandbox).is_empty() {
+            sandbox.maqet(&["snapshot", "merge", "@web", "then"]).ok();
+        }
+    }
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    let image = sandbox.vm_dir("web").join("data.qcow2");
+    let status = Command::new("qemu-img")
+        .args(["check", "-q", "-r", "leaks"])
+        .arg(&image)
+        .status();
+    assert!(status.unwrap().success());
+    assert!(Path::new(&image).exists());
+}
