@@ -349,9 +349,10 @@ fn no_text_of_a_definition_adds_an_option_or_is_expanded() {
         "--json",
     ]);
     assert_eq!(serde_json::from_str::<String>(&append).unwrap(), hostile);
+    // Of a text of several lines, the first.
     assert_eq!(
         sandbox.property("web", "Description"),
-        format!("VM {name}: {hostile} second line")
+        format!("VM {name}: {hostile}")
     );
     // The restart that systemd would do reads the same definition, also when systemd
     // has read again what it wrote down of the unit.
