@@ -54,8 +54,10 @@ mod r#type;
 mod unset;
 mod wait;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::ops::Host;
@@ -75,7 +77,9 @@ struct Cli {
     command: Command,
 }
 
+// Most of what a short command would take is making the arguments of the others.
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
     Add(Box<add::Args>),
     Start(start::Args),
@@ -140,9 +144,15 @@ struct Internal {
     command: internal::Command,
 }
 
-/// The parser, for man pages and completions.
+/// The parser, for man pages and completions. What its verbs take is there once it is built.
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+fn built() -> clap::Command {
+    let mut command = command();
+    command.build();
+    command
 }
 
 /// Runs the command that the process was started with.
@@ -155,7 +165,8 @@ pub fn main() -> ExitCode {
         internal::run(&output, command)
     } else {
         let (words, note) = old::words(std::env::args_os());
-        let Cli { output, command } = Cli::parse_from(words);
+        let Cli { output, command } =
+            Cli::try_parse_from(&words).unwrap_or_else(|error| explain(error, &words));
         if let Some(note) = note {
             output.note(note);
         }
@@ -167,15 +178,23 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Ends as clap does when there is nothing to run. Help says what each verb is about, and
+/// so needs all of them.
+fn explain(error: clap::Error, words: &[OsString]) -> ! {
+    match error.kind() {
+        ErrorKind::DisplayVersion => error,
+        _ => built().try_get_matches_from(words).err().unwrap_or(error),
+    }
+    .exit()
+}
+
 /// Ends as clap does when arguments make no sense together.
 fn usage_error(verb: &str, message: &str) -> ! {
-    let mut command = Cli::command();
-    command.build();
+    let mut command = built();
     let verb = command
         .find_subcommand_mut(verb)
         .expect("every verb is a subcommand");
-    verb.error(clap::error::ErrorKind::ValueValidation, message)
-        .exit()
+    verb.error(ErrorKind::ValueValidation, message).exit()
 }
 
 fn run(out: &Output, command: Command) -> anyhow::Result<ExitCode> {
