@@ -56,7 +56,7 @@ fn valid(config: &VmConfig, text: &str, file: &Path) {
             uuid: "2b6a5e0c-9c1f-4a55-8f1c-0d7f6d1f2a01".to_owned(),
             vhost_net: true,
             vm_dir: "/vms/web".into(),
-            sockets: Sockets::in_dir(Path::new("/run/web")),
+            sockets: Sockets::in_dir(Path::new("/run/web"), config),
             console_log: "/vms/web/console.log".into(),
             incoming: false,
         };
