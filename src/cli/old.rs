@@ -43,10 +43,8 @@ fn modern(words: &[&str], is_vm: impl Fn(&str) -> bool) -> Option<Vec<String>> {
     let (globals, rest) = ours.split_at(globals.count());
     // `qmp keys web ret`: its VM would be `keys`.
     let modern: Vec<String> = match rest {
-        ["qmp", verb, vm, rest @ ..]
-            if rest.iter().all(|word| !word.starts_with('-')) && !is_vm(verb) =>
-        {
-            match (*verb, rest) {
+        ["qmp", verb, vm, rest @ ..] if rest.iter().all(|word| !word.starts_with('-')) => {
+            let modern = match (*verb, rest) {
                 // Pressed together.
                 ("keys", [_, ..]) => strings(&["keys", vm, &rest.join("-")]),
                 ("type", [text]) => strings(&["type", vm, text]),
@@ -58,6 +56,11 @@ fn modern(words: &[&str], is_vm: impl Fn(&str) -> bool) -> Option<Vec<String>> {
                 }
                 ("device-del", [id]) => strings(&["device", "rm", vm, id]),
                 _ => return None,
+            };
+            // Asked last: it opens the database, which `qmp` has no other need of.
+            match is_vm(verb) {
+                true => return None,
+                false => modern,
             }
         }
         ["inspect", vm] => strings(&["status", vm]),
@@ -121,6 +124,9 @@ mod tests {
             let got = modern(&words, |_| false).map(|words| words.join(" "));
             assert_eq!(got.as_deref(), new, "{old}");
         }
+        // The database is asked of nothing that cannot be an old spelling.
+        let words = ["maqet", "qmp", "web", "query-status"];
+        assert_eq!(modern(&words, |_| unreachable!()), None);
         let words = ["maqet", "qmp", "pause", "web"];
         assert_eq!(modern(&words, |name| name == "pause"), None);
     }
