@@ -286,6 +286,15 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
         {
             "`--external` makes one beside the images, of the disks alone".to_owned()
         }
+        Error::Obstacles {
+            doing: "a snapshot of",
+            obstacles,
+            ..
+        } if obstacles.iter().any(|it| it.contains("was plugged while")) => {
+            "`--disk-only` makes one of the disks alone; after its next start, the VM has what \
+             its definition names from the beginning"
+                .to_owned()
+        }
         Error::Name { .. } | Error::Obstacles { .. } => return None,
     })
 }
@@ -373,9 +382,9 @@ fn disk_hint(error: &disk::Error) -> Option<String> {
             "`maqet disk add … --from FILE` makes a disk of it".to_owned()
         }
         Error::OtherFormat { is: None, .. } => "`format=raw` has it taken as it is".to_owned(),
-        Error::HasSnapshots { vm, .. } => {
-            format!("`--full` copies the disks; `maqet snapshot ls {vm}` lists the snapshots")
-        }
+        Error::HasSnapshots { vm, .. } => format!(
+            "`maqet snapshot ls {vm}` lists them, `maqet snapshot rm {vm} NAME` deletes one"
+        ),
         Error::Shrinks { .. } => "`--shrink` has that be lost".to_owned(),
         Error::Foreign { .. } => {
             "if you know where the image is from, `--trust-names` has them read".to_owned()
