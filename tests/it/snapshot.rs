@@ -307,7 +307,7 @@ fn a_snapshot_command_that_is_killed_is_undone_or_finished_by_the_next() {
     let calls = [kill::count(&sandbox, &create), kill::count(&sandbox, &rm)];
     let restore = |name| ["snapshot", "restore", "@web", name];
     let restoring = kill::count(&sandbox, &restore("one"));
-    let points = kill::points(12);
+    let points = kill::points(60);
     for point in 0..points {
         let at = |calls: usize| 1 + point * calls / points;
         kill::at(&sandbox, at(calls[0]), &create);
@@ -352,7 +352,7 @@ fn a_command_on_a_running_vm_that_is_killed_is_undone_or_finished_by_the_next() 
     let restore = ["snapshot", "restore", "@web", "one"];
     let rm = ["snapshot", "rm", "@web", "x"];
     let calls = [&create[..], &restore, &rm].map(|args| kill::count(&sandbox, args));
-    let points = kill::points(10);
+    let points = kill::points(60);
     for point in 0..points {
         let at = |calls: usize| 1 + point * calls / points;
         for create in [&create[..], &alone] {
