@@ -26,6 +26,10 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The id of `qmp_capabilities`, always the first command.
 const NEGOTIATION: u64 = 0;
 
+/// The class of QEMU's refusal of a command that there is not, or not now
+/// (qapi/error.json); of a text that is no command it is another.
+const UNKNOWN: &str = "CommandNotFound";
+
 /// How many commands QEMU takes in before it stops reading, once there are
 /// commands that may overtake them (monitor/monitor-internal.h,
 /// `QMP_REQ_QUEUE_LEN_MAX`); without those it reads one at a time.
@@ -688,8 +692,10 @@ impl Client {
             // was for a client that is gone.
             Some(id) => is_negotiated && *id == pending.id,
             None if !pending.has_id => pending.is_on_its_way(),
-            // QEMU could not even read the id.
-            None => pending.is_on_its_way() && answer.is_err(),
+            // QEMU could not even read the id. What it read and will not have is
+            // somebody's second negotiation: ours, if the one of a client that
+            // gave up was carried out when this connection was there already.
+            None => pending.is_on_its_way() && answer.as_ref().is_err_and(|no| no.class != UNKNOWN),
         });
         let Some(index) = found else {
             // Given up on, or never ours: some clients leave replies behind.

@@ -338,6 +338,15 @@ fn a_refused_negotiation_says_so() {
 }
 
 #[test]
+fn the_late_negotiation_of_a_client_that_gave_up_makes_ours_the_second() {
+    let (mut qmp, _peer) = greeted(
+        &("{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"Capabilities negotiation is already complete, command ignored\"}}\r\n"
+            .to_owned() + &reply(1, &json!({ "running": true }))),
+    );
+    assert_eq!(qmp.execute("query-status", ()).unwrap()["running"], true);
+}
+
+#[test]
 fn a_reply_of_another_shape_is_unexpected() {
     let (mut qmp, _peer) = greeted(&reply(1, &json!([])));
     let err = qmp.query::<Status>("query-status").unwrap_err();
