@@ -1,9 +1,9 @@
-//! New images, empty ones and such that are on top of others.
+//! New images, and what becomes of overlays.
 
 use std::path::Path;
 
-use super::tool::{Tool, absolute, backing_name};
-use super::{Error, Link, place};
+use super::tool::Tool;
+use super::{Error, place};
 
 /// Makes an empty image of `size` bytes, `format` as qemu-img names it.
 ///
@@ -24,54 +24,6 @@ pub fn create_at(file: &Path, path: &Path, format: &str, size: u64) -> Result<()
         .run()
         .map_err(|error| rename(error, path, file))
         .map(drop)
-}
-
-/// Makes an empty qcow2 image on top of another one, which is not opened for writing, in a
-/// file that is not there and will be called `path`, in the same directory. `size` in bytes,
-/// that of the other one if it is not given.
-///
-/// `in_full` names a backing file in the same directory in full, too. A running QEMU that
-/// puts the one on top of the other takes any other name for another file's.
-pub fn create_overlay(
-    file: &Path,
-    path: &Path,
-    backing: &Link,
-    size: Option<u64>,
-    in_full: bool,
-) -> Result<(), Error> {
-    let name = match in_full {
-        true => absolute(&backing.path)?,
-        false => backing_name(file, &backing.path)?,
-    };
-    Tool::new("create", "make", path)
-        .args(["-q", "-f", "qcow2", "-F", &backing.format, "-b"])
-        .arg(name)
-        .file(file)?
-        .args(size.map(|size| size.to_string()))
-        .run()
-        .map_err(|error| rename(error, path, file))
-        .map(drop)
-}
-
-/// The same on top of an image that a QEMU may have open: it is not looked at. `size` in
-/// bytes is that of the disk, and until it is whole it is called by `tag`.
-pub fn create_overlay_unopened(
-    path: &Path,
-    tag: i64,
-    backing: &Link,
-    size: u64,
-) -> Result<(), Error> {
-    place(path, tag, |unfinished| {
-        Tool::new("create", "make", path)
-            .args(["-q", "-u", "-f", "qcow2", "-F", &backing.format, "-b"])
-            // By its whole name: QEMU takes another one for another file.
-            .arg(&backing.path)
-            .file(unfinished)?
-            .arg(size.to_string())
-            .run()
-            .map_err(|error| rename(error, path, unfinished))
-            .map(drop)
-    })
 }
 
 /// Writes what is in an overlay into the image below it; the overlay stays as it is.

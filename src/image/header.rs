@@ -22,7 +22,7 @@ pub struct Header {
     pub is_corrupt: bool,
 }
 
-const MAGIC: &[u8] = b"QFI\xfb";
+pub(super) const MAGIC: &[u8] = b"QFI\xfb";
 
 /// Of "incompatible features": something in it contradicts itself.
 const CORRUPT: u64 = 1 << 1;
@@ -31,10 +31,10 @@ const CORRUPT: u64 = 1 << 1;
 const DATA_FILE: u64 = 1 << 2;
 
 /// The header extension with the backing file's format.
-const BACKING_FORMAT: u32 = 0xe279_2aca;
+pub(super) const BACKING_FORMAT: u32 = 0xe279_2aca;
 
 /// No name is longer (`BDRV_MAX...`: the specification says 1023 bytes).
-const MAX_NAME: usize = 1023;
+pub(super) const MAX_NAME: usize = 1023;
 
 impl Header {
     /// Reads an image's.

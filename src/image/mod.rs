@@ -1,4 +1,4 @@
-//! Disk images, through qemu-img(1), while no QEMU has them open.
+//! Disk images, mostly through qemu-img(1), while no QEMU has them open.
 //!
 //! A format is always said and never guessed by qemu-img, which would take the first
 //! bytes of a raw disk, that its guest writes, for the header of an image.
@@ -13,6 +13,7 @@ mod format;
 mod header;
 mod info;
 mod map;
+mod overlay;
 mod place;
 mod rebase;
 mod resize;
@@ -33,12 +34,13 @@ pub use chain::{Chain, Fault, Link};
 pub use check::{Checked, check, repair, repair_leaks};
 pub use convert::{Conversion, convert};
 pub use copy::{copy, is_same};
-pub use create::{commit, create, create_at, create_overlay, create_overlay_unopened};
+pub use create::{commit, create, create_at};
 pub use error::Error;
 pub use format::Kind;
 pub use header::{Header, is_untouched};
 pub use info::{Access, Info, Snapshot};
 pub use map::{Extent, Measure, map, measure};
+pub use overlay::create_overlay;
 pub use place::{place, replace, unfinished};
 pub use rebase::{Onto, rebase, rename_backing};
 pub use resize::resize;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::{self, DeviceName, Document, VmConfig, path_text};
-use crate::image::{self, Access, Chain, Info, Link};
+use crate::image::{self, Chain, Link};
 use crate::ops::device::definition::{keep, note};
 use crate::ops::operation::Id;
 use crate::ops::{Error, Host, add, disk};
@@ -88,12 +88,13 @@ fn make(host: &Host, vm: &VmName, id: Id, overlays: &[Overlay]) -> Result<(), Er
         base, format, file, ..
     } in overlays
     {
-        let size = Info::of(base, format, Access::Shared)?.virtual_size;
         let link = Link {
             path: base.clone(),
             format: format.clone(),
         };
-        image::create_overlay_unopened(file, id.0, &link, size)?;
+        image::place(file, id.0, |unfinished| {
+            image::create_overlay(unfinished, file, &link, None, true)
+        })?;
         host.store()?.record_disk(vm, &add::made_disk(file)?)?;
     }
     Ok(())
