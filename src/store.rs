@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use indexmap::IndexMap;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 use crate::paths::create_private_dir;
 use crate::vm::{GroupName, VmName};
@@ -268,27 +270,34 @@ impl Store {
             .pragma_query_value(None, "user_version", |row| row.get(0))?)
     }
 
-    /// Adds a VM, with the disks that `make` makes for it and returns.
+    /// Begins to write: nobody else does until that is committed, or dropped and undone.
+    fn write(&self) -> Result<Transaction<'_>, Error> {
+        let begun = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate);
+        Ok(begun?)
+    }
+
+    /// Adds a VM, with the disks that `make` makes for it and returns; whether it wants to.
     ///
     /// They are made when the name is this VM's, and before anyone else can see it:
-    /// of two that add the same one, only one ever touches its disks.
+    /// of two that add the same one, only one ever touches its disks. What `make` reads
+    /// stays so until the VM is added.
     pub fn insert<E: From<Error>>(
         &mut self,
         row: &Row,
-        make: impl FnOnce() -> Result<Vec<MadeDisk>, E>,
-    ) -> Result<(), E> {
-        let tx = self
-            .db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(Error::from)?;
+        make: impl FnOnce(&Self) -> Result<Option<Vec<MadeDisk>>, E>,
+    ) -> Result<bool, E> {
+        let tx = self.write()?;
         if !insert_row(&tx, row)? {
             return Err(Error::Exists(row.name.clone()).into());
         }
-        for disk in make()? {
+        let Some(made) = make(self)? else {
+            return Ok(false);
+        };
+        for disk in made {
             record_disk(&tx, &row.name, &disk)?;
         }
         tx.commit().map_err(Error::from)?;
-        Ok(())
+        Ok(true)
     }
 
     /// One VM.
@@ -372,60 +381,36 @@ impl Store {
         replace_row(&self.db, old, new)
     }
 
-    /// Adds VMs, or puts them in the places of those that are given with them; all or none.
+    /// Adds VMs, or puts them in the places of those that are given with them, all or none;
+    /// whether `judge` lets it, and what that reads stays so until they are added.
     ///
     /// # Errors
     /// [`Error::Exists`] for one that is there, or is not as it was; [`Error::SameUuid`].
-    pub fn import(&mut self, rows: &[(Row, Option<Row>)]) -> Result<(), Error> {
-        let tx = self
-            .db
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for (row, old) in rows {
-            let other: Option<String> = tx
-                .query_row(
-                    "SELECT name FROM vm WHERE uuid = ?1 AND name != ?2",
-                    [&row.uuid, row.name.as_str()],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            if let Some(other) = other {
-                return Err(Error::SameUuid {
-                    name: row.name.clone(),
-                    other,
-                });
-            }
-            let is_done = match old {
-                None => insert_row(&tx, row)?,
-                Some(old) => {
-                    tx.execute(
-                        "UPDATE vm SET uuid = ?2 WHERE name = ?1",
-                        [row.name.as_str(), &row.uuid],
-                    )?;
-                    replace_row(&tx, &old.definition, row)?
-                }
-            };
-            if !is_done {
-                return Err(Error::Exists(row.name.clone()));
-            }
+    pub fn import<E: From<Error>>(
+        &mut self,
+        rows: &[(Row, Option<Row>)],
+        judge: impl FnOnce(&Self) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let tx = self.write()?;
+        import_rows(&tx, rows)?;
+        let is_done = judge(self)?;
+        if is_done {
+            tx.commit().map_err(Error::from)?;
         }
-        tx.commit()?;
-        Ok(())
+        Ok(is_done)
     }
-
     /// Adds VMs, and puts others in the place of their old definitions, all or none, with
-    /// the disks that `make` makes for them; whether each was still as the caller has read
-    /// it, which is not to be there for one without an old definition. Ends the operation
-    /// that does so, if that is its last step.
+    /// the disks that `make` makes for them; whether that wants to, and each was still as the
+    /// caller has read it, which is not to be there for one without an old definition. What
+    /// `make` reads stays so until all is done. Ends the operation that does so, if that is
+    /// its last step.
     pub fn put<E: From<Error>>(
         &mut self,
         rows: &[(Option<String>, Row)],
         operation: Option<i64>,
-        make: impl FnOnce() -> Result<Vec<(VmName, MadeDisk)>, E>,
+        make: impl FnOnce(&Self) -> Result<Option<Vec<(VmName, MadeDisk)>>, E>,
     ) -> Result<bool, E> {
-        let tx = self
-            .db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(Error::from)?;
+        let tx = self.write()?;
         for (old, row) in rows {
             let is_done = match old {
                 Some(old) => replace_row(&tx, old, row)?,
@@ -435,7 +420,10 @@ impl Store {
                 return Ok(false);
             }
         }
-        for (name, disk) in make()? {
+        let Some(made) = make(self)? else {
+            return Ok(false);
+        };
+        for (name, disk) in made {
             record_disk(&tx, &name, &disk)?;
         }
         tx.execute("DELETE FROM operation WHERE id = ?1", [operation])
@@ -529,6 +517,38 @@ fn insert_row(db: &Connection, row: &Row) -> Result<bool, Error> {
     Ok(added > 0)
 }
 
+fn import_rows(db: &Connection, rows: &[(Row, Option<Row>)]) -> Result<(), Error> {
+    for (row, old) in rows {
+        let other: Option<String> = db
+            .query_row(
+                "SELECT name FROM vm WHERE uuid = ?1 AND name != ?2",
+                [&row.uuid, row.name.as_str()],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if let Some(other) = other {
+            return Err(Error::SameUuid {
+                name: row.name.clone(),
+                other,
+            });
+        }
+        let is_done = match old {
+            None => insert_row(db, row)?,
+            Some(old) => {
+                db.execute(
+                    "UPDATE vm SET uuid = ?2 WHERE name = ?1",
+                    [row.name.as_str(), &row.uuid],
+                )?;
+                replace_row(db, &old.definition, row)?
+            }
+        };
+        if !is_done {
+            return Err(Error::Exists(row.name.clone()));
+        }
+    }
+    Ok(())
+}
+
 /// Now, in seconds since 1970.
 fn now() -> i64 {
     SystemTime::now()
@@ -618,8 +638,8 @@ mod tests {
         }
     }
 
-    fn insert(store: &mut Store, name: &str, disks: &[MadeDisk]) -> Result<(), Error> {
-        store.insert(&row(name), || Ok(disks.to_vec()))
+    fn insert(store: &mut Store, name: &str, disks: &[MadeDisk]) -> Result<bool, Error> {
+        store.insert(&row(name), |_| Ok(Some(disks.to_vec())))
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
         for file in &vm.missing {
             out.note(format_args!("  {} is not there", file.display()));
         }
+        for warning in &vm.warnings {
+            out.warn(warning);
+        }
     }
     if out.json {
         out.answer(&imported, |_| Ok(()))?;

@@ -12,7 +12,7 @@ use crate::store::{MadeDisk, Row};
 use crate::vm::VmName;
 
 use super::claims::Claims;
-use super::{Error, Host, check, prepare};
+use super::{Error, Host, TRIES, check, prepare};
 
 /// A VM that was added.
 #[derive(Debug, Serialize)]
@@ -129,6 +129,16 @@ pub fn preview_argv(host: &Host, layers: &Layers) -> Result<Vec<OsString>, Error
 ///
 /// Whatever fails, nothing is left behind.
 pub fn add(host: &Host, layers: &Layers) -> Result<Added, Error> {
+    for _ in 0..TRIES {
+        if let Some(added) = try_add(host, layers)? {
+            return Ok(added);
+        }
+    }
+    Err(Error::Contended)
+}
+
+/// The same, if nobody else comes to want what it wants meanwhile.
+fn try_add(host: &Host, layers: &Layers) -> Result<Option<Added>, Error> {
     let defaults = host.defaults()?;
     let claims = Claims::for_vms(host, 1);
     let config = layers.check(&defaults, check::faults(&claims, None))?;
@@ -137,18 +147,23 @@ pub fn add(host: &Host, layers: &Layers) -> Result<Added, Error> {
     let row = row(&config, definition, uuid()?, layers.file())?;
     let mut made = Vec::new();
     let missing = missing_dirs(host, &config);
-    let added = store.insert(&row, || {
+    let added = store.insert(&row, |store| {
+        if !claims.still_hold(store)? {
+            return Ok(None);
+        }
         make_disks(host, &config, None, &mut made)?;
-        made.iter().map(|path| made_disk(path)).collect()
+        let made = made.iter().map(|path| made_disk(path));
+        made.collect::<Result<_, Error>>().map(Some)
     });
     match added {
-        Ok(()) => Ok(Added {
+        Ok(true) => Ok(Some(Added {
             // It is kept already.
             warnings: check::new_warnings(&claims, &config, None),
             name: config.name,
             made,
             notes: layers.notes(),
-        }),
+        })),
+        Ok(false) => Ok(None),
         // The other one's directory is none of ours.
         Err(Error::AlreadyExists(name)) => Err(Error::AlreadyExists(name)),
         Err(error) => {

@@ -15,10 +15,7 @@ use super::change::{self, Change, Changed, Proposal, Reach, Request, When, betwe
 use super::claims::Claims;
 use super::in_force::Definition;
 use super::ls::vm_of;
-use super::{Error, Host, check};
-
-/// How often all is read anew because someone else has changed a VM meanwhile.
-const TRIES: usize = 10;
+use super::{Error, Host, TRIES, check};
 
 /// What became of a VM.
 #[derive(Clone, Debug, Serialize)]
@@ -74,7 +71,7 @@ pub fn apply(host: &Host, sources: &[Source], options: Options) -> Result<Result
         if options.dry_run {
             return Ok(plan.told(&claims, options.live));
         }
-        if plan.put(host)? {
+        if plan.put(&claims)? {
             return Ok(plan.finish(&claims, sources, options.live));
         }
     }
@@ -166,9 +163,10 @@ impl Plan {
         self.0.into_iter().map(one).collect()
     }
 
-    /// Makes and changes those that do not run, in one go; whether they were still as
-    /// they were read.
-    fn put(&mut self, host: &Host) -> Result<bool, Error> {
+    /// Makes and changes those that do not run, in one go; whether all was still as it was
+    /// read.
+    fn put(&mut self, claims: &Claims<'_>) -> Result<bool, Error> {
+        let host = claims.host;
         let is_due = |item: &&mut Item| match &item.old {
             None => true,
             Some((old, _)) => !item.is_up && old.definition != item.new.row.definition,
@@ -184,7 +182,10 @@ impl Plan {
                 (old, item.new.row.clone())
             })
             .collect();
-        let put = host.store()?.put(&rows, None, || {
+        let put = host.store()?.put(&rows, None, |store| {
+            if !claims.still_hold(store)? {
+                return Ok(None);
+            }
             let mut all = Vec::new();
             for item in &mut due {
                 let old = item.old.as_ref().and_then(|(_, old)| old.as_ref());
@@ -194,7 +195,7 @@ impl Plan {
                     all.push((config.name.clone(), add::made_disk(disk)?));
                 }
             }
-            Ok(all)
+            Ok(Some(all))
         });
         if !matches!(put, Ok(true)) {
             for disk in due.iter().flat_map(|item| &item.made) {

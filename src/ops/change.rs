@@ -184,12 +184,8 @@ impl Doing<'_> {
                 &mut self.made,
             )?;
             let is_changed = new.row.definition != row.definition;
-            if is_changed && !self.host.store()?.replace(&row.definition, &new.row)? {
+            if (is_changed || !self.made.is_empty()) && !self.keep(claims, row, &new.row)? {
                 continue;
-            }
-            let mut store = self.host.store()?;
-            for disk in &self.made {
-                store.record_disk(self.name, &add::made_disk(disk)?)?;
             }
             let config = &new.definition.config;
             return Ok(Changed {
@@ -200,6 +196,20 @@ impl Doing<'_> {
                 made: std::mem::take(&mut self.made),
             });
         }
+    }
+
+    /// Puts a definition in the place of another, with the disks that were made for it, if
+    /// nobody has changed that meanwhile, or wants what it wants.
+    fn keep(&self, claims: &Claims<'_>, old: Row, new: &Row) -> Result<bool, Error> {
+        let rows = [(Some(old.definition), new.clone())];
+        self.host.store()?.put(&rows, None, |store| {
+            let made = self.made.iter();
+            let made = made.map(|path| Ok((self.name.clone(), add::made_disk(path)?)));
+            match claims.still_hold(store)? {
+                true => made.collect::<Result<_, Error>>().map(Some),
+                false => Ok(None),
+            }
+        })
     }
 
     /// Changes what can be changed while the VM runs, and is asked for; what was.

@@ -1,12 +1,13 @@
 //! What VMs want of the host that only one of them can have, and who else wants it.
 
+use std::borrow::Borrow;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{HostPort, Mac, Protocol, VmConfig};
-use crate::store::Row;
+use crate::store::{Row, Store};
 use crate::vm::VmName;
 
 use super::disk::{User, Users};
@@ -53,10 +54,14 @@ pub(super) struct Claims<'a> {
 #[derive(Default)]
 struct Known {
     words: HashSet<String>,
-    /// Those that were read, and those that are about to be stored.
-    read: HashSet<VmName>,
+    /// Those that are in `by_thing` as they are stored, and as they are about to be.
+    stored: HashSet<VmName>,
     to_come: HashSet<VmName>,
     by_thing: HashMap<Thing, Vec<Entry>>,
+    /// What the definitions say that were read: none is read twice.
+    read: HashMap<VmName, (String, Vec<Claim>)>,
+    /// For whom nobody else was to want a thing, and who did.
+    asked: Vec<(VmName, Claim, Vec<VmName>)>,
 }
 
 struct Entry {
@@ -80,7 +85,32 @@ impl<'a> Claims<'a> {
     pub fn expect(&self, row: &Row, config: &VmConfig) {
         let known = &mut *self.known.borrow_mut();
         known.to_come.insert(row.name.clone());
-        known.learn(self.host, row, config, false);
+        known.learn(&row.name, all_claims(self.host, row, config), false);
+    }
+
+    /// Whether those who were told to want a thing, or that nobody does, are still so: for
+    /// one who is about to write, and keeps others from it. If not, all is to be checked anew.
+    pub fn still_hold(&self, store: &Store) -> Result<bool, Error> {
+        let asked = {
+            let known = &mut *self.known.borrow_mut();
+            if known.asked.is_empty() {
+                return Ok(true);
+            }
+            known.words.clear();
+            known.stored.clear();
+            for entries in known.by_thing.values_mut() {
+                entries.retain(|it| !it.is_stored);
+            }
+            std::mem::take(&mut known.asked)
+        };
+        for (own, claim, before) in &asked {
+            let now = self.rivals(own, claim, || Ok(Some(store)))?;
+            if !now.iter().map(|(name, _)| name).eq(before) {
+                return Ok(false);
+            }
+        }
+        self.known.borrow_mut().asked = asked;
+        Ok(true)
     }
 
     /// The networks whose address another VM has: which VM, and for which network.
@@ -96,9 +126,13 @@ impl<'a> Claims<'a> {
         });
         let mut found = Vec::new();
         for claim in said {
-            for (name, theirs) in self.rivals(own, &claim)? {
+            let rivals = self.stored_rivals(own, &claim)?;
+            let names = rivals.iter().map(|(name, _)| name.clone()).collect();
+            for (name, theirs) in rivals {
                 found.push((claim.of.clone(), name, theirs.of));
             }
+            let asked = (own.clone(), claim, names);
+            self.known.borrow_mut().asked.push(asked);
         }
         Ok(found)
     }
@@ -119,7 +153,7 @@ impl<'a> Claims<'a> {
     pub fn conflicts(&self, config: &VmConfig) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
         for claim in claims(self.host, &config.name, config) {
-            for (name, _) in self.rivals(&config.name, &claim)? {
+            for (name, _) in self.stored_rivals(&config.name, &claim)? {
                 let thing = &claim.thing;
                 found.push(format!(
                     "VM `{name}` {thing}, too: only one of them can run at a time"
@@ -129,23 +163,27 @@ impl<'a> Claims<'a> {
         Ok(found)
     }
 
+    fn stored_rivals(&self, own: &VmName, claim: &Claim) -> Result<Vec<(VmName, Claim)>, Error> {
+        self.rivals(own, claim, || self.host.existing_store())
+    }
+
     /// The other VMs that want the same.
-    fn rivals(&self, own: &VmName, claim: &Claim) -> Result<Vec<(VmName, Claim)>, Error> {
+    fn rivals<S: Borrow<Store>>(
+        &self,
+        own: &VmName,
+        claim: &Claim,
+        store: impl FnOnce() -> Result<Option<S>, Error>,
+    ) -> Result<Vec<(VmName, Claim)>, Error> {
         let known = &mut *self.known.borrow_mut();
         let word = match self.whole {
             true => String::new(),
             false => claim.thing.word(),
         };
         if known.words.insert(word.clone())
-            && let Some(store) = self.host.existing_store()?
+            && let Some(store) = store()?
         {
-            for row in store.rows_with(&word)? {
-                if known.read.insert(row.name.clone())
-                    // Nothing is known of one that cannot be read.
-                    && let Ok(config) = self.host.config(&row)
-                {
-                    known.learn(self.host, &row, &config, true);
-                }
+            for row in store.borrow().rows_with(&word)? {
+                known.take(self.host, &row);
             }
         }
         let entries = known.by_thing.get(&claim.thing).into_iter().flatten();
@@ -159,18 +197,28 @@ impl<'a> Claims<'a> {
 }
 
 impl Known {
-    fn learn(&mut self, host: &Host, row: &Row, config: &VmConfig, is_stored: bool) {
-        let macs = config.nets.iter().map(|(of, net)| Claim {
-            thing: Thing::Mac(
-                net.mac
-                    .unwrap_or_else(|| Mac::derive(&row.uuid, of.as_str())),
-            ),
-            of: of.to_string(),
-            how: How::Alone,
-        });
-        for claim in macs.chain(claims(host, &row.name, config)) {
+    /// Learns what a VM wants as it is stored.
+    fn take(&mut self, host: &Host, row: &Row) {
+        if !self.stored.insert(row.name.clone()) {
+            return;
+        }
+        let claims = match self.read.get(&row.name) {
+            Some((definition, claims)) if *definition == row.definition => claims.clone(),
+            // Nothing is known of one that cannot be read.
+            _ => match host.config(row) {
+                Ok(config) => all_claims(host, row, &config),
+                Err(_) => return,
+            },
+        };
+        let read = (row.definition.clone(), claims.clone());
+        self.read.insert(row.name.clone(), read);
+        self.learn(&row.name, claims, true);
+    }
+
+    fn learn(&mut self, name: &VmName, claims: Vec<Claim>, is_stored: bool) {
+        for claim in claims {
             let entries = self.by_thing.entry(claim.thing.clone()).or_default();
-            let name = row.name.clone();
+            let name = name.clone();
             entries.push(Entry {
                 name,
                 claim,
@@ -178,6 +226,19 @@ impl Known {
             });
         }
     }
+}
+
+/// What a VM wants, with the addresses that it is given.
+fn all_claims(host: &Host, row: &Row, config: &VmConfig) -> Vec<Claim> {
+    let macs = config.nets.iter().map(|(of, net)| Claim {
+        thing: Thing::Mac(
+            net.mac
+                .unwrap_or_else(|| Mac::derive(&row.uuid, of.as_str())),
+        ),
+        of: of.to_string(),
+        how: How::Alone,
+    });
+    macs.chain(claims(host, &row.name, config)).collect()
 }
 
 /// What a VM wants, but for addresses.

@@ -12,7 +12,7 @@ use crate::vm::VmName;
 use super::add::{self, Source, row, uuid};
 use super::claims::Claims;
 use super::export::{Part, parts};
-use super::{Error, Host, check};
+use super::{Error, Host, TRIES, check};
 
 /// A VM that was taken.
 #[derive(Debug, Serialize)]
@@ -25,6 +25,8 @@ pub struct Imported {
     pub missing: Vec<PathBuf>,
     /// Whether it starts at boot, as it did where it is from; unknown for one that did not.
     pub enabled: Option<bool>,
+    /// What may be in its way one day.
+    pub warnings: Vec<String>,
 }
 
 /// Adds all VMs of some texts, with the UUIDs that they have there, or none of them.
@@ -37,8 +39,22 @@ pub struct Imported {
 /// [`Error::AlreadyExists`], a UUID that another VM has, [`Error::Running`], and what is
 /// wrong with a definition.
 pub fn import(host: &Host, sources: &[Source], replace: &[VmName]) -> Result<Vec<Imported>, Error> {
+    for _ in 0..TRIES {
+        if let Some(imported) = try_import(host, sources, replace)? {
+            return Ok(imported);
+        }
+    }
+    Err(Error::Contended)
+}
+
+/// The same, if nobody else comes to want what these VMs want meanwhile.
+fn try_import(
+    host: &Host,
+    sources: &[Source],
+    replace: &[VmName],
+) -> Result<Option<Vec<Imported>>, Error> {
     let mut rows: Vec<(Row, Option<Row>)> = Vec::new();
-    let mut imported = Vec::new();
+    let (mut imported, mut configs) = (Vec::new(), Vec::new());
     let (mut enabled, mut own) = (Vec::new(), Vec::new());
     let all: Vec<(&Source, Part<'_>)> = sources
         .iter()
@@ -69,7 +85,9 @@ pub fn import(host: &Host, sources: &[Source], replace: &[VmName]) -> Result<Vec
             replaced: old.is_some(),
             missing: missing(host, &config),
             enabled: None,
+            warnings: Vec::new(),
         });
+        configs.push(config);
         rows.push((row, old));
     }
     if let Some(name) = replace
@@ -79,16 +97,20 @@ pub fn import(host: &Host, sources: &[Source], replace: &[VmName]) -> Result<Vec
         return Err(Error::NotInText(name.clone()));
     }
     let mut store = host.store()?;
-    store.import(&rows)?;
+    if !store.import(&rows, |store| claims.still_hold(store))? {
+        return Ok(None);
+    }
     for (name, disk) in &own {
         store.record_disk(name, &add::made_disk(disk)?)?;
     }
     // They are there: what does not start at boot is told.
     let is_done = enabled.is_empty() || boot::enable(&host.scope, &enabled).is_ok();
-    for vm in &mut imported {
+    for ((vm, config), (_, old)) in imported.iter_mut().zip(&configs).zip(&rows) {
         vm.enabled = enabled.contains(&vm.name).then_some(is_done);
+        let before = old.as_ref().and_then(|old| host.config(old).ok());
+        vm.warnings = check::new_warnings(&claims, config, before.as_ref());
     }
-    Ok(imported)
+    Ok(Some(imported))
 }
 
 /// The disks that are there where only maqet makes some: in the VM's own directory.

@@ -69,6 +69,9 @@ pub mod r#type;
 pub mod unset;
 pub mod wait;
 
+/// How often all is read anew because someone else has changed a VM meanwhile.
+const TRIES: usize = 10;
+
 pub use effect::Effect;
 pub use error::Error;
 pub use host::Host;

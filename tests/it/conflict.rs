@@ -1,7 +1,9 @@
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Ran, Sandbox, wait_until};
 
 /// A port of the loopback that nobody has.
 fn free_port() -> u16 {
@@ -55,6 +57,11 @@ fn a_port_that_two_vms_want_is_told_when_added_and_refused_when_started() {
 fn a_port_that_another_process_has_is_told_with_the_process() {
     let sandbox = Sandbox::new();
     let us = format!("process {}", std::process::id());
+    // A process that another test is about to start has our sockets, too, until it executes.
+    let starts = |vm: &str| {
+        let is_started = || sandbox.maqet(&["start", vm]).status == 0;
+        wait_until("the port is free", is_started);
+    };
     let tcp = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = tcp.local_addr().unwrap().port();
     sandbox.add_lines("tcp", &format!("net.lan.forward = ['{port}:22']"));
@@ -64,7 +71,7 @@ fn a_port_that_another_process_has_is_told_with_the_process() {
         .saying(&us)
         .saying(&format!("port {port} "));
     drop(tcp);
-    sandbox.maqet(&["start", "@tcp"]).ok();
+    starts("@tcp");
 
     let tcp = TcpListener::bind(("::", 0)).unwrap();
     let port = tcp.local_addr().unwrap().port();
@@ -76,7 +83,7 @@ fn a_port_that_another_process_has_is_told_with_the_process() {
     sandbox.add_lines("udp", &format!("net.lan.forward = ['udp:{port}:53']"));
     sandbox.maqet(&["start", "@udp"]).fails(1).saying(&us);
     drop(udp);
-    sandbox.maqet(&["start", "@udp"]).ok();
+    starts("@udp");
 }
 
 #[test]
@@ -114,6 +121,13 @@ fn an_address_is_one_vm_s_whether_it_was_written_or_derived() {
         .fails(1)
         .saying("network `wan`");
     sandbox.maqet(&["show", "@b"]).fails(4);
+    sandbox.add_lines("b", "");
+    sandbox.maqet(&["start", "@b"]).ok();
+    let mac = format!("mac={derived}");
+    sandbox
+        .maqet(&["device", "add", "@b", "net.x", &mac])
+        .fails(2)
+        .saying(&format!("VM `{}` has the same address", sandbox.name("a")));
 }
 
 #[test]
@@ -299,4 +313,109 @@ fn a_program_that_a_definition_brings_along_is_not_run_before_the_vm_is() {
         .fails(1)
         .saying("no machine type `q53`, did you mean `q35`?");
     assert!(mark.exists());
+}
+
+/// Runs two commands at the same moment: both have looked at what there is, if they look
+/// before they have the right to write.
+fn at_once(sandbox: &Sandbox, commands: [Command; 2]) -> [Ran; 2] {
+    let db = rusqlite::Connection::open(sandbox.path("data/maqet/maqet.db")).unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let children = commands.map(|mut command| {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    });
+    // They wait for the database by and by, and not for ever.
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let waits = |child: &Child| {
+        let call = fs::read_to_string(format!("/proc/{}/syscall", child.id()));
+        call.is_ok_and(|call| {
+            let number = call.split(' ').next().and_then(|word| word.parse().ok());
+            number == Some(libc::SYS_clock_nanosleep)
+        })
+    };
+    while !children.iter().all(waits) && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    drop(db);
+    children.map(Ran::of)
+}
+
+#[test]
+fn of_two_that_come_to_want_one_address_at_once_one_gets_it() {
+    let sandbox = Sandbox::new();
+    for vm in ["a", "b", "like"] {
+        sandbox.add_prelaunch(vm);
+    }
+    sandbox.maqet(&["start", "@b"]).ok();
+    let file = |vm: &str, lines: &str| {
+        let name = sandbox.name(vm);
+        let text = format!("name = '{name}'\nmemory = '64M'\naccel = 'tcg'\n{lines}\n");
+        let path = sandbox.path(&format!("{vm}.toml"));
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let way = |verb: &str, vm: &str, mac: &str| {
+        let lines = format!("net.net0.mac = '{mac}'");
+        let setting = format!("net.net0.mac={mac}");
+        let new = format!("@new-{vm}");
+        let run = |args: &[&str]| sandbox.command_of(args);
+        match verb {
+            "set" => run(&["set", &format!("@{vm}"), &setting]),
+            "add" | "import" => run(&[verb, &file(&new[1..], &lines)]),
+            "apply" => run(&[verb, &file(vm, &lines)]),
+            "clone" => run(&[verb, "@like", &new, "--set", &setting]),
+            _ => {
+                let mut edit = run(&[verb, &format!("@{vm}")]);
+                let line = format!("sed -i '1i {}'", lines.replace('\'', "\""));
+                edit.env("VISUAL", line);
+                edit
+            }
+        }
+    };
+    let mut number = 0;
+    for (one, other) in [
+        ("set", "set"),
+        ("add", "add"),
+        ("add", "set"),
+        ("apply", "apply"),
+        ("import", "import"),
+        ("import", "clone"),
+        ("edit", "apply"),
+    ] {
+        for _ in 0..5 {
+            number += 1;
+            let mac = format!("52:54:00:aa:00:{number:02x}");
+            let both = [way(one, "a", &mac), way(other, "b", &mac)];
+            let both = at_once(&sandbox, both);
+            let status = both.each_ref().map(|ran| ran.status);
+            let said = both.each_ref().map(|ran| &ran.stderr);
+            assert!(
+                matches!(status, [0, 1] | [1, 0]),
+                "{one}, {other}: {said:?}"
+            );
+            let refused = said[usize::from(status[1] == 1)];
+            assert!(refused.contains("has the same address"), "{refused}");
+            let all = sandbox.maqet(&["export", "--all"]).ok().stdout;
+            assert_eq!(all.matches(&mac).count(), 1, "{one}, {other}: {all}");
+            // Which of them there is to take back depends on who was first.
+            for vm in ["a", "b"] {
+                let _ = sandbox.maqet(&["rm", &format!("@new-{vm}")]);
+                let _ = sandbox.maqet(&["unset", &format!("@{vm}"), "net"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn of_two_that_come_to_want_one_port_at_once_one_is_told() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("a");
+    sandbox.add_prelaunch("b");
+    for port in 20_001..20_011 {
+        let setting = format!("net.net0.forward={port}:22");
+        let both = ["@a", "@b"].map(|vm| sandbox.command_of(&["set", vm, &setting]));
+        let both = at_once(&sandbox, both).map(|ran| ran.ok().stderr);
+        let told = format!("has port {port} of the host, too");
+        assert!(both.iter().any(|said| said.contains(&told)), "{both:?}");
+    }
 }

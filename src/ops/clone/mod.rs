@@ -130,19 +130,12 @@ pub fn clone(
         layers: layers.clone(),
         before: row.definition.clone(),
     });
-    let mut warnings = check::new_warnings(&claims, &clone.definition.config, None);
-    if !is_frozen && host.paths.saved(from).state().exists() {
-        warnings.push(format!(
-            "the saved state of VM `{from}` is not copied: to the clone, it is as if its power \
-             had been cut"
-        ));
-    }
     let uuid = clone.row.uuid.clone();
     let mut rows: Vec<_> = source
         .map(|source| (Some(row.definition.clone()), source))
         .into_iter()
         .collect();
-    work.perform(&plan, reach, |id, reach| {
+    let done = work.perform(&plan, reach, |id, reach| {
         let is_live = matches!(reach, Reach::Running(_));
         plan::make(host, from, id, &layers, is_live, watch)?;
         let own = || layers.iter().filter_map(|layer| layer.own.as_ref());
@@ -151,7 +144,7 @@ pub fn clone(
             // If QEMU ends before it has switched, an empty overlay reads as its base does.
             let is_put = host
                 .store()?
-                .put(&rows, None, || plan::name(from, id, own()))?;
+                .put(&rows, None, |_| plan::name(from, id, own()).map(Some))?;
             if !is_put {
                 return Err(Error::BeingChanged(from.clone()));
             }
@@ -159,17 +152,30 @@ pub fn clone(
             plan::goes_by(host, from, &layers);
             rows = vec![(None, clone.row)];
             // Only now nobody writes what it stands on.
-            return put(host, (from, new), &rows, id, || {
+            return put(&claims, (from, new), &rows, id, || {
                 plan::name(new, id, files())
             });
         }
         rows.push((None, clone.row));
-        put(host, (from, new), &rows, id, || {
+        put(&claims, (from, new), &rows, id, || {
             let mut made = plan::name(from, id, own())?;
             made.extend(plan::name(new, id, files())?);
             Ok(made)
         })
-    })?;
+    });
+    if matches!(done, Err(Error::BeingChanged(_))) {
+        // Somebody may have come to want what the clone wants.
+        Proposal::read(&claims, &text, None, &file, label)?;
+    }
+    done?;
+    // It is kept already.
+    let mut warnings = check::new_warnings(&claims, &clone.definition.config, None);
+    if !is_frozen && host.paths.saved(from).state().exists() {
+        warnings.push(format!(
+            "the saved state of VM `{from}` is not copied: to the clone, it is as if its power \
+             had been cut"
+        ));
+    }
     let shared = defined(host, &config).into_iter();
     let shared = shared.filter(|it| it.disk.read_only).map(|it| Disk {
         disk: it.name,
@@ -199,13 +205,20 @@ pub fn clone(
 
 /// Has the database have the clone, with all that belongs to it.
 fn put(
-    host: &Host,
+    claims: &Claims<'_>,
     (from, new): (&VmName, &VmName),
     rows: &[(Option<String>, Row)],
     id: Id,
     make: impl FnOnce() -> Result<Vec<(VmName, MadeDisk)>, Error>,
 ) -> Result<(), Error> {
-    match host.store()?.put(rows, Some(id.0), make)? {
+    let host = claims.host;
+    let is_put = host.store()?.put(rows, Some(id.0), |store| {
+        match claims.still_hold(store)? {
+            true => make().map(Some),
+            false => Ok(None),
+        }
+    })?;
+    match is_put {
         true => Ok(()),
         false if host.store()?.get(new)?.is_some() => Err(Error::AlreadyExists(new.clone())),
         false => Err(Error::BeingChanged(from.clone())),

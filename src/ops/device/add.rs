@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::config::{self, DeviceName, Document, Interface, VmConfig};
 use crate::image;
 use crate::ops::add::made_disk;
+use crate::ops::claims::Claims;
 use crate::ops::{Error, Host, plumbing, qmp as ops_qmp};
 use crate::qemu::part::{self, Kind, Part};
 use crate::qemu::{disk, net, passthrough};
@@ -168,6 +169,12 @@ impl Adding<'_> {
         })?;
         let net = &config.nets[&name];
         plumbing::check_net(&name, net)?;
+        let claims = Claims::for_vms(self.host, 1);
+        let rivals = claims.rival_macs(&self.row.name, &config)?;
+        if let Some((_, vm, _)) = rivals.iter().find(|(of, ..)| *of == name.as_str()) {
+            let message = format_args!("VM `{vm}` has the same address");
+            return Err(settings(&what, message));
+        }
         let vhost = plumbing::has_vhost_net();
         let [netdev, nic] = net::parts(&name, net, &self.row.uuid, vhost);
         let mut added = self.added(&nic);

@@ -59,9 +59,9 @@ pub fn rebuild(host: &Host) -> Result<Rebuilt, Error> {
             continue;
         }
         let restored = read(host, &name, &file)
-            .and_then(|row| store.insert(&row, || Ok::<_, Error>(Vec::new())));
+            .and_then(|row| store.insert(&row, |_| Ok::<_, Error>(Some(Vec::new()))));
         match restored {
-            Ok(()) => rebuilt.restored.push(name),
+            Ok(_) => rebuilt.restored.push(name),
             // Someone else was quicker.
             Err(Error::AlreadyExists(_)) => {}
             Err(error) => rebuilt.failed.push((file, with_causes(&error))),
