@@ -139,7 +139,7 @@ fn a_disk_that_another_vm_writes_is_told_with_that_vm() {
     sandbox
         .try_lines("b", &lines)
         .ok()
-        .saying(&format!("VM `{}` has the disk", sandbox.name("a")));
+        .saying(&format!("VM `{}` has the file", sandbox.name("a")));
     sandbox.maqet(&["start", "@a"]).ok();
     let has = format!("VM `{}` has it", sandbox.name("a"));
     sandbox.maqet(&["start", "@b"]).fails(1).saying(&has);
@@ -418,4 +418,134 @@ fn of_two_that_come_to_want_one_port_at_once_one_is_told() {
         let told = format!("has port {port} of the host, too");
         assert!(both.iter().any(|said| said.contains(&told)), "{both:?}");
     }
+}
+
+#[test]
+fn what_is_a_disk_or_a_kernel_is_not_printed_into() {
+    let sandbox = Sandbox::new();
+    for file in ["disk.raw", "own.raw", "kernel", "initrd", "free.log"] {
+        fs::write(sandbox.path(file), [0; 1 << 16]).unwrap();
+    }
+    for (file, link) in [("disk.raw", "link.log"), ("own.raw", "own.log")] {
+        std::os::unix::fs::symlink(sandbox.path(file), sandbox.path(link)).unwrap();
+    }
+    for (image, base) in [("base.img", None), ("over.qcow2", Some("base.img"))] {
+        let mut create = Command::new("qemu-img");
+        create
+            .args(["create", "-q", "-f", "qcow2"])
+            .arg(sandbox.path(image));
+        match base {
+            Some(base) => create.args(["-F", "qcow2", "-b"]).arg(sandbox.path(base)),
+            None => create.arg("1M"),
+        };
+        assert!(create.status().unwrap().success());
+    }
+    let lines = "kernel = 'kernel'\ninitrd = 'initrd'\n\
+                 disk.a = { file = 'disk.raw' }\ndisk.b = { file = 'over.qcow2' }\n\
+                 disk.c = { size = '1M' }\ndisk.d = { file = 'read.raw', size = '1M' }";
+    sandbox.add_lines("db", lines);
+    let made = sandbox.vm_dir("db").join("c.qcow2");
+    let made = made.to_str().unwrap();
+    let db = sandbox.name("db");
+    let port = |file: &str| {
+        let before = "disk.own.file = 'own.raw'\n";
+        sandbox.try_lines(
+            "web",
+            &format!("{before}[port.log]\ntype = 'serial'\nfile = '{file}'"),
+        )
+    };
+    for (file, what) in [
+        ("own.raw", "the file is a disk's".to_owned()),
+        ("own.log", "is `disk.own.file`, too".to_owned()),
+        ("disk.raw", format!("is `disk.a.file` of VM `{db}`")),
+        ("link.log", format!("is `disk.a.file` of VM `{db}`")),
+        ("base.img", "is an image of format qcow2".to_owned()),
+        (made, format!("is `disk.c.file` of VM `{db}`")),
+        ("kernel", format!("is `kernel` of VM `{db}`")),
+        ("initrd", format!("is `initrd` of VM `{db}`")),
+        (".", "is a directory".to_owned()),
+    ] {
+        port(file).fails(1).saying(".toml:7:8: ").saying(&what);
+        sandbox.maqet(&["show", "@web"]).fails(4);
+    }
+    for file in ["free.log", "/dev/null"] {
+        port(file).ok();
+        sandbox.maqet(&["rm", "@web"]).ok();
+    }
+
+    // And the other way round.
+    port("free.log").ok();
+    let prints = format!(
+        "is what the guest of VM `{}` prints into, by its `port.log`",
+        sandbox.name("web")
+    );
+    for lines in ["disk.x.file = 'free.log'", "kernel = 'free.log'"] {
+        sandbox.try_lines("other", lines).fails(1).saying(&prints);
+    }
+    for verb in [
+        &["set", "@db", "disk.x.file=free.log", "disk.x.format=raw"][..],
+        &["set", "@db", "initrd=free.log"],
+        &["disk", "attach", "@db", "x", "free.log"],
+    ] {
+        sandbox.maqet(verb).fails(1).saying(&prints);
+    }
+    sandbox.maqet(&["set", "@db", "cpus=2"]).ok();
+    sandbox
+        .maqet(&["disk", "attach", "@web", "x", "free.log"])
+        .fails(2)
+        .saying("the file is a disk's");
+    // Two that print into one file may both run.
+    let said = sandbox
+        .try_lines("too", "port.p = { type = 'serial', file = 'free.log' }")
+        .ok()
+        .stderr;
+    assert!(said.contains("prints into"), "{said}");
+    assert!(!said.contains("at a time"), "{said}");
+
+    // What has become an image since is not printed into either.
+    fs::remove_file(sandbox.path("free.log")).unwrap();
+    fs::copy(sandbox.path("base.img"), sandbox.path("free.log")).unwrap();
+    sandbox
+        .maqet(&["start", "@too"])
+        .fails(1)
+        .saying("is an image of format qcow2");
+}
+
+#[test]
+fn a_file_in_the_place_of_a_socket_is_not_deleted() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("precious");
+    fs::write(&file, "mine").unwrap();
+    let lines = [
+        "type = 'stream'\nlisten = 'precious'",
+        "type = 'dgram'\nlocal = 'precious'\nremote = 'b.sock'",
+    ];
+    for (lines, key) in lines.into_iter().zip(["listen", "local"]) {
+        sandbox
+            .try_lines("web", &format!("[net.a]\n{lines}"))
+            .fails(1)
+            .saying("precious is there and no socket: QEMU would delete it")
+            .saying(&format!("  6 | {key} = "));
+    }
+    let moved = sandbox.path("moved");
+    fs::rename(&file, &moved).unwrap();
+    sandbox.add_lines("web", &format!("[net.a]\n{}", lines[0]));
+    fs::rename(&moved, &file).unwrap();
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("`net.a`")
+        .saying("precious is there");
+    sandbox.add_prelaunch("other");
+    sandbox.maqet(&["start", "@other"]).ok();
+    let add = [
+        "device",
+        "add",
+        "@other",
+        "net.a",
+        "type=stream",
+        "listen=precious",
+    ];
+    sandbox.maqet(&add).fails(1).saying("precious is there");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
 }
