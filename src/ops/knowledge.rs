@@ -1,7 +1,8 @@
-//! What a QEMU program knows: its machine types, CPU models and devices, by its own word.
+//! What a QEMU program knows: its machine types, CPU models, devices, displays and audio
+//! drivers, by its own word.
 //!
-//! Asked from a QEMU without a machine, which takes about 50 ms, and kept until the next
-//! boot. Only definitions that are about to be kept are checked by it, and never a start.
+//! Asked from a QEMU without a machine, and from what others print before they end, which
+//! takes about 60 ms in all, and kept until the next boot. Only definitions that are about to be kept are checked by it, and never a start.
 
 use std::fs;
 use std::io::Read;
@@ -16,9 +17,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{AccelChoice, Fault, VmConfig};
+use crate::config::{AccelChoice, AudioBackend, DisplayKind, Fault, VmConfig};
 use crate::nearest::nearest;
 use crate::paths::create_private_dir;
+use crate::process::Process;
 use crate::qemu::argv::{sound_driver, video_driver};
 use crate::qemu::binary;
 use crate::qmp::{self, Client};
@@ -36,6 +38,12 @@ pub(super) struct Knowledge {
     cpus: Vec<Word>,
     /// Devices that can be added, by all their names.
     devices: Vec<String>,
+    /// Displays, of which many are modules; none, if it does not tell.
+    displays: Vec<String>,
+    /// Audio drivers; none, if it does not tell.
+    audio: Vec<String>,
+    /// Whether it can be a SPICE server.
+    has_spice: bool,
 }
 
 /// A name that QEMU knows.
@@ -152,7 +160,51 @@ impl Knowledge {
                 faults.push(fault(key.to_owned(), message));
             }
         }
+        faults.extend(self.missing_modules(config));
         (faults, warnings)
+    }
+
+    /// What is in packages of its own, mostly, and not here.
+    fn missing_modules(&self, config: &VmConfig) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let version = &self.version;
+        let mut missing = |key: &str, what: String, debian: &str, others: String| {
+            let message = format!(
+                "QEMU {version} has no {what} here: install its module, which is in \
+                 `{debian}` on Debian, in `{others}` elsewhere"
+            );
+            faults.push(fault(key.to_owned(), message));
+        };
+        let lacks = |known: &[String], word: &str| {
+            !known.is_empty() && !known.iter().any(|known| known == word)
+        };
+        let window = match config.display.kind {
+            DisplayKind::Gtk => Some("gtk"),
+            DisplayKind::Sdl => Some("sdl"),
+            DisplayKind::None | DisplayKind::Vnc | DisplayKind::Spice => None,
+        };
+        if let Some(kind) = window.filter(|kind| lacks(&self.displays, kind)) {
+            let (what, others) = (format!("display `{kind}`"), format!("qemu-ui-{kind}"));
+            missing("display.type", what, "qemu-system-gui", others);
+        }
+        if config.display.kind == DisplayKind::Spice && !self.has_spice {
+            let (what, others) = ("SPICE".to_owned(), "qemu-ui-spice-core".to_owned());
+            missing("display.type", what, "qemu-system-modules-spice", others);
+        }
+        let backend = config.audio.map(|audio| audio.backend);
+        if let Some(backend) = backend.filter(|it| lacks(&self.audio, it.as_str())) {
+            let word = backend.as_str();
+            let (what, others) = (
+                format!("audio driver `{word}`"),
+                format!("qemu-audio-{word}"),
+            );
+            let debian = match backend {
+                AudioBackend::Spice => "qemu-system-modules-spice",
+                _ => "qemu-system-gui",
+            };
+            missing("audio.backend", what, debian, others);
+        }
+        faults
     }
 }
 
@@ -206,6 +258,7 @@ fn ask(program: &Path) -> Result<Knowledge, qmp::Error> {
     // It holds the other end: only the child may, for its end to be noticed.
     drop(command);
     let _ended = Ended(child);
+    let help = ["-display", "-audiodev", "-spice"].map(|option| help(program, option));
     let mut qmp = Client::new(ours);
     qmp.set_timeout(ANSWER);
     let version = qmp.greeting()?.version.qemu.to_string();
@@ -216,7 +269,12 @@ fn ask(program: &Path) -> Result<Knowledge, qmp::Error> {
     };
     // Unlike `qom-list-types`, it knows aliases, and what cannot be added.
     let devices = hmp::print(&mut qmp, "info qdm")?;
+    let [displays, audio, spice] = help.map(|child| child.map(printed).unwrap_or_default());
     Ok(Knowledge {
+        displays: words_below(&displays),
+        audio: words_below(&audio),
+        // Without the module, it has no options that it could print.
+        has_spice: spice.contains("addr="),
         version,
         machines: words(&machines, "alias"),
         cpus: words(&cpus, "typename"),
@@ -226,6 +284,33 @@ fn ask(program: &Path) -> Result<Knowledge, qmp::Error> {
             .flat_map(device_names)
             .collect(),
     })
+}
+
+/// A QEMU that prints what an option can be, and ends.
+fn help(program: &Path, option: &str) -> std::io::Result<Ended> {
+    let mut command = Command::new(program);
+    let command = command.args([option, "help"]).stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    Ok(Ended(child?))
+}
+
+/// What a QEMU has printed, which is less than a pipe holds; nothing, if it goes on.
+fn printed(mut child: Ended) -> String {
+    let process = Process::open(child.0.id());
+    let is_over = process.is_some_and(|process| process.wait(ANSWER));
+    let mut text = String::new();
+    if let Some(stdout) = child.0.stdout.as_mut().filter(|_| is_over) {
+        // What is no text are no names either.
+        let _ = stdout.read_to_string(&mut text);
+    }
+    text
+}
+
+/// The words that have lines of their own, below a heading.
+fn words_below(text: &str) -> Vec<String> {
+    let lines = text.lines().skip(1).map(str::trim);
+    let words = lines.filter(|line| !line.is_empty() && !line.contains(' '));
+    words.map(str::to_owned).collect()
 }
 
 /// A QEMU that is of no more use.
@@ -379,6 +464,62 @@ mod tests {
         }
         let (faults, _) = judged(&known, "device.x.driver = 'ICH9-LPC'");
         assert_eq!(faults.len(), 1, "QEMU makes it, and nobody else");
+    }
+
+    #[test]
+    fn what_is_in_a_module_is_a_fault_without_it() {
+        let with = Knowledge {
+            displays: ["none", "gtk", "sdl"].map(str::to_owned).to_vec(),
+            audio: ["none", "pa", "spice"].map(str::to_owned).to_vec(),
+            has_spice: true,
+            ..known()
+        };
+        let without = Knowledge {
+            displays: vec!["none".to_owned()],
+            audio: vec!["none".to_owned()],
+            has_spice: false,
+            ..with.clone()
+        };
+        for (text, key, package) in [
+            ("display = 'gtk'", "display.type", "`qemu-system-gui`"),
+            (
+                "display = { type = 'sdl' }",
+                "display.type",
+                "`qemu-ui-sdl`",
+            ),
+            ("display = 'spice'", "display.type", "`qemu-ui-spice-core`"),
+            ("audio = 'pa'", "audio.backend", "`qemu-audio-pa`"),
+            (
+                "audio = 'spice'\ndisplay = 'spice'",
+                "audio.backend",
+                "-modules-spice`",
+            ),
+        ] {
+            assert_eq!(judged(&with, text).0, [], "{text}");
+            let faults = judged(&without, text).0;
+            let its = faults.iter().find(|fault| fault.key == key).unwrap();
+            assert!(its.message.contains(package), "{}", its.message);
+        }
+        for text in ["display = 'vnc'", "audio = 'none'", ""] {
+            assert_eq!(judged(&without, text).0, [], "{text}");
+        }
+        // One that does not tell is not judged.
+        let silent = Knowledge {
+            displays: Vec::new(),
+            audio: Vec::new(),
+            ..with
+        };
+        assert_eq!(judged(&silent, "display = 'gtk'\naudio = 'pa'").0, []);
+    }
+
+    #[test]
+    fn displays_audio_drivers_and_spice_are_asked_for() {
+        let known = known();
+        for (known, word) in [(&known.displays, "none"), (&known.audio, "wav")] {
+            assert!(known.iter().any(|it| it == word), "{known:?}");
+            assert!(known.iter().all(|it| !it.contains(' ')), "{known:?}");
+        }
+        assert!(known.has_spice, "tests need its module");
     }
 
     #[test]

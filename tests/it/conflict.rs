@@ -1,5 +1,6 @@
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -548,4 +549,57 @@ fn a_file_in_the_place_of_a_socket_is_not_deleted() {
     ];
     sandbox.maqet(&add).fails(1).saying("precious is there");
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+}
+
+#[test]
+fn what_is_in_a_module_that_is_not_installed_is_told_where_it_is_written() {
+    let sandbox = Sandbox::new();
+    // A QEMU finds its modules from where it is itself.
+    let modules = "lib/x86_64-linux-gnu/qemu";
+    let (bin, lib) = (sandbox.path("bin"), sandbox.path(modules));
+    for dir in [&bin, &lib] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    let program = bin.join("qemu-system-x86_64");
+    fs::copy("/usr/bin/qemu-system-x86_64", &program).unwrap();
+    let install = |prefix: &str| {
+        for entry in fs::read_dir(Path::new("/usr").join(modules))
+            .unwrap()
+            .flatten()
+        {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                fs::copy(entry.path(), lib.join(entry.file_name())).unwrap();
+            }
+        }
+    };
+    // TCG is in one, too, where it is.
+    install("accel-");
+    fs::create_dir_all(sandbox.path("config/maqet")).unwrap();
+    let config = format!("[defaults]\nqemu.binary = '{}'\n", program.display());
+    fs::write(sandbox.path("config/maqet/config.toml"), config).unwrap();
+
+    let ran = sandbox
+        .try_lines("web", "display = 'spice'\naudio = 'pa'")
+        .fails(1);
+    for said in [
+        ".toml:4:11: QEMU ",
+        "has no SPICE here: install its module, which is in `qemu-system-modules-spice` on Debian",
+        ".toml:5:9: QEMU ",
+        "has no audio driver `pa` here",
+    ] {
+        assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
+    }
+    sandbox
+        .try_lines("web", "display = 'gtk'")
+        .fails(1)
+        .saying("has no display `gtk` here");
+    sandbox.maqet(&["show", "@web"]).fails(4);
+    sandbox.add_lines("web", "display = 'vnc'");
+    sandbox
+        .maqet(&["set", "@web", "display=spice"])
+        .fails(1)
+        .saying("has no SPICE here");
+    // It is seen at once when it is installed.
+    install("ui-");
+    sandbox.maqet(&["set", "@web", "display=spice"]).ok();
 }
