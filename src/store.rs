@@ -13,12 +13,14 @@ use crate::vm::{GroupName, VmName};
 
 mod budget;
 mod operation;
+mod pool;
 pub mod python;
 mod renaming;
 mod snapshot;
 
 pub use budget::Limit;
 pub use operation::Operation;
+pub use pool::{Lent, Pool};
 pub use renaming::Renaming;
 pub use snapshot::{Position, Snapshot};
 

@@ -131,6 +131,8 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     for fd in &inherited {
         fcntl_setfd(fd.as_fd(), FdFlags::empty()).context("cannot pass a descriptor on")?;
     }
+    // Nobody does so in a process that becomes another.
+    host.close();
     notify::ready().context("cannot notify systemd")?;
     let error = Command::new(&argv[0])
         .args(&argv[1..])

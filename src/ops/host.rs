@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::{Defaults, VmConfig};
 use crate::nearest::nearest;
 use crate::paths::Paths;
-use crate::store::{Row, Store, Summary};
+use crate::store::{Lent, Pool, Row, Summary};
 use crate::systemd::journal::{self, Entries, Query};
 use crate::systemd::{Scope, UnitStatus, status, unit_name};
 use crate::vm::VmName;
@@ -23,6 +23,7 @@ pub struct Host {
     /// Is told, in a line, of what an operation does besides, such as to finish what a
     /// command that was killed has begun.
     pub tell: fn(&str),
+    databases: Pool,
 }
 
 impl Host {
@@ -33,23 +34,29 @@ impl Host {
             scope: Scope::User(paths.runtime.clone()),
             paths,
             tell: |_| {},
+            databases: Pool::default(),
         })
     }
 
     /// The database, made where there is none.
-    pub(super) fn store(&self) -> Result<Store, Error> {
-        let mut store = Store::open(&self.paths.database())?;
+    pub(super) fn store(&self) -> Result<Lent, Error> {
+        let mut store = self.databases.open(&self.paths.database())?;
         rename::finish(self, &mut store)?;
         Ok(store)
     }
 
     /// The database, if there is one.
-    pub(super) fn existing_store(&self) -> Result<Option<Store>, Error> {
-        let mut store = Store::open_existing(&self.paths.database())?;
+    pub(super) fn existing_store(&self) -> Result<Option<Lent>, Error> {
+        let mut store = self.databases.open_existing(&self.paths.database())?;
         if let Some(store) = &mut store {
             rename::finish(self, store)?;
         }
         Ok(store)
+    }
+
+    /// Closes the database, which is kept open for who asks next.
+    pub(crate) fn close(&self) {
+        self.databases.close();
     }
 
     /// The stored VM of that name.

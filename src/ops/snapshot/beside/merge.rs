@@ -116,7 +116,7 @@ pub fn merge(
             }
             Reach::Stopped(_) => commit_stopped(host, vm, &overlays)?,
         }
-        end(host, &mut host.store()?, &overlays, snapshot.id, id)
+        end(host, &mut *host.store()?, &overlays, snapshot.id, id)
     })?;
     Ok(Merged {
         vm: vm.clone(),

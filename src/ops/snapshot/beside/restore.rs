@@ -77,7 +77,7 @@ pub(in crate::ops::snapshot) fn restore(
     work.perform(&plan, reach, |operation, _| {
         make(host, vm, operation, &overlays)?;
         point(host, vm, &overlays, Side::Overlays)?;
-        end(host, &mut host.store()?, vm, (id, &facts), &old, operation)
+        end(host, &mut *host.store()?, vm, (id, &facts), &old, operation)
     })?;
     Ok(overlays.into_iter().map(|it| it.base).collect())
 }
