@@ -18,8 +18,9 @@ use super::output::Output;
 /// more, nor deleted as long as one of them is there. A running VM goes on meanwhile; to the
 /// new one it is as if the power had been cut.
 ///
-/// With --full, disks are copied instead, as they are or as they were at a snapshot.
-/// Interrupted, nothing is left.
+/// With --full, disks are copied instead, as they are or as they were at a snapshot; those
+/// of a running VM all as they are at one moment, while it goes on. Interrupted, nothing is
+/// left.
 ///
 /// The new VM has the definition of the source, with a UUID, MAC addresses and a vsock CID
 /// of its own; those that the definition writes down are left out, and so is `protect`. It
@@ -31,12 +32,17 @@ pub(super) struct Args {
     name: VmName,
     /// Name of the new one
     new: VmName,
-    /// Copy the disks, so that none stands on another; the VM must not run
+    /// Copy the disks, so that none stands on another
     #[arg(long)]
     full: bool,
     /// Copy the disks as they were at a snapshot
     #[arg(long, value_name = "SNAPSHOT", requires = "full")]
     snapshot: Option<String>,
+    /// Have the guest agent of a running VM freeze the guest's file systems at that moment
+    ///
+    /// They are whole in the new one then, and thawed whatever becomes of this command.
+    #[arg(long, conflicts_with = "snapshot")]
+    quiesce: bool,
     /// Give any key of the new one a value, as `maqet set` does, such as memory=4G; for several, give it several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<Assignment>,
@@ -47,6 +53,7 @@ pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<Exit
     let options = Options {
         full: args.full,
         snapshot: args.snapshot.as_deref(),
+        quiesce: args.quiesce,
         set: &args.set,
         dir: &dir,
     };

@@ -357,6 +357,7 @@ fn clone_hint(error: &clone::Why) -> String {
         Why::Damaged { vm, disk, .. } => {
             format!("`maqet disk check {vm} {disk} --repair` mends what can be mended")
         }
+        Why::Ended(_) => "nothing is left of that; do it again".to_owned(),
         Why::InTheWay(_) => "`maqet disk orphans` lists what belongs to no VM".to_owned(),
     }
 }

@@ -16,7 +16,8 @@ pub struct Conversion<'a> {
     /// The backing file that the copy has, too: what is in there is not copied. All
     /// is, if it has none.
     pub backing: Option<&'a Link>,
-    /// The id of the internal snapshot that is copied instead of what there is now.
+    /// The id of the internal snapshot that is copied instead of what there is now. A
+    /// running QEMU may have the image then: it writes no more what is in a snapshot.
     pub snapshot: Option<&'a str>,
 }
 
@@ -43,7 +44,7 @@ pub fn convert(
         None => tool,
     };
     let tool = match snapshot {
-        Some(id) => tool.args(["-l", &format!("snapshot.id={id}")]),
+        Some(id) => tool.args(["-U", "-l", &format!("snapshot.id={id}")]),
         None => tool,
     };
     tool.file(&from.path)?

@@ -5,6 +5,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::io::Errno;
+
 use super::Error;
 use super::tool::Watch;
 use super::unpack::{Failed, PIECE, Watched, or_canceled, write_sparse};
@@ -37,6 +40,38 @@ pub fn copy(from: &Path, to: &Path, watch: Watch<'_>) -> Result<(), Error> {
             words: "the copy does not read the same".to_owned(),
         }),
     }
+}
+
+/// Gives back the room of what a file has and nobody has written: it reads as zeroes, and
+/// as holes do. Where the file system has no holes, it is left as it is.
+pub fn dig(path: &Path) -> Result<(), Error> {
+    let failed = Error::file("read", path);
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    match file.and_then(|file| dig_in(&file)) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        done => done.map_err(failed),
+    }
+}
+
+fn dig_in(file: &File) -> io::Result<()> {
+    let end = file.metadata()?.len();
+    let mut at = 0;
+    while at < end {
+        let data = match seek(file, SeekFrom::Data(at)) {
+            // Nothing but holes from there on.
+            Err(Errno::NXIO) => end,
+            found => found?,
+        };
+        if data > at {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(file, flags, at, data - at)?;
+        }
+        if data == end {
+            break;
+        }
+        at = seek(file, SeekFrom::Hole(data))?;
+    }
+    Ok(())
 }
 
 /// Whether two files have the same bytes.

@@ -44,10 +44,11 @@ pub struct Measure {
     pub fully_allocated: u64,
 }
 
-/// Measures a copy in format `to`, of the image and those below it.
+/// Measures a copy in format `to`, of the image and those below it. A running QEMU may have
+/// it: what that has not written yet is not counted.
 pub fn measure(path: &Path, format: &str, to: &str) -> Result<Measure, Error> {
     let tool = Tool::new("measure", "read", path);
-    let tool = tool.args(["--output=json", "-f", format, "-O", to]);
+    let tool = tool.args(["--output=json", "-U", "-f", format, "-O", to]);
     answer(path, &tool.file(path)?.run()?)
 }
 

@@ -33,7 +33,7 @@ use std::time::SystemTime;
 pub use chain::{Chain, Fault, Link};
 pub use check::{Checked, check, repair, repair_leaks};
 pub use convert::{Conversion, convert};
-pub use copy::{copy, is_same};
+pub use copy::{copy, dig, is_same};
 pub use create::{commit, create, create_at};
 pub use error::Error;
 pub use format::Kind;

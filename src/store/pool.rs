@@ -1,6 +1,7 @@
 //! Open databases, kept for whoever asks next: to open one, and to close the last, costs
 //! more than most of what is asked.
 
+use std::borrow::Borrow;
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::MetadataExt;
@@ -87,6 +88,12 @@ impl Deref for Lent {
 impl DerefMut for Lent {
     fn deref_mut(&mut self) -> &mut Store {
         &mut self.kept.as_mut().expect("it is there until the end").store
+    }
+}
+
+impl Borrow<Store> for Lent {
+    fn borrow(&self) -> &Store {
+        self
     }
 }
 

@@ -285,12 +285,7 @@ fn a_running_vm_goes_on_while_it_is_cloned() {
     sandbox.fill("@web", "data", 2, "0");
     sandbox.maqet(&["start", "@web"]).ok();
     let pid = sandbox.pid("web");
-    // Where its guest would.
-    let write = |byte: u8| {
-        let device = "/machine/peripheral/disk-root/virtio-backend";
-        let command = format!("qemu-io -d {device} \"write -P {byte} 64k 64k\"");
-        sandbox.maqet(&["hmp", "@web", &command]).ok();
-    };
+    let write = |byte| write_live(&sandbox, "@web", "root", byte, "64k");
     write(3);
     sandbox.maqet(&["clone", "@web", "@a"]).ok();
     let (image, _) = sandbox.disk_image("@web", "root");
@@ -399,12 +394,125 @@ fn a_full_clone_stands_on_nothing() {
             .all(|it| it["bases"] == serde_json::json!([]))
     );
     assert!(sandbox.is_filled("@whole", "root", 1, "0"));
-    sandbox.maqet(&["start", "@web"]).ok();
-    sandbox
-        .maqet(&["clone", "@web", "@other", "--full"])
-        .fails(1)
-        .saying("is running");
     sandbox.check_all();
+}
+
+/// Writes a byte to a part of a disk of a running VM, where its guest would.
+fn write_live(sandbox: &Sandbox, vm: &str, disk: &str, byte: u8, at: &str) {
+    let device = format!("/machine/peripheral/disk-{disk}/virtio-backend");
+    let command = format!("qemu-io -d {device} \"write -P {byte} {at} 64k\"");
+    let said = sandbox.maqet(&["hmp", vm, &command]).ok().stdout;
+    assert_eq!(said.trim(), "");
+}
+
+#[test]
+fn a_full_clone_of_a_running_vm_is_of_one_moment_and_the_vm_goes_on() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines(
+        "web",
+        "disk.root = { size = '4M', iothread = true }\n\
+         disk.data = { file = 'data.raw', size = '2049k', limits.bps = '1G' }",
+    );
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let pid = sandbox.pid("web");
+    // It stands on another image by then.
+    sandbox.maqet(&["clone", "@web", "@link"]).ok();
+    for disk in ["root", "data"] {
+        write_live(&sandbox, "@web", disk, 2, "64k");
+    }
+    let made = ["clone", "@web", "@new", "--full", "--json"];
+    let made = sandbox.maqet(&made).json();
+    assert_eq!(made["disks"][0]["how"], "copied", "{made}");
+    for disk in ["root", "data"] {
+        write_live(&sandbox, "@web", disk, 3, "64k");
+    }
+    assert_eq!(sandbox.pid("web"), pid);
+    // QEMU has nothing more to do with it.
+    let jobs = sandbox.maqet(&["jobs", "@web", "--json"]).json();
+    assert_eq!(jobs, serde_json::json!([]));
+    let nodes = ["qmp", "@web", "query-named-block-nodes", "flat=true"];
+    let nodes = sandbox.maqet(&nodes).json().to_string();
+    assert!(!nodes.contains(sandbox.vm_dir("new").to_str().unwrap()));
+    sandbox.maqet(&["start", "@new"]).ok();
+    sandbox.maqet(&["stop", "--force", "@new", "@web"]).ok();
+    for disk in ["root", "data"] {
+        assert!(sandbox.is_filled("@new", disk, 2, "64k"), "{disk}");
+        assert!(sandbox.is_filled("@web", disk, 3, "64k"), "{disk}");
+    }
+    assert!(sandbox.is_filled("@new", "root", 1, "0"));
+    let list = sandbox.maqet(&["disk", "ls", "@new", "--json"]).json();
+    for disk in list.as_array().unwrap() {
+        assert_eq!(disk["bases"], serde_json::json!([]));
+        // What nobody has written takes up no room.
+        assert!(disk["actual_size"].as_u64().unwrap() < 1 << 20, "{disk}");
+    }
+    sandbox.check_all();
+}
+
+#[test]
+fn a_full_clone_of_a_running_vm_that_is_killed_is_whole_or_not_there() {
+    let sandbox = three_disks();
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.fill("@web", "data", 2, "0");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let calls = kill::count(&sandbox, &["clone", "@web", "@zero", "--full"]);
+    let points = kill::points(12);
+    for point in 0..points {
+        let new = format!("n{point}");
+        let vm = format!("@{new}");
+        let clone = ["clone", "@web", &vm, "--full"];
+        kill::at(&sandbox, 1 + point * calls / points, &clone);
+        // Half of the times QEMU ends, too.
+        if point % 2 == 1 {
+            sandbox.maqet(&["stop", "--force", "@web"]).ok();
+            sandbox.maqet(&["start", "@web"]).ok();
+        }
+        sandbox.maqet(&["snapshot", "ls", "@web"]).ok();
+        let jobs = sandbox.maqet(&["jobs", "@web", "--json"]).json();
+        assert_eq!(jobs, serde_json::json!([]), "{point}");
+        if !sandbox.has_vm(&vm) {
+            assert!(!sandbox.vm_dir(&new).exists(), "{point}");
+            sandbox.maqet(&clone).ok();
+        }
+        assert!(sandbox.is_filled(&vm, "root", 1, "0"), "{point}");
+        assert!(sandbox.is_filled(&vm, "data", 2, "0"), "{point}");
+        assert!(sandbox.unfinished(&new).is_empty(), "{point}");
+        let orphans = sandbox.maqet(&["disk", "orphans", "--json"]).json();
+        assert_eq!(orphans["files"].as_array().unwrap().len(), 0, "{orphans}");
+    }
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.check_all();
+}
+
+#[test]
+fn a_full_clone_of_a_vm_that_ends_meanwhile_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root = { file = 'root.raw', size = '256M' }");
+    let image = sandbox.path("root.raw");
+    tool("qemu-io", &["-f", "raw", "-c", "write -P 1 0 256M"], &image);
+    for ends in [true, false] {
+        sandbox.maqet(&["start", "@web"]).ok();
+        let clone = sandbox.spawn(&["clone", "@web", "@new", "--full"]);
+        let pid = clone.id();
+        wait_until("it copies", || !sandbox.unfinished("new").is_empty());
+        match ends {
+            true => signal(sandbox.pid("web"), libc::SIGKILL),
+            false => signal(pid, libc::SIGINT),
+        }
+        let ran = Ran::of(clone);
+        // It may have been quicker.
+        if ran.status == 0 {
+            sandbox.maqet(&["rm", "@new", "--disks"]).ok();
+        }
+        assert!(!sandbox.has_vm("@new"), "{}", ran.stderr);
+        assert!(!sandbox.vm_dir("new").exists(), "{}", ran.stderr);
+        if !ends {
+            let jobs = sandbox.maqet(&["jobs", "@web", "--json"]).json();
+            assert_eq!(jobs, serde_json::json!([]), "{}", ran.stderr);
+        }
+    }
+    sandbox.maqet(&["clone", "@web", "@new", "--full"]).ok();
 }
 
 #[test]
@@ -424,6 +532,13 @@ fn a_full_clone_can_be_of_a_snapshot() {
     clone("@b", "1").ok();
     assert!(sandbox.is_filled("@a", "root", 1, "0"));
     assert!(sandbox.is_filled("@b", "root", 7, "0"));
+    // Also while it runs, and writes elsewhere.
+    sandbox.maqet(&["start", "@web"]).ok();
+    write_live(&sandbox, "@web", "root", 9, "0");
+    clone("@d", "2").ok();
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    assert!(sandbox.is_filled("@d", "root", 1, "0"));
+    assert!(sandbox.is_filled("@web", "root", 9, "0"));
     clone("@c", "3").fails(1).saying("has no snapshot `3`");
     sandbox
         .maqet(&["clone", "@web", "@c", "--snapshot", "2"])

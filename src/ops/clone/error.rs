@@ -36,6 +36,9 @@ pub enum Error {
         /// The image.
         file: PathBuf,
     },
+    /// It ended while its disks were being copied.
+    #[error("VM `{0}` ended before its disks were copied")]
+    Ended(VmName),
     /// A VM that had the name has left a file where a disk is to be.
     #[error("{} is there already", .0.display())]
     InTheWay(PathBuf),

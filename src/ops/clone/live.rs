@@ -10,6 +10,7 @@ use crate::ops::Host;
 use crate::ops::disk::resize::node;
 use crate::ops::disk::{Defined, defined};
 use crate::ops::operation::Id;
+use crate::ops::snapshot::quiesce;
 use crate::qemu::disk;
 use crate::qmp::Monitor;
 
@@ -24,6 +25,7 @@ pub(super) fn switch(
     id: Id,
     config: &VmConfig,
     layers: &[Layer],
+    quiesce: bool,
 ) -> Result<(), Error> {
     let mut actions = Vec::new();
     for it in defined(host, config) {
@@ -42,7 +44,10 @@ pub(super) fn switch(
             "data": { "node": base, "overlay": overlay },
         }));
     }
-    monitor.execute("transaction", json!({ "actions": actions }))?;
+    let transaction = json!({ "actions": actions });
+    quiesce::during(host, &config.name, monitor, quiesce, |monitor| {
+        monitor.execute("transaction", transaction)
+    })?;
     Ok(())
 }
 

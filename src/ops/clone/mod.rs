@@ -5,6 +5,7 @@
 //! it. Of a disk that has nothing of its own yet, the base that it stands on will do. What a
 //! guest can only read is shared.
 
+mod copy;
 mod definition;
 mod error;
 mod live;
@@ -38,6 +39,8 @@ pub struct Options<'a> {
     pub full: bool,
     /// The snapshot that its disks are copies of, instead of what they are now.
     pub snapshot: Option<&'a str>,
+    /// Whether the guest's file systems are frozen at the moment that it is of, if it runs.
+    pub quiesce: bool,
     /// What its definition is to say otherwise.
     pub set: &'a [Assignment],
     /// What relative paths in that are relative to.
@@ -86,14 +89,15 @@ pub enum How {
     Copied,
 }
 
-/// Makes a VM like another, which may run unless its disks are to be copied.
+/// Makes a VM like another, which may run. All of its disks are as those of the other were
+/// at one moment.
 ///
 /// It has a UUID of its own, and with it addresses and a CID; it does not start at boot.
 /// Saved states and snapshots are not copied. Whatever fails, there is no part of it.
 ///
 /// # Errors
-/// [`Error::AlreadyExists`], [`Why`], [`Error::Running`], [`Error::HasSavedState`] where a
-/// disk would not be as that left it.
+/// [`Error::AlreadyExists`], [`Why`], [`Error::HasSavedState`] where a disk would not be as
+/// that left it; [`Error::Interrupted`], [`Error::JobFailed`] of disks that are copied.
 pub fn clone(
     host: &Host,
     from: &VmName,
@@ -108,9 +112,6 @@ pub fn clone(
         return Err(Error::AlreadyExists(new.clone()));
     }
     let mut reach = work.reach()?;
-    if options.full && matches!(reach, Reach::Running(_)) {
-        return Err(Error::Running(from.clone()));
-    }
     let layers = layers(host, &config, new, options, &mut reach)?;
     let is_frozen = layers.iter().any(|layer| layer.own.is_some());
     if is_frozen && matches!(reach, Reach::Stopped(_)) && host.paths.saved(from).state().exists() {
@@ -135,12 +136,20 @@ pub fn clone(
         .map(|source| (Some(row.definition.clone()), source))
         .into_iter()
         .collect();
-    let done = work.perform(&plan, reach, |id, reach| {
+    let done = work.perform_beside(&plan, |id| {
+        let mut reach = reach;
         let is_live = matches!(reach, Reach::Running(_));
         plan::make(host, from, id, &layers, is_live, watch)?;
         let own = || layers.iter().filter_map(|layer| layer.own.as_ref());
         let files = || layers.iter().map(|layer| &layer.file);
-        if let (Reach::Running(monitor), true) = (reach, is_frozen) {
+        if let Reach::Running(monitor) = &mut reach
+            && options.full
+            && options.snapshot.is_none()
+        {
+            copy::begin(host, monitor, id, &config, &layers, options)?;
+            drop(reach);
+            copy::finish(&work, id, &config, &layers, watch)?;
+        } else if let (Reach::Running(monitor), true) = (&mut reach, is_frozen) {
             // If QEMU ends before it has switched, an empty overlay reads as its base does.
             let is_put = host
                 .store()?
@@ -148,7 +157,7 @@ pub fn clone(
             if !is_put {
                 return Err(Error::BeingChanged(from.clone()));
             }
-            live::switch(host, monitor, id, &config, &layers)?;
+            live::switch(host, monitor, id, &config, &layers, options.quiesce)?;
             plan::goes_by(host, from, &layers);
             rows = vec![(None, clone.row)];
             // Only now nobody writes what it stands on.
@@ -242,7 +251,10 @@ fn layers(
         let links = guard::sound(&config.name, &it)?;
         let layer = match options.full {
             true => {
-                let layer = copy(host, &config.name, &it, new, options.snapshot)?;
+                let mut layer = copy(host, &config.name, &it, new, options.snapshot)?;
+                if let Reach::Running(monitor) = reach {
+                    layer.size = Some(node(monitor, &it)?.1);
+                }
                 let format = it.disk.format.as_str();
                 // Nobody tells how much a snapshot has.
                 if options.snapshot.is_none() {

@@ -17,7 +17,7 @@ use crate::paths::create_private_dir;
 use crate::store::MadeDisk;
 use crate::vm::VmName;
 
-use super::{definition, live};
+use super::{copy, definition, live};
 
 /// The making of a clone, as it is recorded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,6 +72,10 @@ impl Layer {
         let Some(copy) = &self.copy else {
             return image::create_overlay(file, path, &self.base, self.size, is_live);
         };
+        if let (true, Some(size), None) = (is_live, self.size, &copy.snapshot) {
+            // QEMU is to copy into it.
+            return image::create_at(file, path, &copy.format, size);
+        }
         let conversion = Conversion {
             from: &self.base,
             format: &copy.format,
@@ -188,6 +192,8 @@ impl Plan {
         }
         if let Reach::Running(monitor) = reach {
             live::close(monitor, id, &self.layers)?;
+            copy::close(monitor, id, &self.layers)?;
+            copy::go_on(monitor)?;
         }
         Ok(())
     }

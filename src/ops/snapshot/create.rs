@@ -83,10 +83,9 @@ pub fn create(
     work.perform(&plan, reach, |id, reach| {
         match reach {
             Reach::Running(monitor) if options.quiesce => {
-                let frozen = quiesce::freeze(host, vm, monitor)?;
-                let made = all_at_once(monitor, name, &disks);
-                frozen.thaw_or_tell(host, vm);
-                made?;
+                quiesce::during(host, vm, monitor, true, |monitor| {
+                    all_at_once(monitor, name, &disks)
+                })?;
             }
             _ => make(reach, id, name, &disks, &facts)?,
         }

@@ -25,13 +25,36 @@ const THAW: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A guest that is frozen, and thawed when this is dropped.
-pub(super) struct Frozen(Child);
+struct Frozen(Child);
+
+/// Does something while the guest's file systems are frozen, if that is wanted.
+///
+/// # Errors
+/// Those of `work`; [`Error::NoAgent`], and what the agent says. Then nothing is done.
+pub(in crate::ops) fn during<T, E>(
+    host: &Host,
+    vm: &VmName,
+    monitor: &mut Client,
+    is_wanted: bool,
+    work: impl FnOnce(&mut Client) -> Result<T, E>,
+) -> Result<T, Error>
+where
+    Error: From<E>,
+{
+    if !is_wanted {
+        return Ok(work(monitor)?);
+    }
+    let frozen = freeze(host, vm, monitor)?;
+    let done = work(monitor);
+    frozen.thaw_or_tell(host, vm);
+    Ok(done?)
+}
 
 /// Has a guest's agent freeze its file systems.
 ///
 /// # Errors
 /// [`Error::NoAgent`]; what the agent says. The guest is not frozen then, or not for long.
-pub(super) fn freeze(host: &Host, vm: &VmName, monitor: &mut Client) -> Result<Frozen, Error> {
+fn freeze(host: &Host, vm: &VmName, monitor: &mut Client) -> Result<Frozen, Error> {
     let is_open = agent::is_open(monitor)?;
     if is_open != Some(true) {
         return Err(Error::NoAgent {
@@ -59,7 +82,7 @@ impl Frozen {
     }
 
     /// Has the guest go on, and tells if it does not say so.
-    pub fn thaw_or_tell(self, host: &Host, vm: &VmName) {
+    fn thaw_or_tell(self, host: &Host, vm: &VmName) {
         if !self.thaw() {
             (host.tell)(&format!(
                 "the guest of VM `{vm}` does not say that it is thawed"

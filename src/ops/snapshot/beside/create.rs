@@ -52,13 +52,11 @@ pub(in crate::ops::snapshot) fn create(
         }
         point(host, vm, &overlays, Side::Overlays)?;
         match reach {
-            Reach::Running(monitor) if options.quiesce => {
-                let frozen = quiesce::freeze(host, vm, monitor)?;
-                let switched = switch(monitor, id, &overlays);
-                frozen.thaw_or_tell(host, vm);
-                switched?;
+            Reach::Running(monitor) => {
+                quiesce::during(host, vm, monitor, options.quiesce, |monitor| {
+                    switch(monitor, id, &overlays)
+                })?;
             }
-            Reach::Running(monitor) => switch(monitor, id, &overlays)?,
             Reach::Stopped(_) => {}
         }
         host.store()?

@@ -250,7 +250,7 @@ fn wait_until_ready(
 
 /// Ends the jobs of an operation that was not done: completes those of disks that are to go
 /// on in their images, and cancels all others.
-pub(super) fn end_jobs(monitor: &mut Client, id: Id, completes: bool) -> Result<(), Error> {
+pub(in crate::ops) fn end_jobs(monitor: &mut Client, id: Id, completes: bool) -> Result<(), Error> {
     let prefix = format!("{}-", id.job());
     let mut told = Vec::new();
     loop {
