@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::create::rename;
+use super::header::{Header, size_at};
 use super::tool::{Tool, Watch, absolute};
-use super::{Error, Link, rename_backing};
+use super::{Error, Link, rename_backing, resize};
 
 /// What a copy is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,10 @@ pub fn convert(
         backing,
         snapshot,
     } = conversion;
+    let size = match snapshot {
+        Some(id) => size_of(from, id)?,
+        None => None,
+    };
     let tool = Tool::new("convert", "make", path).args(["-f", &from.format, "-O", format]);
     let tool = match backing {
         Some(backing) => tool
@@ -51,6 +56,9 @@ pub fn convert(
         .file(file)?
         .run_watched(watch)
         .map_err(|error| rename(error, path, file))?;
+    if let Some(size) = size {
+        resize(file, format, size, true).map_err(|error| rename(error, path, file))?;
+    }
     // As every other overlay names what is below it.
     match backing {
         Some(backing) => {
@@ -61,5 +69,23 @@ pub fn convert(
             rename_backing(&copy, backing)
         }
         None => Ok(()),
+    }
+}
+
+/// The size of a disk at a snapshot within its image, if it was smaller: qemu-img gives the
+/// copy the size that it has now.
+fn size_of(image: &Link, snapshot: &str) -> Result<Option<u64>, Error> {
+    let failed = || Error::file("read", &image.path);
+    let then = size_at(&image.path, snapshot).map_err(failed())?;
+    let now = Header::read(&image.path).map_err(failed())?.virtual_size;
+    match then {
+        // What is behind its end now cannot be had.
+        Some(then) if then > now => Err(Error::Failed {
+            doing: "copy a snapshot of",
+            path: image.path.clone(),
+            words: format!("the disk had {then} bytes then, and has {now} now: let it grow first"),
+        }),
+        Some(then) if then < now => Ok(Some(then)),
+        _ => Ok(None),
     }
 }

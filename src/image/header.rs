@@ -110,6 +110,34 @@ pub fn is_untouched(path: &Path) -> io::Result<bool> {
     Ok(table.iter().all(|byte| *byte == 0))
 }
 
+/// How large the disk of a qcow2 image was at a snapshot within it, in bytes; `None` if it has
+/// none with this id, or only what is very old says nothing of it.
+pub(super) fn size_at(path: &Path, id: &str) -> io::Result<Option<u64>> {
+    let mut file = File::open(path)?;
+    let count = Header::read_from(&mut file)?.snapshots;
+    let mut place = [0; 8];
+    file.seek(SeekFrom::Start(64))?;
+    file.read_exact(&mut place)?;
+    let mut at = number(&place, 0, 8);
+    for _ in 0..count {
+        let mut head = [0; 40];
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(&mut head)?;
+        let [id_length, name_length] = [12, 14].map(|at| number(&head, at, 2) as usize);
+        let extra = number(&head, 36, 4);
+        if text(&mut file, at + 40 + extra, id_length)? == id {
+            // Behind the size of its memory.
+            let mut size = [0; 8];
+            file.seek(SeekFrom::Start(at + 48))?;
+            file.read_exact(&mut size)?;
+            return Ok((extra >= 16).then(|| number(&size, 0, 8)));
+        }
+        let length = 40 + extra + (id_length + name_length) as u64;
+        at += length.next_multiple_of(8);
+    }
+    Ok(None)
+}
+
 /// A number in big-endian order.
 fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
     let bytes = &bytes[at..at + length];

@@ -540,6 +540,18 @@ fn a_full_clone_can_be_of_a_snapshot() {
     assert!(sandbox.is_filled("@d", "root", 1, "0"));
     assert!(sandbox.is_filled("@web", "root", 9, "0"));
     clone("@c", "3").fails(1).saying("has no snapshot `3`");
+    // The disk is as large as it was then.
+    let resize = |to: &[&str]| {
+        let args = [&["disk", "resize", "@web", "root"], to].concat();
+        sandbox.maqet(&args).ok();
+    };
+    resize(&["5M"]);
+    clone("@d", "2").ok();
+    let list = sandbox.maqet(&["disk", "ls", "@d", "--json"]).json();
+    assert_eq!(list[0]["virtual_size"], 4 << 20);
+    assert!(sandbox.is_filled("@d", "root", 1, "0"));
+    resize(&["1M", "--shrink"]);
+    clone("@c", "2").fails(1).saying("had 4194304 bytes then");
     sandbox
         .maqet(&["clone", "@web", "@c", "--snapshot", "2"])
         .fails(2)
