@@ -392,6 +392,9 @@ fn disk_hint(error: &disk::Error) -> Option<String> {
         }
         Error::Unpack { .. } => "unpack it first".to_owned(),
         Error::NotMade(file) => format!("if it is to go, `rm {}` deletes it", file.display()),
+        Error::Needed { users, .. } if users.iter().all(|user| user.snapshot.is_some()) => {
+            "what a snapshot stands on is never written: `maqet snapshot merge` ends one".to_owned()
+        }
         Error::Needed { users, .. } => match users.iter().all(|user| user.as_base) {
             true => "what a disk stands on is never written: make another one on top of it, or \
                      put those onto another base with `maqet disk rebase`"

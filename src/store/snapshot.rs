@@ -65,17 +65,24 @@ impl Store {
             "SELECT id, name, parent, description, created_at, facts
              FROM snapshot WHERE vm = ?1 ORDER BY id",
         )?;
-        let rows = statement.query_map([vm.as_str()], |row| {
-            Ok(Snapshot {
-                id: row.get(0)?,
-                name: row.get(1)?,
-                parent: row.get(2)?,
-                description: row.get(3)?,
-                created_at: row.get(4)?,
-                facts: row.get(5)?,
-            })
-        })?;
+        let rows = statement.query_map([vm.as_str()], read)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The snapshots of all VMs, each with its VM.
+    pub fn all_snapshots(&self) -> Result<Vec<(VmName, Snapshot)>, Error> {
+        let mut statement = self.db.prepare(
+            "SELECT id, name, parent, description, created_at, facts, vm
+             FROM snapshot ORDER BY id",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let vm = row.get::<_, String>(6)?.parse().ok();
+            vm.map(|vm| Ok((vm, read(row)?))).transpose()
+        })?;
+        // Every name went in as a `VmName`.
+        Ok(rows
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()?)
     }
 
     /// Where a VM is among its snapshots; `None` if it is below none.
@@ -146,6 +153,17 @@ impl Store {
         tx.commit()?;
         Ok(())
     }
+}
+
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Snapshot> {
+    Ok(Snapshot {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        parent: row.get(2)?,
+        description: row.get(3)?,
+        created_at: row.get(4)?,
+        facts: row.get(5)?,
+    })
 }
 
 fn position(db: &Connection, vm: &VmName) -> Result<Option<Position>, Error> {

@@ -206,6 +206,25 @@ fn images_say_which_snapshots_there_are() {
 }
 
 #[test]
+fn a_snapshot_follows_a_disk_that_is_moved() {
+    let sandbox = counting();
+    sandbox.maqet(&["snapshot", "create", "@web", "then"]).ok();
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    let there = sandbox.path("there.img");
+    let there = there.to_str().unwrap();
+    sandbox.maqet(&["disk", "move", "@web", "data", there]).ok();
+    let list = listed(&sandbox);
+    assert_eq!(list[0]["disks"][0], there);
+    assert_eq!(list[0]["missing"][0], Value::Null);
+    sandbox
+        .maqet(&["snapshot", "restore", "@web", "then"])
+        .ok()
+        .saying("the next start goes on there");
+    sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
+    goes_on(&sandbox);
+}
+
+#[test]
 fn an_image_that_is_not_sound_is_named_and_nothing_is_changed() {
     let sandbox = two_disks();
     let [root, data] = disks(&sandbox);

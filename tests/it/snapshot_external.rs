@@ -108,6 +108,100 @@ fn disks_of_any_format_go_back_to_any_snapshot_beside_them_and_on_from_there() {
 }
 
 #[test]
+fn what_a_snapshot_stands_on_is_no_orphan_and_nobody_writes_it() {
+    let sandbox = two_kinds();
+    sandbox.add_lines("db", "");
+    write(&sandbox, 1);
+    external(&sandbox, "one").ok();
+    write(&sandbox, 2);
+    let before: Vec<_> = images(&sandbox).into_iter().map(|it| it.0).collect();
+    external(&sandbox, "two").ok();
+    sandbox.maqet(&["snapshot", "restore", "@web", "one"]).ok();
+    let orphans = sandbox.maqet(&["disk", "orphans", "--json"]).json();
+    assert_eq!(orphans["files"][0], Value::Null, "{orphans}");
+    let file = before[0].to_str().unwrap();
+    sandbox
+        .maqet(&["disk", "attach", "@db", "a", file])
+        .fails(1)
+        .saying("snapshot `two` of VM")
+        .saying("snapshot merge");
+    sandbox
+        .maqet(&["disk", "rm", "@web", "root", "--delete"])
+        .ok();
+    sandbox
+        .maqet(&["disk", "attach", "@web", "root", file])
+        .fails(1)
+        .saying("snapshot `two` of VM");
+}
+
+#[test]
+fn a_disk_that_was_made_smaller_above_a_snapshot_is_as_small_when_that_is_merged() {
+    let sandbox = two_kinds();
+    let sizes = || {
+        let disks = sandbox.maqet(&["disk", "ls", "@web", "--json"]).json();
+        let disks = disks.as_array().unwrap().iter();
+        disks
+            .map(|it| it["virtual_size"].as_u64().unwrap() >> 10)
+            .collect::<Vec<_>>()
+    };
+    for runs in [false, true] {
+        external(&sandbox, "one").ok();
+        for (disk, size) in [("root", "1M"), ("data", "512K")] {
+            let args = ["disk", "resize", "@web", disk, size, "--shrink"];
+            sandbox.maqet(&args).ok();
+        }
+        if runs {
+            sandbox.maqet(&["start", "@web"]).ok();
+        }
+        sandbox.maqet(&["snapshot", "merge", "@web", "one"]).ok();
+        assert_eq!(sizes(), [1024, 512]);
+        if runs {
+            sandbox.maqet(&["stop", "--force", "@web"]).ok();
+            assert_eq!(sizes(), [1024, 512]);
+        }
+        for (disk, size) in [("root", "4M"), ("data", "1M")] {
+            sandbox.maqet(&["disk", "resize", "@web", disk, size]).ok();
+        }
+    }
+    check(&sandbox, 0);
+}
+
+#[test]
+fn a_snapshot_within_an_overlay_keeps_that_from_being_given_up() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '4M'");
+    external(&sandbox, "one").ok();
+    sandbox
+        .maqet(&["snapshot", "create", "@web", "within"])
+        .ok();
+    let restore = || sandbox.maqet(&["snapshot", "restore", "@web", "one"]);
+    restore().fails(1).saying("snapshot `within` is within");
+    sandbox.maqet(&["snapshot", "rm", "@web", "within"]).ok();
+    restore().ok();
+    check(&sandbox, 1);
+}
+
+#[test]
+fn an_overlay_that_is_moved_is_the_snapshot_s_as_before() {
+    let sandbox = two_kinds();
+    write(&sandbox, 1);
+    external(&sandbox, "one").ok();
+    write(&sandbox, 2);
+    std::fs::create_dir(sandbox.path("out")).unwrap();
+    let to = sandbox.path("out/root.img");
+    let args = ["disk", "move", "@web", "root", to.to_str().unwrap()];
+    sandbox.maqet(&args).ok();
+    sandbox.maqet(&["snapshot", "restore", "@web", "one"]).ok();
+    assert!(reads(&sandbox, 1));
+    assert!(!to.exists(), "what was written since is gone");
+    check(&sandbox, 2);
+    sandbox.maqet(&args).ok();
+    sandbox.maqet(&["snapshot", "merge", "@web", "one"]).ok();
+    assert!(!to.exists());
+    check(&sandbox, 0);
+}
+
+#[test]
 fn a_running_guest_goes_on_in_the_overlay_and_a_restart_finds_it_there() {
     let sandbox = counting_on("disk.data.size = '1M'\nunit.Restart = 'on-failure'");
     external(&sandbox, "then").ok();

@@ -98,10 +98,11 @@ fn write(w: &mut dyn Write, info: &Info) -> io::Result<()> {
             (false, true) => ", which only reads it",
             (false, false) => "",
         };
-        line(
-            "used by",
-            &format_args!("VM `{}`, disk `{}`{how}", user.vm, user.disk),
-        )?;
+        let words = match &user.snapshot {
+            Some(snapshot) => format!("VM `{}`, snapshot `{snapshot}`{how}", user.vm),
+            None => format!("VM `{}`, disk `{}`{how}", user.vm, user.disk),
+        };
+        line("used by", &words)?;
     }
     Ok(())
 }

@@ -163,12 +163,12 @@ pub enum Error {
 
 fn words(users: &[User]) -> String {
     let words = users.iter().map(|user| {
-        let how = if user.as_base {
-            " stands on it"
-        } else {
-            " has it"
-        };
-        format!("disk `{}` of VM `{}`{how}", user.disk, user.vm)
+        let User { vm, disk, .. } = user;
+        match (&user.snapshot, user.as_base) {
+            (Some(snapshot), _) => format!("snapshot `{snapshot}` of VM `{vm}` stands on it"),
+            (None, true) => format!("disk `{disk}` of VM `{vm}` stands on it"),
+            (None, false) => format!("disk `{disk}` of VM `{vm}` has it"),
+        }
     });
     words.collect::<Vec<_>>().join(", ")
 }

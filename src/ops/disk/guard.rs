@@ -30,7 +30,9 @@ pub(in crate::ops) fn others(
     disk: &DeviceName,
 ) -> Result<Vec<User>, Error> {
     let mut users = users::of(host, file)?;
-    users.retain(|user| user.vm != *name || user.disk != disk.as_str());
+    let is_itself =
+        |user: &User| user.vm == *name && user.disk == disk.as_str() && user.snapshot.is_none();
+    users.retain(|user| !is_itself(user));
     Ok(users)
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::config::DeviceName;
 use crate::image::Chain;
-use crate::ops::{Error, Host, in_force};
+use crate::ops::{Error, Host, in_force, snapshot};
 use crate::vm::VmName;
 
 use super::plan::remove;
@@ -19,7 +19,7 @@ use super::{Error as Why, defined};
 /// What belongs together, and is not together.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Orphans {
-    /// Files that no definition names, and no image that one names stands on.
+    /// Files that no definition and no snapshot names, and no image that one names stands on.
     pub files: Vec<File>,
     /// Disks whose files are not there.
     pub missing: Vec<Missing>,
@@ -75,6 +75,9 @@ pub fn orphans(host: &Host) -> Result<Orphans, Error> {
             name_all(&Chain::of(&it.path, it.disk.format.as_str()), &mut named);
         }
         names.push(row.name);
+    }
+    for it in snapshot::stood_on(host)? {
+        name_all(&it.chain, &mut named);
     }
     for dir in entries(&host.paths.vms())? {
         let vm = dir.file_name().and_then(|name| name.to_str());

@@ -10,7 +10,7 @@ use crate::config::DeviceName;
 use crate::image;
 use crate::ops::add::made_disk;
 use crate::ops::operation::{Id, Left};
-use crate::ops::{Error, Host, in_force};
+use crate::ops::{Error, Host, in_force, snapshot};
 use crate::vm::VmName;
 
 use super::{Defined, defined};
@@ -154,6 +154,7 @@ pub(super) fn finish_move(
     identity: &str,
     made: bool,
 ) -> Result<(), Error> {
+    snapshot::follow(host, name, from, to)?;
     if has_identity(from, identity) {
         remove(from)?;
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::VmConfig;
 use crate::image::Chain;
-use crate::ops::{Error, Host, in_force};
+use crate::ops::{Error, Host, in_force, snapshot};
 use crate::vm::VmName;
 
 use super::defined;
@@ -24,6 +24,9 @@ pub struct User {
     pub disk: String,
     /// Whether the file is below the disk's image.
     pub as_base: bool,
+    /// The snapshot beside the disk's images that needs the file as it is; `None` if it is the
+    /// disk itself.
+    pub snapshot: Option<String>,
     /// Whether the disk is for reading only.
     pub read_only: bool,
 }
@@ -84,6 +87,20 @@ impl Users {
                 users.take(host, &used.config);
             }
         }
+        for it in snapshot::stood_on(host)? {
+            for link in it.chain.links {
+                users.note(
+                    link.path,
+                    User {
+                        vm: it.vm.clone(),
+                        disk: it.overlay.disk.to_string(),
+                        as_base: true,
+                        snapshot: Some(it.snapshot.clone()),
+                        read_only: false,
+                    },
+                );
+            }
+        }
         Ok(users)
     }
 
@@ -129,23 +146,28 @@ impl Users {
             let chain = Chain::of(&it.path, it.disk.format.as_str());
             let below = chain.links.into_iter().skip(1).map(|link| link.path);
             for (depth, file) in [it.path].into_iter().chain(below).enumerate() {
-                let users = match Inode::of(&file) {
-                    Ok(Some(inode)) => {
-                        self.paths.insert(file, inode);
-                        self.by_inode.entry(inode).or_default()
-                    }
-                    _ => self.by_path.entry(file).or_default(),
-                };
                 let user = User {
                     vm: config.name.clone(),
                     disk: it.name.to_string(),
                     as_base: depth > 0,
+                    snapshot: None,
                     read_only: it.disk.read_only,
                 };
-                if !users.contains(&user) {
-                    users.push(user);
-                }
+                self.note(file, user);
             }
+        }
+    }
+
+    fn note(&mut self, file: PathBuf, user: User) {
+        let users = match Inode::of(&file) {
+            Ok(Some(inode)) => {
+                self.paths.insert(file, inode);
+                self.by_inode.entry(inode).or_default()
+            }
+            _ => self.by_path.entry(file).or_default(),
+        };
+        if !users.contains(&user) {
+            users.push(user);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::differences;
+use crate::config::{Disk, differences};
 use crate::ops::in_force::Definition;
 use crate::ops::{Error, Host};
 use crate::vm::VmName;
@@ -28,8 +28,17 @@ const UNSEEN: [&str; 14] = [
     "qemu.binary",
 ];
 
-/// Of a disk, what only the host sees.
-const UNSEEN_OF_DISKS: [&str; 6] = ["aio", "cache", "detect-zeroes", "discard", "limits", "size"];
+/// Of a disk, what only the host sees, and what is compared as what it means.
+const UNSEEN_OF_DISKS: [&str; 8] = [
+    "aio",
+    "cache",
+    "detect-zeroes",
+    "discard",
+    "file",
+    "format",
+    "limits",
+    "size",
+];
 
 /// Of a network, what the guest sees.
 const SEEN_OF_NETS: [&str; 4] = ["boot-index", "mac", "model", "mtu"];
@@ -43,11 +52,26 @@ pub(super) fn misfits(
 ) -> Result<Vec<String>, Error> {
     let then = Definition::whole(host, vm, &facts.definition)?;
     let found = differences((&then.document, &then.config), (&now.document, &now.config));
-    Ok(found
-        .into_iter()
-        .filter(|it| is_seen(&it.key))
+    let seen = found.into_iter().filter(|it| is_seen(&it.key));
+    let mut words: Vec<String> = seen
         .map(|it| format!("`{}` was {} and is {}", it.key, it.old_text, it.new_text))
-        .collect())
+        .collect();
+    let dir = host.paths.vm(vm);
+    for (name, disk) in &then.config.disks {
+        let Some(now) = now.config.disks.get(name) else {
+            continue;
+        };
+        // Whether it is written down or follows from the disk's name.
+        let image = |disk: &Disk| {
+            let path = disk.path(name, dir.path()).unwrap_or_default();
+            format!("{} ({})", path.display(), disk.format.as_str())
+        };
+        let (then, now) = (image(disk), image(now));
+        if then != now {
+            words.push(format!("disk `{name}` was {then} and is {now}"));
+        }
+    }
+    Ok(words)
 }
 
 /// How the images differ that a guest writes to, in words.
@@ -88,7 +112,7 @@ mod tests {
             "memory",
             "cpu.model",
             "disk.root",
-            "disk.root.file",
+            "disk.root.interface",
             "net.lan",
             "net.lan.mac",
         ] {
@@ -97,6 +121,7 @@ mod tests {
         for key in [
             "unit.Nice",
             "labels",
+            "disk.root.file",
             "disk.root.limits.read",
             "net.lan.forward",
             "stop.timeout",

@@ -10,6 +10,7 @@ pub mod create;
 mod disks;
 mod error;
 mod fit;
+mod follow;
 mod live;
 pub mod ls;
 pub mod prune;
@@ -32,6 +33,7 @@ use disks::Disks;
 
 pub use beside::Overlay;
 pub use error::Error;
+pub(super) use follow::{follow, stood_on};
 
 /// What must be known of a snapshot to restore it, and images do not say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +82,7 @@ impl Facts {
         serde_json::to_string(self).expect("facts are texts")
     }
 
-    /// The same of a VM of another name, whose definitions and files are others by it.
+    /// The same where definitions say other things and files have other names.
     pub(super) fn renamed(
         mut self,
         definition: impl Fn(&str) -> Result<String, super::Error>,
@@ -88,7 +90,9 @@ impl Facts {
     ) -> Result<Self, super::Error> {
         self.definition = definition(&self.definition)?;
         let memory = self.memory.iter_mut().map(|memory| &mut memory.image);
-        for file in self.disks.iter_mut().chain(memory) {
+        let overlays = self.overlays.iter_mut();
+        let overlays = overlays.flat_map(|it| [&mut it.base, &mut it.file]);
+        for file in self.disks.iter_mut().chain(memory).chain(overlays) {
             if let Some(new) = path(file) {
                 *file = new;
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::config::VmConfig;
-use crate::image::{self, Chain};
+use crate::image::{self, Access, Chain, Info};
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host};
@@ -152,7 +152,18 @@ pub(super) fn commit_stopped(host: &Host, vm: &VmName, overlays: &[Overlay]) -> 
         image::repair_leaks(&overlay.file, "qcow2")?;
         image::commit(&overlay.file)?;
     }
+    shorten_stopped(overlays)?;
     point(host, vm, overlays, Side::Images)
+}
+
+/// [`shorten`] of a VM that does not run.
+pub(super) fn shorten_stopped(overlays: &[Overlay]) -> Result<(), Error> {
+    for overlay in overlays {
+        if let Some(size) = shorter(overlay)? {
+            image::resize(&overlay.base, &overlay.format, size, true)?;
+        }
+    }
+    Ok(())
 }
 
 /// Has QEMU write overlays into their images and go on in those.
@@ -206,7 +217,33 @@ fn commit(
         }
     }
     close(monitor, overlays)?;
+    shorten(monitor, overlays)?;
     set_running(monitor, was_running)
+}
+
+/// Has the images of a running VM be as short as the overlays were that were merged into them.
+pub(super) fn shorten(monitor: &mut Client, overlays: &[Overlay]) -> Result<(), Error> {
+    for overlay in overlays {
+        if let Some(size) = shorter(overlay)? {
+            let node = node_of(monitor, &overlay.base)?;
+            let arguments = json!({ "node-name": node, "size": size });
+            monitor.execute("block_resize", arguments)?;
+        }
+    }
+    Ok(())
+}
+
+/// The size of an overlay in bytes, if its image is larger: merging lets one grow only, and
+/// what the disk had lost would be there again.
+fn shorter(overlay: &Overlay) -> Result<Option<u64>, Error> {
+    if !overlay.file.exists() {
+        return Ok(None);
+    }
+    let size = |file, format| -> Result<u64, Error> {
+        Ok(Info::of(file, format, Access::Shared)?.virtual_size)
+    };
+    let own = size(&overlay.file, "qcow2")?;
+    Ok((own < size(&overlay.base, &overlay.format)?).then_some(own))
 }
 
 /// Has QEMU close overlays that it was started with: those it would keep open, and their

@@ -194,7 +194,8 @@ fn others_above(
     let users = disk::Users::find(host)?;
     for overlay in overlays {
         // What stands on the overlay stands on the image, too.
-        for user in users.of(&overlay.base)? {
+        let users = users.of(&overlay.base)?.into_iter();
+        for user in users.filter(|user| user.snapshot.is_none()) {
             if user.vm != *vm || user.disk != overlay.disk.to_string() {
                 let base = overlay.base.display();
                 found.push(format!(

@@ -108,7 +108,7 @@ fn is_only_current(host: &Host, vm: &VmName, file: &PathBuf) -> Result<bool, Err
     let mut is_overlay = false;
     for snapshot in store.snapshots(vm)? {
         let facts = Facts::of(&snapshot)?;
-        if facts.disks.contains(file) {
+        if !facts.overlays.is_empty() && facts.disks.contains(file) {
             return Ok(false);
         }
         is_overlay |= facts.overlays.iter().any(|overlay| overlay.file == *file);

@@ -6,7 +6,7 @@ use crate::ops::operation::Left;
 use crate::ops::reach::Reach;
 
 use super::super::live::set_running;
-use super::merge::{close, commit_stopped, end_jobs};
+use super::merge::{close, commit_stopped, end_jobs, shorten, shorten_stopped};
 use super::{Plan, Side, What, delete, is_named, merge, node_of, point, restore};
 
 impl Plan {
@@ -59,11 +59,12 @@ impl Plan {
             What::Merge { id } => {
                 match reach {
                     Reach::Stopped(_) if is_named => commit_stopped(host, vm, overlays)?,
-                    Reach::Stopped(_) => {}
+                    Reach::Stopped(_) => shorten_stopped(overlays)?,
                     Reach::Running(monitor) => {
                         end_jobs(monitor, left.id, !is_named)?;
                         if !is_named {
                             close(monitor, overlays)?;
+                            shorten(monitor, overlays)?;
                         }
                         if self.was_running {
                             set_running(monitor, true)?;
