@@ -62,6 +62,7 @@ mod logs;
 /// States, patterns, JSON.
 mod ls;
 mod migrate;
+mod model;
 mod mutated;
 /// Networks between VMs, and what the host must have for others.
 mod network;
