@@ -18,9 +18,8 @@ use super::output::Output;
 /// more, nor deleted as long as one of them is there. A running VM goes on meanwhile; to the
 /// new one it is as if the power had been cut.
 ///
-/// With --full, disks are copied instead, as they are or as they were at a snapshot; those
-/// of a running VM all as they are at one moment, while it goes on. Interrupted, nothing is
-/// left.
+/// With --full, disks are copied instead; those of a running VM all as they are at one
+/// moment, while it goes on. Interrupted, nothing is left.
 ///
 /// The new VM has the definition of the source, with a UUID, MAC addresses and a vsock CID
 /// of its own; those that the definition writes down are left out, and so is `protect`. It
@@ -35,8 +34,8 @@ pub(super) struct Args {
     /// Copy the disks, so that none stands on another
     #[arg(long)]
     full: bool,
-    /// Copy the disks as they were at a snapshot
-    #[arg(long, value_name = "SNAPSHOT", requires = "full")]
+    /// Have the disks as they were at a snapshot: one beside its images, or with --full any
+    #[arg(long, value_name = "SNAPSHOT")]
     snapshot: Option<String>,
     /// Have the guest agent of a running VM freeze the guest's file systems at that moment
     ///

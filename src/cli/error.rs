@@ -353,6 +353,7 @@ fn clone_hint(error: &clone::Why) -> String {
         Why::HasSnapshots { vm, .. } => {
             format!("`--full` copies the disks; `maqet snapshot ls {vm}` lists the snapshots")
         }
+        Why::Within { .. } => "`--full` copies the disks as they were at it".to_owned(),
         Why::NoSnapshot { vm, .. } => format!("`maqet snapshot ls {vm}` lists those there are"),
         Why::Damaged { vm, disk, .. } => {
             format!("`maqet disk check {vm} {disk} --repair` mends what can be mended")

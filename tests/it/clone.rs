@@ -554,9 +554,104 @@ fn a_full_clone_can_be_of_a_snapshot() {
     clone("@c", "2").fails(1).saying("had 4194304 bytes then");
     sandbox
         .maqet(&["clone", "@web", "@c", "--snapshot", "2"])
-        .fails(2)
-        .saying("--full");
+        .fails(1)
+        .saying("`--full` copies");
     assert!(!sandbox.vm_dir("c").exists());
+    sandbox.check_all();
+}
+
+#[test]
+fn a_clone_can_stand_on_a_snapshot_beside_its_images() {
+    let sandbox = three_disks();
+    let fill = |vm: &str, byte: u8| {
+        for disk in ["root", "data"] {
+            sandbox.fill(vm, disk, byte, "0");
+        }
+    };
+    let is_filled = |vm: &str, byte: u8| {
+        let all = ["root", "data"].map(|disk| sandbox.is_filled(vm, disk, byte, "0"));
+        assert_eq!(all[0], all[1], "the disks of {vm} are of two moments");
+        all[0]
+    };
+    fill("@web", 1);
+    let create = ["snapshot", "create", "@web", "x", "--external"];
+    sandbox.maqet(&create).ok();
+    fill("@web", 2);
+    let before = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    for new in ["@a", "@b"] {
+        let clone = ["clone", "@web", new, "--snapshot", "x"];
+        sandbox.maqet(&clone).ok();
+        assert!(is_filled(new, 1));
+        // Again of one that runs.
+        sandbox.maqet(&["start", "@web"]).ok();
+    }
+    let full = ["clone", "@web", "@full", "--snapshot", "x", "--full"];
+    sandbox.maqet(&full).ok();
+    assert!(is_filled("@full", 1));
+    let list = sandbox.maqet(&["disk", "ls", "@full", "--json"]).json();
+    let mut list = list.as_array().unwrap().iter();
+    assert!(list.all(|it| it["bases"] == serde_json::json!([])));
+    sandbox
+        .maqet(&["clone", "@web", "@c", "--snapshot", "y"])
+        .fails(1)
+        .saying("has no snapshot `y`");
+    // The source is as it was, and each goes its own way.
+    assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
+    sandbox.maqet(&["start", "@a", "@b"]).ok();
+    sandbox.maqet(&["stop", "--force", "@web", "@a", "@b"]).ok();
+    fill("@a", 3);
+    assert!(is_filled("@web", 2) && is_filled("@b", 1));
+    // What they stand on stays, as long as one of them does.
+    let merge = ["snapshot", "merge", "@web", "x"];
+    sandbox.maqet(&merge).fails(1).saying("stands on");
+    sandbox.maqet(&["rm", "@a", "--disks"]).ok();
+    sandbox.maqet(&merge).fails(1).saying("stands on");
+    sandbox.maqet(&["rm", "@b", "--disks"]).ok();
+    sandbox.maqet(&merge).ok();
+    assert!(is_filled("@web", 2));
+    // What stands on a snapshot's overlay can be cloned as well.
+    sandbox.maqet(&create).ok();
+    sandbox.maqet(&["clone", "@web", "@d"]).ok();
+    fill("@web", 4);
+    sandbox.maqet(&["clone", "@web", "@e"]).ok();
+    assert!(is_filled("@d", 2) && is_filled("@e", 4));
+    sandbox.check_all();
+}
+
+#[test]
+fn of_two_clones_at_once_each_is_whole_and_of_one_name_there_is_one() {
+    let sandbox = three_disks();
+    sandbox.add_lines("other", "disk.root.size = '4M'");
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.fill("@other", "root", 2, "0");
+    for round in 0..4 {
+        let name = |suffix: &str| format!("@r{round}{suffix}");
+        let (one, two, same) = (name("one"), name("two"), name("same"));
+        let clones = [
+            ["clone", "@web", &one],
+            ["clone", "@web", &two],
+            ["clone", "@web", &same],
+            ["clone", "@other", &same],
+        ]
+        .map(|args| sandbox.spawn(&args));
+        // A source that starts or stops meanwhile is waited for.
+        let verb = match round % 2 {
+            0 => &["start", "@web"][..],
+            _ => &["stop", "--force", "@web"],
+        };
+        sandbox.maqet(verb).ok();
+        let done = clones.map(Ran::of);
+        let words = done.each_ref().map(|ran| &ran.stderr);
+        let [one_is, two_is, first, second] = done.each_ref().map(|ran| ran.status == 0);
+        assert!(one_is && two_is && first != second, "{words:#?}");
+        for vm in [&one, &two] {
+            assert!(sandbox.is_filled(vm, "root", 1, "0"), "{vm}");
+        }
+        let byte = if first { 1 } else { 2 };
+        assert!(sandbox.is_filled(&same, "root", byte, "0"));
+        let orphans = sandbox.maqet(&["disk", "orphans", "--json"]).json();
+        assert_eq!(orphans["files"].as_array().unwrap().len(), 0, "{orphans}");
+    }
     sandbox.check_all();
 }
 

@@ -26,6 +26,14 @@ pub enum Error {
         /// The snapshot.
         name: String,
     },
+    /// What is within an image can be copied, and nothing else.
+    #[error("snapshot `{name}` of VM `{vm}` is within its images, and no disk can stand on it")]
+    Within {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+    },
     /// The image was marked as damaged.
     #[error("disk `{disk}` of VM `{vm}`: {} is marked as damaged", .file.display())]
     Damaged {

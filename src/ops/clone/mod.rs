@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::config::{Assignment, DeviceName, Document, Format, VmConfig};
 use crate::image::{self, Header, Link, Watch};
+use crate::qmp;
 use crate::store::{MadeDisk, Row};
 use crate::vm::VmName;
 
@@ -26,6 +27,7 @@ use super::disk::resize::node;
 use super::disk::{Defined, defined, guard};
 use super::operation::{Id, Plan as AnyPlan, Work};
 use super::reach::Reach;
+use super::snapshot::beside;
 use super::{Error, Host, check};
 
 pub use error::Error as Why;
@@ -37,7 +39,7 @@ use plan::Layer;
 pub struct Options<'a> {
     /// Whether its disks are copies.
     pub full: bool,
-    /// The snapshot that its disks are copies of, instead of what they are now.
+    /// The snapshot that its disks are of, instead of what they are now.
     pub snapshot: Option<&'a str>,
     /// Whether the guest's file systems are frozen at the moment that it is of, if it runs.
     pub quiesce: bool,
@@ -99,6 +101,20 @@ pub enum How {
 /// [`Error::AlreadyExists`], [`Why`], [`Error::HasSavedState`] where a disk would not be as
 /// that left it; [`Error::Interrupted`], [`Error::JobFailed`] of disks that are copied.
 pub fn clone(
+    host: &Host,
+    from: &VmName,
+    new: &VmName,
+    options: &Options<'_>,
+    watch: Watch<'_>,
+) -> Result<Cloned, Error> {
+    match attempt(host, from, new, options, watch) {
+        // One that has just ended is cloned as it is then.
+        Err(Error::Qmp(qmp::Error::Closed { .. })) => attempt(host, from, new, options, watch),
+        done => done,
+    }
+}
+
+fn attempt(
     host: &Host,
     from: &VmName,
     new: &VmName,
@@ -244,25 +260,57 @@ fn layers(
 ) -> Result<Vec<Layer>, Error> {
     let mut layers = Vec::new();
     let mut room = 0;
+    let vm = &config.name;
+    let beside = match options.snapshot {
+        Some(name) => beside::images(host, vm, name)?,
+        None => None,
+    };
     for it in defined(host, config) {
         if it.disk.read_only {
             continue;
         }
-        let links = guard::sound(&config.name, &it)?;
-        let layer = match options.full {
-            true => {
-                let mut layer = copy(host, &config.name, &it, new, options.snapshot)?;
-                if let Reach::Running(monitor) = reach {
-                    layer.size = Some(node(monitor, &it)?.1);
+        let links = guard::sound(vm, &it)?;
+        let layer = match (options.snapshot, &beside) {
+            (Some(name), Some(images)) => {
+                let image = images.iter().find(|(disk, _)| *disk == it.name);
+                let (_, base) = image.ok_or_else(|| no_snapshot(vm, &it, name))?;
+                let format = if options.full { &base.format } else { "qcow2" };
+                Layer {
+                    base: base.clone(),
+                    copy: options.full.then(|| plan::Copy {
+                        format: format.to_owned(),
+                        snapshot: None,
+                    }),
+                    ..layer(host, &it, new, format)
                 }
-                let format = it.disk.format.as_str();
-                // Nobody tells how much a snapshot has.
-                if options.snapshot.is_none() {
-                    room += image::measure(&it.path, format, format)?.required;
-                }
-                layer
             }
-            false => overlay(host, &config.name, &it, new, &links, reach)?,
+            (Some(name), None) => {
+                let copied = snapshot_copy(host, vm, &it, new, name)?;
+                if !options.full {
+                    return Err(Why::Within {
+                        vm: vm.clone(),
+                        name: name.to_owned(),
+                    }
+                    .into());
+                }
+                copied
+            }
+            (None, _) if options.full => {
+                let format = it.disk.format.as_str();
+                room += image::measure(&it.path, format, format)?.required;
+                Layer {
+                    size: match reach {
+                        Reach::Running(monitor) => Some(node(monitor, &it)?.1),
+                        Reach::Stopped(_) => None,
+                    },
+                    copy: Some(plan::Copy {
+                        format: format.to_owned(),
+                        snapshot: None,
+                    }),
+                    ..layer(host, &it, new, format)
+                }
+            }
+            (None, _) => overlay(host, vm, &it, new, &links, reach)?,
         };
         if layer.file.symlink_metadata().is_ok() {
             return Err(Why::InTheWay(layer.file).into());
@@ -273,43 +321,49 @@ fn layers(
     Ok(layers)
 }
 
-/// A copy of a disk, in the same format.
-fn copy(
-    host: &Host,
-    vm: &VmName,
-    it: &Defined,
-    new: &VmName,
-    snapshot: Option<&str>,
-) -> Result<Layer, Error> {
-    let format = it.disk.format.as_str();
-    let id = match snapshot {
-        Some(name) => {
-            let no_such = || Why::NoSnapshot {
-                vm: vm.clone(),
-                disk: it.name.clone(),
-                name: name.to_owned(),
-            };
-            let all = match it.disk.format {
-                Format::Qcow2 => image::snapshot::list(&it.path)?,
-                Format::Raw => Vec::new(),
-            };
-            let found = all.into_iter().find(|snapshot| snapshot.name == name);
-            Some(found.ok_or_else(no_such)?.id)
-        }
-        None => None,
-    };
+/// What a disk is to be if it is an overlay on its image.
+fn layer(host: &Host, it: &Defined, new: &VmName, format: &str) -> Layer {
     let file = format!("{}.{format}", it.name);
-    Ok(Layer {
+    Layer {
         disk: it.name.clone(),
         base: it.link(),
         size: None,
         file: host.paths.vm(new).path().join(file),
         own: None,
+        copy: None,
+    }
+}
+
+/// A copy of a disk as it was at a snapshot within its image, in the same format.
+fn snapshot_copy(
+    host: &Host,
+    vm: &VmName,
+    it: &Defined,
+    new: &VmName,
+    name: &str,
+) -> Result<Layer, Error> {
+    let all = match it.disk.format {
+        Format::Qcow2 => image::snapshot::list(&it.path)?,
+        Format::Raw => Vec::new(),
+    };
+    let found = all.into_iter().find(|snapshot| snapshot.name == name);
+    let format = it.disk.format.as_str();
+    Ok(Layer {
         copy: Some(plan::Copy {
             format: format.to_owned(),
-            snapshot: id,
+            snapshot: Some(found.ok_or_else(|| no_snapshot(vm, it, name))?.id),
         }),
+        ..layer(host, it, new, format)
     })
+}
+
+fn no_snapshot(vm: &VmName, it: &Defined, name: &str) -> Error {
+    Why::NoSnapshot {
+        vm: vm.clone(),
+        disk: it.name.clone(),
+        name: name.to_owned(),
+    }
+    .into()
 }
 
 /// An overlay on what a disk has, which is frozen for that if need be.
@@ -335,12 +389,8 @@ fn overlay(
         .into());
     }
     let mut layer = Layer {
-        disk: it.name.clone(),
-        base: it.link(),
         size: header.as_ref().map(|header| header.virtual_size),
-        file: host.paths.vm(new).path().join(format!("{}.qcow2", it.name)),
-        own: None,
-        copy: None,
+        ..layer(host, it, new, "qcow2")
     };
     match (links.get(1), reach) {
         (Some(below), Reach::Stopped(_)) if image::is_untouched(&it.path).map_err(failed())? => {

@@ -243,6 +243,33 @@ fn nothing_within(
     }
 }
 
+/// The images that disks were at a snapshot beside them; `None` if none of that name is.
+///
+/// # Errors
+/// [`Why::Obstacles`] if they are not as they were.
+pub(in crate::ops) fn images(
+    host: &Host,
+    vm: &VmName,
+    name: &str,
+) -> Result<Option<Vec<(DeviceName, Link)>>, Error> {
+    let Some((_, facts)) = find(host, vm, name)? else {
+        return Ok(None);
+    };
+    if facts.is_merging {
+        return Err(Why::Obstacles {
+            doing: "a clone of",
+            vm: vm.clone(),
+            obstacles: vec![format!("snapshot `{name}` is partly merged")],
+        }
+        .into());
+    }
+    let images = facts.overlays.into_iter().map(|overlay| {
+        let (path, format) = (overlay.base, overlay.format);
+        (overlay.disk, Link { path, format })
+    });
+    Ok(Some(images.collect()))
+}
+
 /// The snapshot of this name that is beside its images, with its facts.
 fn find(host: &Host, vm: &VmName, name: &str) -> Result<Option<(store::Snapshot, Facts)>, Error> {
     let Some(snapshot) = super::find(host, vm, name)? else {
