@@ -74,7 +74,12 @@ impl Memory {
 }
 
 pub(super) fn check_size(memory: Size) -> Result<(), &'static str> {
-    (memory.bytes() > 0 && memory.bytes().is_multiple_of(1 << 20))
+    if memory.bytes() == 0 {
+        return Err("a guest needs memory: write how much, such as \"512M\"");
+    }
+    memory
+        .bytes()
+        .is_multiple_of(1 << 20)
         .then_some(())
         .ok_or("memory is a whole number of mebibytes, such as \"512M\"")
 }

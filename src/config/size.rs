@@ -39,9 +39,17 @@ pub enum InvalidSize {
     /// Not a number and a unit.
     #[error("`{}` is not a size: write a number and a unit, as in \"4G\" or \"512M\"", .0.escape_debug())]
     Malformed(String),
-    /// A number alone.
-    #[error("`{0}` has no unit: write \"{suggestion}\"", suggestion = with_unit(*.0))]
+    /// A number alone, of which anything can be made but nothing of 0.
+    #[error("{}", no_unit(*.0))]
     NoUnit(u64),
+    /// Units spelt otherwise: the size that was meant, maybe.
+    #[error("`{}` is not a size: write \"{meant}\"", .text.escape_debug())]
+    Spelling {
+        /// What was written.
+        text: String,
+        /// How it is spelt.
+        meant: Size,
+    },
     /// A fraction of a byte, or more than 2^64 bytes.
     #[error("`{0}` is not a whole number of bytes below 2^64")]
     OutOfRange(String),
@@ -64,6 +72,24 @@ impl Size {
     }
 }
 
+fn no_unit(number: u64) -> String {
+    match number {
+        0 => InvalidSize::Malformed("0".to_owned()).to_string(),
+        _ => format!("`{number}` has no unit: write \"{}\"", with_unit(number)),
+    }
+}
+
+/// The size that a text would be if it was spelt as sizes are: `4GB`, `4 G`.
+fn respelt(text: &str) -> Option<Size> {
+    let mut plain = text.replace(char::is_whitespace, "");
+    if plain.len() > 2 && plain.ends_with(['b', 'B']) {
+        plain.pop();
+    }
+    let has_unit = plain.ends_with(|c: char| c.is_ascii_alphabetic());
+    // It is shorter: this comes to an end.
+    (plain != text && has_unit).then(|| plain.parse().ok())?
+}
+
 /// What a bare number was probably meant to be: small ones are mebibytes, as
 /// in QEMU's `-m 512`, large ones are bytes.
 fn with_unit(number: u64) -> String {
@@ -78,7 +104,13 @@ impl FromStr for Size {
     type Err = InvalidSize;
 
     fn from_str(s: &str) -> Result<Self, InvalidSize> {
-        let malformed = || InvalidSize::Malformed(s.to_owned());
+        let malformed = || match respelt(s) {
+            Some(meant) => InvalidSize::Spelling {
+                text: s.to_owned(),
+                meant,
+            },
+            None => InvalidSize::Malformed(s.to_owned()),
+        };
         let out_of_range = || InvalidSize::OutOfRange(s.to_owned());
         let unit_at = s
             .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -188,12 +220,19 @@ mod tests {
                 "`` is not a size: write a number and a unit, as in \"4G\" or \"512M\"",
             ),
             (
-                "4 G",
-                "`4 G` is not a size: write a number and a unit, as in \"4G\" or \"512M\"",
+                "0",
+                "`0` is not a size: write a number and a unit, as in \"4G\" or \"512M\"",
+            ),
+            ("4 G", "`4 G` is not a size: write \"4G\""),
+            ("4GB", "`4GB` is not a size: write \"4G\""),
+            (" 512 mb ", "` 512 mb ` is not a size: write \"512M\""),
+            (
+                "4GBB",
+                "`4GBB` is not a size: write a number and a unit, as in \"4G\" or \"512M\"",
             ),
             (
-                "4GB",
-                "`4GB` is not a size: write a number and a unit, as in \"4G\" or \"512M\"",
+                "4 ",
+                "`4 ` is not a size: write a number and a unit, as in \"4G\" or \"512M\"",
             ),
             (
                 "-1G",

@@ -478,6 +478,21 @@ fn encloses(outer: &Range<usize>, inner: &Range<usize>) -> bool {
 
 /// serde's words into ours, with the nearest word there is.
 fn reword(message: &str) -> String {
+    // `string "2", expected u32`
+    if let Some((text, rest)) = message
+        .strip_prefix("invalid type: string \"")
+        .and_then(|rest| rest.split_once("\", expected "))
+        && ["u16", "u32", "u64"].contains(&rest)
+        && text.parse::<u64>().is_ok()
+    {
+        return format!("\"{text}\" is a text: write {text}, without quotes");
+    }
+    // `string "true", expected a boolean`
+    for word in ["true", "false"] {
+        if message == format!("invalid type: string \"{word}\", expected a boolean") {
+            return format!("\"{word}\" is a text: write {word}, without quotes");
+        }
+    }
     for (prefix, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
         let Some((word, rest)) = message
             .strip_prefix(prefix)
@@ -497,8 +512,12 @@ fn reword(message: &str) -> String {
         .replace("invalid type: map", "invalid type: a table")
         .replace("invalid type: sequence", "invalid type: a list")
         .replace("expected u16", "expected a whole number from 0 to 65535")
-        .replace("expected u64", "expected a whole number")
-        .replace("expected u32", "expected a whole number")
+        .replace("expected u64", "expected a whole number from 0")
+        .replace(
+            "expected u32",
+            "expected a whole number from 0 to 4294967295",
+        )
+        .replace("` as i128,", "`,")
         .replace("expected a boolean", "expected `true` or `false`")
         .replace("expected a string", "expected a text in quotes")
 }
@@ -521,6 +540,22 @@ mod tests {
             (
                 "unknown variant `x`, expected one of `none`, `gtk`, `sdl`",
                 "unknown value `x`, expected one of `none`, `gtk`, `sdl`",
+            ),
+            (
+                "invalid type: string \"2\", expected u32",
+                "\"2\" is a text: write 2, without quotes",
+            ),
+            (
+                "invalid type: string \"two\", expected u16",
+                "invalid type: string \"two\", expected a whole number from 0 to 65535",
+            ),
+            (
+                "invalid type: string \"true\", expected a boolean",
+                "\"true\" is a text: write true, without quotes",
+            ),
+            (
+                "invalid type: integer `18446744073709551616` as i128, expected u32",
+                "invalid type: integer `18446744073709551616`, expected a whole number from 0 to 4294967295",
             ),
             (
                 "invalid type: string \"x\", expected a map",

@@ -104,7 +104,7 @@ stop = 5
 /vms/web.toml:2:1: unknown key `memroy`, did you mean `memory`?
   2 | memroy = "1G"
     | ^^^^^^
-/vms/web.toml:3:8: invalid type: string "two", expected a whole number
+/vms/web.toml:3:8: invalid type: string "two", expected a whole number from 0 to 4294967295
   3 | cpus = "two"
     |        ^^^^^
 /vms/web.toml:4:11: unknown value `gkt`, did you mean `gtk`?

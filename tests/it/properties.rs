@@ -70,6 +70,53 @@ fn each_property_is_taken_by_systemd_and_reads_back_as_it_was_meant() {
     });
 }
 
+#[test]
+fn no_number_is_taken_that_systemd_refuses() {
+    zbus::block_on(async {
+        let bus = Manager::connect().await;
+        let version = bus.version().await;
+        let edges = [
+            "0",
+            "-1",
+            "1",
+            "0%",
+            "1%",
+            "100%",
+            "101%",
+            "0s",
+            "1us",
+            "infinity",
+            "10001",
+            "65536",
+            "4294967296",
+            "18446744073709551615",
+        ];
+        let mut wrong = Vec::new();
+        let mut taken = 0;
+        let numbers = samples().into_iter().filter(|sample| {
+            let is_known = property::since(sample.name).is_none_or(|since| version >= since);
+            // Neither a list of CPUs nor a port.
+            let is_number = !sample.value.contains(['-', ':', ' ', '.', '/']);
+            is_known && is_number && sample.value.starts_with(|c: char| c.is_ascii_digit())
+        });
+        for Sample { name, .. } in numbers {
+            for value in edges {
+                let Ok(setting) = property::parse(name, Given::Text(value)) else {
+                    continue;
+                };
+                taken += 1;
+                let unit = format!("t{}-edge-{taken}.service", std::process::id());
+                if let Err(error) = bus.start(&unit, setting.properties().collect()).await {
+                    wrong.push(format!("{name}={value}: {error}"));
+                }
+                bus.stop(&unit).await;
+            }
+        }
+        assert!(taken > 100, "{taken}");
+        assert!(wrong.is_empty(), "systemd {version}:\n{}", wrong.join("\n"));
+    });
+}
+
 /// Whether systemd says what it was told. To a list it may add: dependencies of its own,
 /// the empty rest of a mask, how a condition turned out, when a command ran.
 fn is_same(read: &str, told: &str) -> bool {

@@ -169,7 +169,7 @@ fn a_mistake_is_told_where_it_is_written() {
         ),
     ]);
     insta::assert_snapshot!(files.mistakes(&["web.toml"]), @r#"
-    web.toml:2:8: invalid type: string "x", expected a whole number
+    web.toml:2:8: invalid type: string "x", expected a whole number from 0 to 4294967295
       2 | cpus = "x"
         |        ^^^
     web.toml:3:1: unknown key `memroy`, did you mean `memory`?

@@ -9,8 +9,8 @@ use super::list::{
 };
 use super::names::{self, CAPABILITIES, COREDUMP, MOUNT_FLAGS, NAMESPACES, SECURE_BITS};
 use super::scalar::{
-    Amount, Read, any_percentage, boolean, memory, microseconds, mode, one_of, percentage, scale,
-    size, tasks, timer_slack, unsigned, whole,
+    Amount, Read, any_percentage, boolean, is_nothing, memory, microseconds, mode, one_of,
+    percentage, scale, size, tasks, timer_slack, unsigned, whole,
 };
 use super::table::Entry;
 
@@ -156,13 +156,23 @@ impl Kind {
             Self::Mode => mode(given.one()?)?.into(),
             Self::Time => microseconds(given.one()?)?.into(),
             Self::TimerSlack => timer_slack(given.one()?)?.into(),
-            Self::Memory => return amount(name, memory(given.one()?, u64::MAX)?),
+            Self::Memory => {
+                let limit = memory(given.one()?, u64::MAX)?;
+                // Of swap there can be none.
+                if !name.contains("Swap") && is_nothing(limit) {
+                    return Err("it is more than nothing: leave it out for no limit".to_owned());
+                }
+                return amount(name, limit);
+            }
             Self::Protection => return amount(name, memory(given.one()?, 0)?),
             Self::Tasks => return amount(name, tasks(given.one()?)?),
             Self::CpuQuota => match given.one()? {
                 "" => u64::MAX.into(),
                 // 100 % is a second of CPU time in each second.
-                text => (any_percentage(text)? * 100).into(),
+                text => match any_percentage(text)? {
+                    0 => return Err("it is more than 0%: leave it out for no limit".to_owned()),
+                    share => (share * 100).into(),
+                },
             },
             Self::Weight => weight(given.one()?)?.into(),
             Self::Percentage => scale(percentage(given.one()?)?).into(),

@@ -89,7 +89,16 @@ pub(super) fn tasks(text: &str) -> Read<Amount> {
         _ if text.ends_with('%') => percentage(text).map(Amount::Share),
         _ => unsigned(text).map(Amount::Absolute),
     }
-    .map_err(|_| "it is a whole number, a percentage such as 50%, or `infinity`".to_owned())
+    .ok()
+    // All of them are `infinity`.
+    .filter(|tasks| !is_nothing(*tasks) && *tasks != Amount::Share(10_000))
+    .ok_or_else(|| {
+        "it is a whole number from 1, a percentage below 100% such as 50%, or `infinity`".to_owned()
+    })
+}
+
+pub(super) fn is_nothing(amount: Amount) -> bool {
+    matches!(amount, Amount::Absolute(0) | Amount::Share(0))
 }
 
 /// At most 100 %, in ten-thousandths.
