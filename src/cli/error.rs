@@ -4,6 +4,8 @@
 use std::io;
 use std::process::ExitCode;
 
+use signal_hook::consts::SIGINT;
+
 use crate::config::{DeviceName, without_index};
 use crate::image::Fault;
 use crate::ops::{By, Error, clone, device, disk, migrate, snapshot};
@@ -11,6 +13,8 @@ use crate::qemu::vhost;
 use crate::qmp::RunState;
 use crate::vm::VmName;
 use crate::{keyboard, qmp, store, systemd};
+
+use super::interrupt;
 
 /// 1: it failed.
 pub(super) const FAILED: u8 = 1;
@@ -29,6 +33,10 @@ const NOT_IN_TIME: u8 = 7;
 const ENDED: u8 = 8;
 /// 9: `diff` was asked for a status, and something differs.
 pub(super) const DIFFERS: u8 = 9;
+/// 130: it was called off by SIGINT, and that is 2. A shell says so of what a signal has ended.
+const BY_SIGINT: u8 = 130;
+/// 143: the same by SIGTERM, which is 15.
+const BY_SIGTERM: u8 = 143;
 
 /// Prints an error with its causes and what to do about it.
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
@@ -278,6 +286,11 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
              ends it",
             quoted(name)
         ),
+        Error::NotMerged { vm, name } => format!(
+            "the VM goes on as before; `maqet snapshot merge {vm} {}` goes on with that, and to \
+             restore it is not possible any more",
+            quoted(name)
+        ),
         Error::NotWhole { .. } => "what is not there cannot be restored".to_owned(),
         Error::Obstacles { obstacles, .. }
             if obstacles
@@ -431,6 +444,11 @@ fn newer_systemd(error: &dyn std::error::Error) -> Option<String> {
 
 /// The exit status for an error; under EXIT STATUS in maqet(1).
 pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
+    match interrupt::came().map(i32::from) {
+        Some(SIGINT) => return BY_SIGINT,
+        Some(_) => return BY_SIGTERM,
+        None => {}
+    }
     match error.downcast_ref::<Error>() {
         Some(Error::NotRunning(_) | Error::NothingToChange(_)) => NOT_RUNNING,
         Some(

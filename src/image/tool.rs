@@ -48,6 +48,8 @@ impl<'a> Tool<'a> {
         let mut command = Command::new("qemu-img");
         // Its words are looked at, and strerror(3) is part of them.
         command.arg(verb).env("LC_ALL", "C").stdin(Stdio::null());
+        // Ctrl-C is for this process, which knows what is to be undone.
+        command.process_group(0);
         Self {
             command,
             step: verb,
@@ -109,10 +111,7 @@ impl<'a> Tool<'a> {
         match output.status.success() {
             // It may have ended just before it was killed.
             true if !is_canceled => Ok(()),
-            // A signal to all of a terminal's processes ends it, too.
-            _ if is_canceled || !watch(self.progress(0.0)) => {
-                Err(Error::Canceled(self.path.to_owned()))
-            }
+            _ if is_canceled => Err(Error::Canceled(self.path.to_owned())),
             _ => Err(self.failed(&output.stderr)),
         }
     }

@@ -4,6 +4,7 @@ use crate::ops::Host;
 use crate::ops::snapshot::restore::{GoesOn, Options, restore};
 use crate::vm::VmName;
 
+use super::super::interrupt;
 use super::super::output::Output;
 
 /// Go back to a snapshot
@@ -11,7 +12,8 @@ use super::super::output::Output;
 /// A running VM goes on there at once; the snapshot must have memory in it. One that
 /// does not run goes on there with its next start, or boots from its disks if there is
 /// no memory in it. What was written since is gone. The memory fits the machine that it
-/// is of: if that is another one now, what differs is told, and nothing is done.
+/// is of: if that is another one now, what differs is told, and nothing is done. Interrupted
+/// before it has begun, nothing is done, and after that it comes to its end.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Name of the VM
@@ -27,11 +29,13 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<ExitCode> {
+    let interrupted = interrupt::watch()?;
     let options = Options {
         disk_only: args.disk_only,
         discard_saved: args.discard_saved,
+        interrupted: &interrupted,
     };
-    let restored = restore(host, &args.name, &args.snapshot, options)?;
+    let restored = restore(host, &args.name, &args.snapshot, &options)?;
     for disk in &restored.untouched {
         out.warn(format_args!(
             "{} is not in the snapshot, and is as it was",

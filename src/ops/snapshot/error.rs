@@ -78,6 +78,14 @@ pub enum Error {
         /// The snapshot.
         name: String,
     },
+    /// Its merging was called off.
+    #[error("interrupted: snapshot `{name}` of VM `{vm}` is merged in part")]
+    NotMerged {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+    },
     /// Images lack it.
     #[error(
         "snapshot `{name}` of VM `{vm}` is not whole: it is not in {}",

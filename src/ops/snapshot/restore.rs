@@ -21,12 +21,13 @@ use super::{
 };
 
 /// How to go back.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// The disks alone; the next start boots.
     pub disk_only: bool,
     /// Though a saved state is lost by it.
     pub discard_saved: bool,
+    /// Whether it was called off, which is heard until it begins.
+    pub interrupted: &'a dyn Fn() -> bool,
 }
 
 /// A VM that is at a snapshot.
@@ -64,7 +65,12 @@ pub enum GoesOn {
 /// # Errors
 /// [`Why::NoSuch`], [`Why::NotWhole`], [`Why::Misfit`]; [`Why::DisksAlone`] and
 /// [`Error::Running`] of a running VM; [`Error::HasSavedState`].
-pub fn restore(host: &Host, vm: &VmName, name: &str, options: Options) -> Result<Restored, Error> {
+pub fn restore(
+    host: &Host,
+    vm: &VmName,
+    name: &str,
+    options: &Options<'_>,
+) -> Result<Restored, Error> {
     let work = Work::take(host, vm)?;
     let row = host.vm(vm)?;
     let mut reach = work.reach()?;
@@ -121,6 +127,9 @@ pub fn restore(host: &Host, vm: &VmName, name: &str, options: Options) -> Result
             What::Restore { resumes }
         }
     };
+    if (options.interrupted)() {
+        return Err(Error::Interrupted);
+    }
     let plan = AnyPlan::Snapshot(Plan {
         what,
         name: name.to_owned(),
@@ -171,11 +180,14 @@ fn restore_beside(
     snapshot: &store::Snapshot,
     facts: Facts,
     reach: Reach,
-    options: Options,
+    options: &Options<'_>,
 ) -> Result<Restored, Error> {
     let (vm, name) = (row.name.clone(), snapshot.name.clone());
     if matches!(reach, Reach::Running(_)) {
         return Err(Why::DisksAlone { vm, name }.into());
+    }
+    if (options.interrupted)() {
+        return Err(Error::Interrupted);
     }
     check_saved(host, row, options)?;
     Ok(Restored {
@@ -232,7 +244,7 @@ fn check_running(vm: &VmName, monitor: &mut Client, memory: &Memory) -> Result<(
 }
 
 /// Gives a saved state up, if it may be.
-fn check_saved(host: &Host, row: &Row, options: Options) -> Result<(), Error> {
+fn check_saved(host: &Host, row: &Row, options: &Options<'_>) -> Result<(), Error> {
     let files = host.paths.saved(&row.name);
     if !files.state().exists() {
         return Ok(());
