@@ -143,6 +143,17 @@ impl Document {
         Ok(())
     }
 
+    /// Has a key be as another definition has it: that of before, or not there.
+    pub fn restore(&mut self, before: &Self, key: &str) -> Result<(), Error> {
+        match before.says(key) {
+            true => self.copy(before, key),
+            false => {
+                self.remove(key);
+                Ok(())
+            }
+        }
+    }
+
     /// Removes a value, or a table with all that is in it; whether it was there.
     pub fn remove(&mut self, key: &str) -> bool {
         self.says(key)

@@ -102,6 +102,28 @@ impl Client {
         Ok(Started { id, track })
     }
 
+    /// Joins a job that someone else has started, be it that it has ended; `None` if there
+    /// is none with that id.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`execute`](Self::execute).
+    pub fn join_job(&mut self, id: &str) -> Result<Option<Started>, Error> {
+        let track = Arc::new(Mutex::new(JobTrack::new(id)));
+        // What comes between the list and its being looked at counts.
+        self.listeners.0.push(Arc::downgrade(&track));
+        let jobs = job::list(self)?;
+        let Some(job) = jobs.iter().find(|job| job.id == id) else {
+            return Ok(None);
+        };
+        let id = id.to_owned();
+        let started = Started { id, track };
+        if started.track().status().is_none() {
+            *started.track() = JobTrack::of(job);
+        }
+        Ok(Some(started))
+    }
+
     /// Waits until the job does something else, or `every` has passed, and says
     /// what it does then; `None` if it has ended.
     ///
@@ -236,7 +258,10 @@ mod tests {
         let mut qmp = with_disks(&vm);
         drop(backup(&mut qmp, "b", "to", 1 << 20));
         assert_eq!(job::list(&mut qmp).unwrap()[0].id, "b");
+        // Until someone does.
+        assert!(qmp.join_job("c").unwrap().is_none());
+        let job = qmp.join_job("b").unwrap().unwrap();
         qmp.execute("job-cancel", json!({ "id": "b" })).unwrap();
-        assert!(qmp.next_event(PATIENCE).unwrap().is_some());
+        assert_eq!(qmp.finish_job(&job, PATIENCE).unwrap(), JobEnd::Canceled);
     }
 }

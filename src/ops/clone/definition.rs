@@ -57,11 +57,7 @@ pub(super) fn take_back(
 ) -> Result<(), config::Error> {
     for layer in layers.iter().filter(|layer| layer.own.is_some()) {
         for word in ["file", "format"] {
-            let key = format!("disk.{}.{word}", layer.disk);
-            match before.says(&key) {
-                true => document.copy(before, &key)?,
-                false => drop(document.remove(&key)),
-            }
+            document.restore(before, &format!("disk.{}.{word}", layer.disk))?;
         }
     }
     Ok(())

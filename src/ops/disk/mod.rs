@@ -33,7 +33,7 @@ pub(super) use plan::Plan;
 pub use plug::When;
 pub use source::Source;
 pub use users::User;
-pub(super) use users::{Inode, Users};
+pub(super) use users::Users;
 
 use crate::config::{DeviceName, Disk, VmConfig};
 use crate::image::Link;

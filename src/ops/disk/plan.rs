@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::DeviceName;
-use crate::image;
+use crate::image::{self, Access, Info};
 use crate::ops::add::made_disk;
 use crate::ops::operation::{Id, Left};
 use crate::ops::{Error, Host, in_force, snapshot};
 use crate::vm::VmName;
 
-use super::{Defined, defined};
+use super::{Defined, defined, find, resize};
 
 /// An operation on a disk, as it is recorded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +25,13 @@ pub(in crate::ops) enum Plan {
         disk: DeviceName,
         /// Its image, which is not there before.
         file: PathBuf,
+    },
+    /// An image gets another size, then the definition says that.
+    Resize {
+        /// The disk.
+        disk: DeviceName,
+        /// Its size in bytes, when it is done.
+        to: u64,
     },
     /// Another file takes the place of an image.
     Rewrite {
@@ -83,6 +90,18 @@ impl Plan {
                 }
                 host.store()?.forget_disk(file)?;
                 Ok(told(disk, "its making", "undone"))
+            }
+            Self::Resize { disk, to } => {
+                let config = host.config(&host.vm(name)?)?;
+                // A running QEMU has written it down, too. What cannot be read is not mended here.
+                let info = find(host, &config, disk).ok().and_then(|it| {
+                    Info::of(&it.path, it.disk.format.as_str(), Access::Shared).ok()
+                });
+                if info.is_some_and(|info| info.virtual_size == *to) {
+                    resize::follow(host, &config, disk, *to)?;
+                    return Ok(told(disk, "its resizing", "finished"));
+                }
+                Ok(told(disk, "its resizing", "undone"))
             }
             Self::Rewrite { disk, file, made } => {
                 remove(&image::unfinished(file, id.0))?;

@@ -5,14 +5,15 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::config::{DeviceName, InvalidSize, Size};
+use crate::config::{DeviceName, InvalidSize, Size, VmConfig};
 use crate::image::{self, Access, Info};
-use crate::ops::operation::Work;
+use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host};
 use crate::qmp::Monitor;
 use crate::vm::VmName;
 
+use super::plan::Plan;
 use super::{Defined, Error as Why, definition, find, guard};
 
 /// A size, or how much larger than now.
@@ -96,19 +97,22 @@ pub fn resize(
             return Err(Error::Running(name.clone()));
         }
     }
-    match &mut reach {
-        _ if to == from => {}
-        Reach::Running(monitor) => {
-            let arguments = json!({ "node-name": node, "size": to });
-            monitor.execute("block_resize", arguments)?;
+    let plan = AnyPlan::Disk(Plan::Resize {
+        disk: disk.clone(),
+        to,
+    });
+    work.perform(&plan, reach, |id, reach| {
+        match reach {
+            _ if to == from => {}
+            Reach::Running(monitor) => {
+                let arguments = json!({ "node-name": node, "size": to });
+                monitor.execute("block_resize", arguments)?;
+            }
+            Reach::Stopped(_) => image::resize(&it.path, format, to, to < from)?,
         }
-        Reach::Stopped(_) => image::resize(&it.path, format, to, to < from)?,
-    }
-    // By this one it would be made anew.
-    if it.disk.size.is_some_and(|size| size.bytes() != to) {
-        let size = Size::from_bytes(to).to_string();
-        definition::change(host, &config, disk, &[("size", size.into())])?;
-    }
+        follow(host, &config, disk, to)?;
+        Ok(host.store()?.end_operation(id.0)?)
+    })?;
     Ok(Resized {
         vm: name.clone(),
         disk: disk.clone(),
@@ -116,6 +120,21 @@ pub fn resize(
         to,
         live: is_running,
     })
+}
+
+/// Has the definition say the size of a disk, if it says one: by this it would be made anew.
+pub(super) fn follow(
+    host: &Host,
+    config: &VmConfig,
+    disk: &DeviceName,
+    to: u64,
+) -> Result<(), Error> {
+    let said = config.disks.get(disk).and_then(|disk| disk.size);
+    if said.is_some_and(|size| size.bytes() != to) {
+        let size = Size::from_bytes(to).to_string();
+        definition::change(host, config, disk, &[("size", size.into())])?;
+    }
+    Ok(())
 }
 
 /// The node of a disk's image, and the disk's size in bytes.

@@ -11,15 +11,15 @@ use crate::image::{self, Access, Chain, Info};
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host};
-use crate::qmp::{Client, Job, JobEnd, JobStatus, RunState, Started, job};
+use crate::qmp::{self, Client, Job, JobEnd, JobStatus, RunState, Started, job};
 use crate::store::Store;
 use crate::vm::VmName;
 
 use super::super::live::set_running;
 use super::super::{Error as Why, Facts, no_such};
 use super::{
-    Overlay, Plan, Side, What, delete, find, node_of, nodes_of, nothing_within, others_above,
-    path_of, point,
+    Overlay, Plan, Side, What, delete, find, is_named, node_of, nodes_of, nothing_within,
+    others_above, path_of, point,
 };
 
 /// Between looks at a job; what it does next is an event, and seen at once.
@@ -112,7 +112,22 @@ pub fn merge(
         host.store()?.set_facts(snapshot.id, &begun.text())?;
         match reach {
             Reach::Running(monitor) => {
-                commit(host, vm, monitor, id, &overlays, was_running, watch)?;
+                let done = commit(host, vm, monitor, id, &overlays, was_running, watch);
+                if let Err(error) = &done
+                    && is_over(error)
+                    && is_named(host, vm, &overlays)?
+                {
+                    give_up(monitor, id, was_running)?;
+                    host.store()?.end_operation(id.0)?;
+                }
+                done.map_err(|error| match error {
+                    Error::Interrupted => Why::NotMerged {
+                        vm: vm.clone(),
+                        name: name.to_owned(),
+                    }
+                    .into(),
+                    other => other,
+                })?;
             }
             Reach::Stopped(_) => commit_stopped(host, vm, &overlays)?,
         }
@@ -166,12 +181,13 @@ pub(super) fn shorten_stopped(overlays: &[Overlay]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Has QEMU write overlays into their images and go on in those.
+/// Has QEMU write overlays into their images and go on in those. Jobs that do so already
+/// are joined.
 ///
 /// When the images have nearly all of it, the guest halts for a moment, so that both are the
 /// same while the definition goes from the one to the other: whatever ends it then, either
 /// is right.
-fn commit(
+pub(super) fn commit(
     host: &Host,
     vm: &VmName,
     monitor: &mut Client,
@@ -182,8 +198,13 @@ fn commit(
 ) -> Result<(), Error> {
     let mut jobs = Vec::new();
     for (index, overlay) in overlays.iter().enumerate() {
+        let job = format!("{}-{index}", id.job());
+        if let Some(job) = monitor.join_job(&job)? {
+            jobs.push(job);
+            continue;
+        }
         let arguments = json!({
-            "job-id": format!("{}-{index}", id.job()),
+            "job-id": job,
             "device": node_of(monitor, &overlay.file)?,
             "base-node": node_of(monitor, &overlay.base)?,
         });
@@ -244,6 +265,24 @@ fn shorter(overlay: &Overlay) -> Result<Option<u64>, Error> {
     };
     let own = size(&overlay.file, "qcow2")?;
     Ok((own < size(&overlay.base, &overlay.format)?).then_some(own))
+}
+
+/// Whether it was called off, or cannot be done, as long as it is tried.
+pub(super) fn is_over(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Interrupted
+            | Error::JobFailed { .. }
+            | Error::JobCanceled(_)
+            | Error::Qmp(qmp::Error::Refused { .. })
+    )
+}
+
+/// Has a guest go on in the overlays, with the images as far as they have got. They can be
+/// merged again.
+pub(super) fn give_up(monitor: &mut Client, id: Id, was_running: bool) -> Result<(), Error> {
+    end_jobs(monitor, id, false)?;
+    set_running(monitor, was_running)
 }
 
 /// Has QEMU close overlays that it was started with: those it would keep open, and their

@@ -131,6 +131,22 @@ fn point(host: &Host, vm: &VmName, overlays: &[Overlay], to: Side) -> Result<(),
     Ok(())
 }
 
+/// Has both definitions name the images again as the stored one, `before`, did.
+fn take_back(host: &Host, vm: &VmName, overlays: &[Overlay], before: &str) -> Result<(), Error> {
+    let before = Document::parse(before, &host.paths.vm(vm).definition())?;
+    let edit = |document: &mut Document| -> Result<(), config::Error> {
+        for overlay in overlays {
+            for word in ["file", "format"] {
+                document.restore(&before, &format!("disk.{}.{word}", overlay.disk))?;
+            }
+        }
+        Ok(())
+    };
+    keep(host, vm, &edit)?;
+    note(host, vm, &edit);
+    Ok(())
+}
+
 /// Whether the definition names all of these overlays.
 fn is_named(host: &Host, vm: &VmName, overlays: &[Overlay]) -> Result<bool, Error> {
     let config = host.config(&host.vm(vm)?)?;

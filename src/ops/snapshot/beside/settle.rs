@@ -5,13 +5,16 @@ use crate::ops::Error;
 use crate::ops::operation::Left;
 use crate::ops::reach::Reach;
 
+use super::super::Facts;
 use super::super::live::set_running;
-use super::merge::{close, commit_stopped, end_jobs, shorten, shorten_stopped};
-use super::{Plan, Side, What, delete, is_named, merge, node_of, point, restore};
+use super::merge::{
+    close, commit, commit_stopped, end_jobs, give_up, is_over, shorten, shorten_stopped,
+};
+use super::{Plan, Side, What, delete, is_named, merge, node_of, point, restore, take_back};
 
 impl Plan {
-    /// Finishes what the definition says already, and undoes all else; a merge that QEMU is
-    /// not doing any more is finished.
+    /// Finishes what the definition says already, and undoes all else. A merge is finished,
+    /// as images that have got something cannot lose it again.
     pub fn settle(&self, left: &Left<'_>, reach: &mut Reach) -> Result<String, Error> {
         let (host, vm, name) = (left.host, left.name, &self.name);
         let overlays = &self.overlays;
@@ -39,7 +42,9 @@ impl Plan {
                     ));
                 }
                 if is_named {
-                    point(host, vm, overlays, Side::Images)?;
+                    let before: Facts = serde_json::from_str(facts)
+                        .map_err(|error| Error::io("cannot read what was begun")(error.into()))?;
+                    take_back(host, vm, overlays, &before.definition)?;
                 }
                 delete(host, files())?;
                 Ok(format!(
@@ -60,20 +65,26 @@ impl Plan {
                 match reach {
                     Reach::Stopped(_) if is_named => commit_stopped(host, vm, overlays)?,
                     Reach::Stopped(_) => shorten_stopped(overlays)?,
+                    Reach::Running(monitor) if is_named => {
+                        let (id, was_running) = (left.id, self.was_running);
+                        let all = &mut |_: &_| true;
+                        let done = commit(host, vm, monitor, id, overlays, was_running, all);
+                        match done {
+                            Err(error) if is_over(&error) => {
+                                give_up(monitor, id, was_running)?;
+                                return Ok(format!(
+                                    "snapshot `{name}` of VM `{vm}` is not merged, and can be: \
+                                     {error}"
+                                ));
+                            }
+                            done => done?,
+                        }
+                    }
                     Reach::Running(monitor) => {
-                        end_jobs(monitor, left.id, !is_named)?;
-                        if !is_named {
-                            close(monitor, overlays)?;
-                            shorten(monitor, overlays)?;
-                        }
-                        if self.was_running {
-                            set_running(monitor, true)?;
-                        }
-                        if is_named {
-                            return Ok(format!(
-                                "snapshot `{name}` of VM `{vm}` is not merged, and can be"
-                            ));
-                        }
+                        end_jobs(monitor, left.id, true)?;
+                        close(monitor, overlays)?;
+                        shorten(monitor, overlays)?;
+                        set_running(monitor, self.was_running)?;
                     }
                 }
                 merge::end(host, &mut store, overlays, *id, left.id)?;
