@@ -305,97 +305,6 @@ fn what_keeps_a_snapshot_from_being_made_is_named_before_anything_is_done() {
     assert!(listed(&sandbox).is_empty());
 }
 
-/// Each of these is killed at each of its steps, and the next command finds the VM as it was
-/// before or as it is after.
-#[test]
-fn a_snapshot_command_that_is_killed_is_undone_or_finished_by_the_next() {
-    let sandbox = two_disks();
-    let [root, data] = disks(&sandbox);
-    let mut is_now = 1;
-    for disk in [&root, &data] {
-        write(disk, 1);
-    }
-    sandbox.maqet(&["snapshot", "create", "@web", "one"]).ok();
-    for disk in [&root, &data] {
-        write(disk, 2);
-    }
-    sandbox.maqet(&["snapshot", "create", "@web", "two"]).ok();
-
-    let create = ["snapshot", "create", "@web", "x"];
-    let rm = ["snapshot", "rm", "@web", "x"];
-    let calls = [kill::count(&sandbox, &create), kill::count(&sandbox, &rm)];
-    let restore = |name| ["snapshot", "restore", "@web", name];
-    let restoring = kill::count(&sandbox, &restore("one"));
-    let points = kill::points(60);
-    for point in 0..points {
-        let at = |calls: usize| 1 + point * calls / points;
-        kill::at(&sandbox, at(calls[0]), &create);
-        // It settles what is left before it begins.
-        sandbox.maqet(&["snapshot", "create", "@web", "probe"]).ok();
-        let is_made = names(&root).contains(&"x".to_owned());
-        assert_eq!(names(&root), names(&data), "{point}");
-        assert!(listed(&sandbox).iter().all(|it| it["is_foreign"] == false));
-        if !is_made {
-            sandbox.maqet(&create).ok();
-        }
-        kill::at(&sandbox, at(calls[1]), &rm);
-        sandbox.maqet(&["snapshot", "rm", "@web", "probe"]).ok();
-        assert_eq!(names(&root), names(&data), "{point}");
-        if names(&root).contains(&"x".to_owned()) {
-            sandbox.maqet(&rm).ok();
-        }
-        let (name, byte) = if is_now == 1 { ("two", 2) } else { ("one", 1) };
-        kill::at(&sandbox, at(restoring), &restore(name));
-        // So does a start.
-        sandbox.maqet(&["start", "@web"]).ok();
-        sandbox.maqet(&["stop", "--force", "@web"]).ok();
-        if reads(&root, byte) {
-            is_now = byte;
-        }
-        assert!(reads(&root, is_now) && reads(&data, is_now), "{point}");
-        check(&sandbox);
-    }
-    let all = listed(&sandbox);
-    let all: Vec<&str> = all.iter().map(|it| it["name"].as_str().unwrap()).collect();
-    assert_eq!(all, ["one", "two"]);
-}
-
-#[test]
-fn a_command_on_a_running_vm_that_is_killed_is_undone_or_finished_by_the_next() {
-    let sandbox = two_disks();
-    let [root, data] = disks(&sandbox);
-    sandbox.maqet(&["start", "@web"]).ok();
-    sandbox.maqet(&["snapshot", "create", "@web", "one"]).ok();
-    let create = ["snapshot", "create", "@web", "x"];
-    let alone = ["snapshot", "create", "@web", "x", "--disk-only"];
-    let restore = ["snapshot", "restore", "@web", "one"];
-    let rm = ["snapshot", "rm", "@web", "x"];
-    let calls = [&create[..], &restore, &rm].map(|args| kill::count(&sandbox, args));
-    let points = kill::points(60);
-    for point in 0..points {
-        let at = |calls: usize| 1 + point * calls / points;
-        for create in [&create[..], &alone] {
-            kill::at(&sandbox, at(calls[0]), create);
-            kill::at(&sandbox, at(calls[1]), &restore);
-            // It settles what is left, if it gets so far.
-            kill::at(&sandbox, at(calls[2]), &rm);
-            sandbox.maqet(&["snapshot", "create", "@web", "probe"]).ok();
-            sandbox.maqet(&["snapshot", "rm", "@web", "probe"]).ok();
-            assert_eq!(sandbox.state("web"), "prelaunch");
-            assert_eq!(names(&root), names(&data), "{point}");
-            let all = listed(&sandbox);
-            let whole = |it: &Value| it["is_foreign"] == false && it["missing"][0].is_null();
-            assert!(all.iter().all(whole), "{point}: {all:?}");
-            if all.len() > 1 {
-                sandbox.maqet(&rm).ok();
-            }
-        }
-    }
-    sandbox.maqet(&["stop", "--force", "@web"]).ok();
-    assert_eq!(names(&root), ["one"]);
-    check(&sandbox);
-}
-
 #[test]
 fn a_qemu_that_is_killed_while_it_loads_leaves_the_disks_at_the_snapshot() {
     let sandbox = counting();
@@ -709,9 +618,9 @@ fn a_guest_that_was_frozen_for_a_snapshot_is_thawed_whatever_becomes_of_the_comm
     let calls = kill::count(&sandbox, &create);
     assert_eq!(frozen(&sandbox), "thawed");
     sandbox.maqet(&["snapshot", "rm", "@web", "x"]).ok();
-    for point in 0..kill::points(8) {
+    for point in 0..8 {
         // The guest is frozen in the second half of it.
-        let at = calls / 2 + point * (calls / 2) / kill::points(8);
+        let at = calls / 2 + point * (calls / 2) / 8;
         kill::at(&sandbox, at, &create);
         wait_until("the guest is thawed", || frozen(&sandbox) == "thawed");
         sandbox

@@ -3,7 +3,6 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::kill;
 use crate::sandbox::{Ran, Sandbox, signal, wait_until};
 use crate::snapshot::{counting_on, goes_on, listed, reads_as, tool, write_as};
 
@@ -229,59 +228,6 @@ fn a_running_guest_goes_on_in_the_overlay_and_a_restart_finds_it_there() {
     assert!(listed(&sandbox).is_empty());
     sandbox.maqet(&["stop", "--force", "@web"]).ok();
     check(&sandbox, 0);
-}
-
-#[test]
-fn a_command_with_overlays_that_is_killed_is_undone_or_finished_by_the_next() {
-    let sandbox = two_kinds();
-    write(&sandbox, 1);
-    let create = ["snapshot", "create", "@web", "x", "--external"];
-    let restore = ["snapshot", "restore", "@web", "x"];
-    let merge = ["snapshot", "merge", "@web", "x"];
-    let calls = [&create[..], &restore, &merge].map(|args| kill::count(&sandbox, args));
-    let points = kill::points(14);
-    let is_there = || !listed(&sandbox).is_empty();
-    for point in 0..points {
-        for runs in [false, true] {
-            let at = |calls: usize| 1 + point * calls / points;
-            if runs {
-                sandbox.maqet(&["start", "@web"]).ok();
-            }
-            // It settles what is left, and fails.
-            let settle = || {
-                sandbox
-                    .maqet(&["snapshot", "rm", "@web", "nosuch"])
-                    .fails(1)
-            };
-            kill::at(&sandbox, at(calls[0]), &create);
-            settle();
-            if !is_there() {
-                sandbox.maqet(&create).ok();
-            }
-            if !runs {
-                write(&sandbox, 2);
-                kill::at(&sandbox, at(calls[1]), &restore);
-                settle();
-                if reads(&sandbox, 2) {
-                    sandbox.maqet(&restore).ok();
-                }
-                assert!(reads(&sandbox, 1), "{point}");
-            }
-            kill::at(&sandbox, at(calls[2]), &merge);
-            settle();
-            if runs {
-                assert_eq!(sandbox.state("web"), "prelaunch");
-            }
-            if is_there() {
-                sandbox.maqet(&merge).ok();
-            }
-            if runs {
-                sandbox.maqet(&["stop", "--force", "@web"]).ok();
-            }
-            assert!(reads(&sandbox, 1), "{point}");
-            check(&sandbox, 0);
-        }
-    }
 }
 
 #[test]

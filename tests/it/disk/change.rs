@@ -1,9 +1,7 @@
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
-use super::{assert_clean, run};
-use crate::kill;
+use super::assert_clean;
 use crate::sandbox::{Ran, Sandbox, signal, wait_until};
 
 /// A VM `web` that does not run, with a disk `data` of 20 MiB that maqet has made.
@@ -425,81 +423,6 @@ fn images_are_checked_mended_and_mapped() {
         .fails(1)
         .saying("is broken");
     sandbox.maqet(&["start", "@web"]).fails(1);
-}
-
-/// Fails unless the disks of `web` are whole, its directory has nothing else, and all were
-/// made by maqet.
-#[track_caller]
-fn assert_whole(sandbox: &Sandbox, what: &str) {
-    // Settles what is left, as any command on the VM does.
-    sandbox.disk("check", &[]).ok();
-    assert!(
-        sandbox.orphans().is_empty(),
-        "{what}: {:?}",
-        sandbox.orphans()
-    );
-    let listed = sandbox.disk("ls", &["--json"]).json();
-    for disk in listed.as_array().unwrap() {
-        assert_eq!(disk["made"], true, "{what}: {disk}");
-        assert_clean(disk["file"].as_str().unwrap().as_ref());
-    }
-}
-
-#[test]
-fn a_command_that_is_killed_at_any_point_leaves_a_disk_as_before_or_as_wanted() {
-    let (sandbox, file) = with_disk();
-    sandbox.write(&file, 5, 0, 3 << 20);
-    sandbox.qemu_img(&["convert", "-O", "raw", file.to_str().unwrap(), "x.img"]);
-    run(Command::new("gzip").arg(sandbox.path("x.img")));
-    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
-    let there = shm.path().join("data.qcow2");
-    let (here, there) = (file.to_str().unwrap(), there.to_str().unwrap());
-    let beside = sandbox.vm_dir("web").join("beside.qcow2");
-    let beside = beside.to_str().unwrap();
-    let path = || {
-        sandbox.disk_info("data")["file"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    let add = ["disk", "add", "@web", "new", "--from", "x.img.gz"];
-    let rm = ["disk", "rm", "@web", "new", "--delete"];
-    let moving = |to| ["disk", "move", "@web", "data", to];
-    let compact = ["disk", "compact", "@web", "data"];
-    let calls = [
-        kill::count(&sandbox, &add),
-        kill::count(&sandbox, &rm),
-        kill::count(&sandbox, &moving(there)),
-        kill::count(&sandbox, &moving(beside)),
-        kill::count(&sandbox, &compact),
-    ];
-    let points = kill::points(12);
-    for point in 0..points {
-        let at = |calls: usize| 1 + point * calls / points;
-        kill::at(&sandbox, at(calls[0]), &add);
-        assert_whole(&sandbox, &format!("add, {point}"));
-        if sandbox.disk("info", &["new"]).status != 0 {
-            sandbox.maqet(&add).ok();
-        }
-        kill::at(&sandbox, at(calls[1]), &rm);
-        assert_whole(&sandbox, &format!("rm, {point}"));
-        if sandbox.disk("info", &["new"]).status == 0 {
-            sandbox.maqet(&rm).ok();
-        }
-        let to = if path() == there { here } else { there };
-        kill::at(&sandbox, at(calls[2]), &moving(to));
-        assert_whole(&sandbox, &format!("move, {point}"));
-        let to = if path() == beside { here } else { beside };
-        kill::at(&sandbox, at(calls[3]), &moving(to));
-        assert_whole(&sandbox, &format!("move beside, {point}"));
-        kill::at(&sandbox, at(calls[4]), &compact);
-        assert_whole(&sandbox, &format!("compact, {point}"));
-        sandbox.assert_reads(path().as_ref(), 5, 0, 3 << 20);
-        let places = [here, there, beside].map(|file| std::path::Path::new(file).exists());
-        let count = places.iter().filter(|exists| **exists).count();
-        assert_eq!(count, 1, "{point}: {places:?}");
-    }
-    sandbox.maqet(&["start", "@web"]).ok();
 }
 
 #[test]
