@@ -423,7 +423,7 @@ fn a_full_clone_of_a_running_vm_that_is_killed_is_whole_or_not_there() {
     sandbox.fill("@web", "data", 2, "0");
     sandbox.maqet(&["start", "@web"]).ok();
     let calls = kill::count(&sandbox, &["clone", "@web", "@zero", "--full"]);
-    let points = kill::points(12);
+    let points = 12;
     for point in 0..points {
         let new = format!("n{point}");
         let vm = format!("@{new}");

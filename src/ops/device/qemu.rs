@@ -1,7 +1,8 @@
 //! What a running QEMU is asked and told about its devices.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -27,6 +28,12 @@ pub(super) struct Qemu {
     pub(super) devices: BTreeMap<String, String>,
     name: VmName,
 }
+
+/// How long QEMU may take to let go of what a device had that is gone.
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// Between tries.
+const PAUSE: Duration = Duration::from_millis(5);
 
 impl Qemu {
     pub(super) fn open(host: &Host, name: &VmName) -> Result<Self, Error> {
@@ -146,13 +153,28 @@ impl Qemu {
     pub(super) fn close_disk(&mut self, id: &str) -> Result<bool, Error> {
         let nodes = self.nodes(id)?;
         for (node, _) in &nodes {
-            self.unmake(Kind::Blockdev, node)?;
+            self.close(node)?;
         }
         let limits = disk::limits_id(id);
         if self.has_object(&limits)? {
             self.unmake(Kind::Object, &limits)?;
         }
         Ok(!nodes.is_empty())
+    }
+
+    /// Closes a block node. QEMU may take a moment to let a device go that has no id any more.
+    fn close(&mut self, node: &str) -> Result<(), Error> {
+        let deadline = Instant::now() + LET_GO;
+        loop {
+            match self.unmake(Kind::Blockdev, node) {
+                Err(qmp::Error::Refused { desc, .. })
+                    if desc.ends_with("is in use") && Instant::now() < deadline =>
+                {
+                    thread::sleep(PAUSE);
+                }
+                done => return Ok(done?),
+            }
+        }
     }
 
     /// The block nodes of a disk that there are, the upper one first.
