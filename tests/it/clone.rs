@@ -3,7 +3,6 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::kill;
 use crate::sandbox::{Ran, Sandbox, signal, wait_until};
 
 /// A VM `web` whose guest never runs an instruction, with a qcow2 and a raw disk and a
@@ -277,44 +276,6 @@ fn a_running_vm_goes_on_while_it_is_cloned() {
 }
 
 #[test]
-fn a_running_vm_whose_clone_is_killed_loses_nothing() {
-    let sandbox = three_disks();
-    sandbox.fill("@web", "root", 1, "0");
-    sandbox.fill("@web", "data", 2, "0");
-    sandbox.maqet(&["start", "@web"]).ok();
-    let calls = kill::count(&sandbox, &["clone", "@web", "@zero"]);
-    let points = 12;
-    for point in 0..points {
-        let new = format!("n{point}");
-        let vm = format!("@{new}");
-        let clone = ["clone", "@web", &vm];
-        kill::at(&sandbox, 1 + point * calls / points, &clone);
-        // Half of the times QEMU ends, too.
-        if point % 2 == 1 {
-            sandbox.maqet(&["stop", "--force", "@web"]).ok();
-            sandbox.maqet(&["start", "@web"]).ok();
-        }
-        sandbox.maqet(&["snapshot", "ls", "@web"]).ok();
-        if !sandbox.has_vm(&vm) {
-            sandbox.maqet(&clone).ok();
-        }
-        for vm in ["@web", &vm] {
-            assert!(sandbox.is_filled(vm, "root", 1, "0"), "{point}");
-            assert!(sandbox.is_filled(vm, "data", 2, "0"), "{point}");
-        }
-        assert!(sandbox.unfinished("web").is_empty(), "{point}");
-        assert!(sandbox.unfinished(&new).is_empty(), "{point}");
-        let (image, _) = sandbox.disk_image("@web", "root");
-        let shown = sandbox.maqet(&["show", "@web"]).ok().stdout;
-        assert!(shown.contains(image.to_str().unwrap()), "{point}: {shown}");
-    }
-    sandbox.maqet(&["stop", "--force", "@web"]).ok();
-    sandbox.maqet(&["start", "@web"]).ok();
-    sandbox.maqet(&["stop", "--force", "@web"]).ok();
-    sandbox.check_all();
-}
-
-#[test]
 fn a_disk_that_is_unplugged_takes_its_layers_along() {
     let sandbox = Sandbox::new();
     sandbox.add_lines(
@@ -413,41 +374,6 @@ fn a_full_clone_of_a_running_vm_is_of_one_moment_and_the_vm_goes_on() {
         // What nobody has written takes up no room.
         assert!(disk["actual_size"].as_u64().unwrap() < 1 << 20, "{disk}");
     }
-    sandbox.check_all();
-}
-
-#[test]
-fn a_full_clone_of_a_running_vm_that_is_killed_is_whole_or_not_there() {
-    let sandbox = three_disks();
-    sandbox.fill("@web", "root", 1, "0");
-    sandbox.fill("@web", "data", 2, "0");
-    sandbox.maqet(&["start", "@web"]).ok();
-    let calls = kill::count(&sandbox, &["clone", "@web", "@zero", "--full"]);
-    let points = 12;
-    for point in 0..points {
-        let new = format!("n{point}");
-        let vm = format!("@{new}");
-        let clone = ["clone", "@web", &vm, "--full"];
-        kill::at(&sandbox, 1 + point * calls / points, &clone);
-        // Half of the times QEMU ends, too.
-        if point % 2 == 1 {
-            sandbox.maqet(&["stop", "--force", "@web"]).ok();
-            sandbox.maqet(&["start", "@web"]).ok();
-        }
-        sandbox.maqet(&["snapshot", "ls", "@web"]).ok();
-        let jobs = sandbox.maqet(&["jobs", "@web", "--json"]).json();
-        assert_eq!(jobs, serde_json::json!([]), "{point}");
-        if !sandbox.has_vm(&vm) {
-            assert!(!sandbox.vm_dir(&new).exists(), "{point}");
-            sandbox.maqet(&clone).ok();
-        }
-        assert!(sandbox.is_filled(&vm, "root", 1, "0"), "{point}");
-        assert!(sandbox.is_filled(&vm, "data", 2, "0"), "{point}");
-        assert!(sandbox.unfinished(&new).is_empty(), "{point}");
-        let orphans = sandbox.maqet(&["disk", "orphans", "--json"]).json();
-        assert_eq!(orphans["files"].as_array().unwrap().len(), 0, "{orphans}");
-    }
-    sandbox.maqet(&["stop", "--force", "@web"]).ok();
     sandbox.check_all();
 }
 

@@ -146,6 +146,8 @@ fn attempt(
         new: new.clone(),
         layers: layers.clone(),
         before: row.definition.clone(),
+        definition: clone.row.definition.clone(),
+        uuid: clone.row.uuid.clone(),
     });
     let uuid = clone.row.uuid.clone();
     let mut rows: Vec<_> = source

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{DeviceName, Document};
+use crate::config::{DeviceName, Document, VmConfig};
 use crate::image::{self, Conversion, Link, Watch};
-use crate::ops::add::made_disk;
+use crate::ops::add::{made_disk, row};
 use crate::ops::device::definition::{keep, note};
 use crate::ops::disk::plan::{is_made, remove};
 use crate::ops::operation::{Id, Left};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host};
 use crate::paths::create_private_dir;
-use crate::store::MadeDisk;
+use crate::store::{MadeDisk, Store};
 use crate::vm::VmName;
 
 use super::{copy, definition, live};
@@ -28,6 +28,10 @@ pub(in crate::ops) struct Plan {
     pub layers: Vec<Layer>,
     /// The definition of the source before.
     pub before: String,
+    /// The definition of the clone.
+    pub definition: String,
+    /// The UUID of the clone.
+    pub uuid: String,
 }
 
 /// What becomes of one disk.
@@ -126,13 +130,20 @@ pub(super) fn name<'a>(
 }
 
 impl Plan {
-    /// Undoes it: what came to its end is recorded no more. A disk that has gone on in its
-    /// overlay stays there.
+    /// Undoes it, if the source has not gone on in its overlays; finishes it, if it has.
+    ///
+    /// What came to its end is recorded no more. A disk that has gone on stays in its overlay
+    /// in any case.
     pub fn settle(&self, left: &Left<'_>, reach: &mut Reach) -> Result<String, Error> {
         let Left { host, name, id } = *left;
         let has_switched = self.has_switched(left, reach)?;
         if !has_switched {
             self.take_back(left, reach)?;
+        } else if self.finish(left)? {
+            return Ok(format!(
+                "VM `{}` is a clone of `{name}`, as was begun",
+                self.new
+            ));
         }
         for layer in &self.layers {
             for path in layer.files() {
@@ -150,6 +161,37 @@ impl Plan {
             "VM `{}` was not made as a clone of `{name}`: what was begun is undone",
             self.new
         ))
+    }
+
+    /// Has the clone be there, whose disks are made; `false` if it cannot.
+    fn finish(&self, left: &Left<'_>) -> Result<bool, Error> {
+        let Left { host, name, id } = *left;
+        let file = host.paths.vm(&self.new).definition();
+        let row = VmConfig::parse_with(&self.definition, &file, &host.defaults()?)
+            .map_err(Error::from)
+            .and_then(|config| row(&config, self.definition.clone(), self.uuid.clone(), &file));
+        // It could be read when it was begun, and defaults have changed since.
+        let Ok(row) = row else {
+            return Ok(false);
+        };
+        let files = || self.layers.iter().map(|layer| &layer.file);
+        let has_name = files()
+            .map(|path| is_made(host, name, path))
+            .collect::<Result<Vec<bool>, _>>()?;
+        let make = |_: &Store| {
+            let mut made = Vec::new();
+            for (path, has_name) in files().zip(has_name) {
+                match has_name {
+                    true => {
+                        remove(&image::unfinished(path, id.0))?;
+                        made.push((self.new.clone(), made_disk(path)?));
+                    }
+                    false => made.extend(self::name(&self.new, id, [path].into_iter())?),
+                }
+            }
+            Ok::<_, Error>(Some(made))
+        };
+        host.store()?.put(&[(None, row)], Some(id.0), make)
     }
 
     /// Whether something may be in the overlays of the source that is nowhere else.

@@ -81,4 +81,6 @@ fn what_is_done_to_disks_is_undone_when_interrupted() {
 fn a_clone_that_is_interrupted_is_not_there() {
     stopped(vm::two_kinds, vm::CLONE);
     stopped(vm::two_kinds, vm::CLONE_FULL);
+    running(vm::two_kinds, vm::CLONE);
+    running(vm::two_kinds, vm::CLONE_FULL);
 }

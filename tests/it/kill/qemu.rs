@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Case, Change, Fate, Next, disk, snapshot, wanted};
+use super::{Case, Change, Fate, Next, disk, snapshot, vm, wanted};
 use crate::sandbox::{Sandbox, wait_until};
 
 impl Case {
@@ -69,4 +69,10 @@ fn disks_are_whole_when_qemu_is_killed() {
     killed(disk::with_disk, disk::ADD);
     killed(disk::with_disk, disk::RESIZE);
     killed(disk::with_usb_disk, disk::RM_USB);
+}
+
+#[test]
+fn a_clone_is_whole_or_not_there_when_qemu_is_killed() {
+    killed(vm::two_kinds, vm::CLONE);
+    killed(vm::two_kinds, vm::CLONE_FULL);
 }

@@ -1,4 +1,4 @@
-use super::stopped;
+use super::{running, stopped};
 use crate::sandbox::Sandbox;
 use crate::snapshot::write_as;
 
@@ -24,11 +24,13 @@ pub const CLONE_FULL: &[&str] = &["clone", "@web", "@zoe", "--full"];
 #[test]
 fn a_clone_is_whole_or_not_there() {
     stopped(two_kinds, CLONE);
+    running(two_kinds, CLONE);
 }
 
 #[test]
 fn a_full_clone_is_whole_or_not_there() {
     stopped(two_kinds, CLONE_FULL);
+    running(two_kinds, CLONE_FULL);
     let of_snapshot = &["clone", "@web", "@zoe", "--full", "--snapshot", "x"];
     stopped(with_snapshot, of_snapshot);
 }
