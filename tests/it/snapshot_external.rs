@@ -181,6 +181,23 @@ fn a_snapshot_within_an_overlay_keeps_that_from_being_given_up() {
 }
 
 #[test]
+fn a_snapshot_below_an_overlay_is_there_until_that_is_merged() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '4M'");
+    sandbox.maqet(&["snapshot", "create", "@web", "first"]).ok();
+    external(&sandbox, "one").ok();
+    let rm = || sandbox.maqet(&["snapshot", "rm", "@web", "first"]);
+    rm().fails(1).saying("which an overlay stands on");
+    let prune = ["snapshot", "prune", "@web", "--keep", "0"];
+    sandbox.maqet(&prune).ok().saying("no snapshot");
+    sandbox.maqet(&["snapshot", "merge", "@web", "one"]).ok();
+    rm().ok();
+    let images = images(&sandbox);
+    let within = tool("qemu-img", &["snapshot", "-l"], &images[0].0);
+    assert!(!within.contains("first"), "{within}");
+}
+
+#[test]
 fn an_overlay_that_is_moved_is_the_snapshot_s_as_before() {
     let sandbox = two_kinds();
     write(&sandbox, 1);

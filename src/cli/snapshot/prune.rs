@@ -9,7 +9,8 @@ use super::super::output::Output;
 /// Delete the older snapshots of a VM
 ///
 /// The oldest go first. Those that have a description, the one that the VM is at, external
-/// ones, and those that were made without maqet stay, and do not count.
+/// ones and those in images below their overlays, and those that were made without maqet stay,
+/// and do not count.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Name of the VM

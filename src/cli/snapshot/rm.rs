@@ -8,7 +8,8 @@ use super::super::output::Output;
 
 /// Delete a snapshot
 ///
-/// The VM stays as it is, and so do all other snapshots.
+/// The VM stays as it is, and so do all other snapshots. An external one is merged instead;
+/// one in an image below an overlay can be deleted when that was merged.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Name of the VM

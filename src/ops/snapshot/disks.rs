@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::config::{Format, VmConfig};
-use crate::image::{Snapshot, snapshot};
+use crate::image::{Chain, Snapshot, snapshot};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host};
 use crate::qmp::Client;
@@ -177,6 +177,20 @@ impl Disks {
     pub fn has(&self, path: &Path, name: &str) -> bool {
         self.at(path)
             .is_some_and(|disk| disk.snapshot(name).is_some())
+    }
+
+    /// The image among these that has the snapshot of this name and that one of the disks
+    /// stands on: it cannot be written.
+    pub fn below_with<'a>(&self, images: &'a [PathBuf], name: &str) -> Option<&'a PathBuf> {
+        let mut others = images.iter().filter(|path| self.at(path).is_none());
+        others.find(|path| {
+            let stands_on_it = |disk: &Disk| {
+                let chain = Chain::of(&disk.path, "qcow2").links;
+                chain.iter().any(|link| link.path == **path)
+            };
+            let has_it = |all: Vec<Snapshot>| all.iter().any(|it| it.name == name);
+            self.disks.iter().any(stands_on_it) && snapshot::list(path).is_ok_and(has_it)
+        })
     }
 
     /// The names of all snapshots in them, each once.

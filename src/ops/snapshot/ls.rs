@@ -20,6 +20,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// One snapshot.
 #[derive(Clone, Debug, Serialize)]
 pub struct Listed {
+    /// Its number, which later ones have larger; `None` of one that was made without maqet.
+    #[serde(skip)]
+    pub id: Option<i64>,
     /// Its name.
     pub name: String,
     /// The one that the VM was at when it was made.
@@ -44,6 +47,9 @@ pub struct Listed {
     pub resumes: bool,
     /// Whether it is beside its images, which are what they were, and not within them.
     pub is_external: bool,
+    /// Whether it is within an image that an overlay stands on, which is not written.
+    #[serde(skip)]
+    pub is_below: bool,
     /// Whether it was made without maqet.
     pub is_foreign: bool,
     /// The definition that the VM went by, if that is known.
@@ -132,6 +138,7 @@ fn listed(
         let below = || snapshot::list(path).is_ok_and(|all| all.iter().any(|it| it.name == *name));
         disks.has(path, name) || disks.at(path).is_none() && below()
     };
+    let is_below = !is_external && disks.below_with(&facts.disks, name).is_some();
     let is_in = |path: &PathBuf| match is_external {
         true => path.exists() && !facts.is_merging,
         false => is_within(path),
@@ -141,6 +148,7 @@ fn listed(
     let parent = kept.parent;
     let memory = facts.memory.and_then(|memory| disks.at(&memory.image));
     Ok(Listed {
+        id: Some(kept.id),
         name: name.clone(),
         parent: all
             .iter()
@@ -157,6 +165,7 @@ fn listed(
         is_current,
         resumes: is_current && position.is_some_and(|position| position.resumes),
         is_external,
+        is_below,
         is_foreign: false,
         definition: Some(facts.definition),
     })
@@ -170,6 +179,7 @@ fn foreign(name: String, disks: &Disks) -> Listed {
         .collect();
     let memory = found.iter().map(|(_, found)| found.vm_state_size).max();
     Listed {
+        id: None,
         parent: None,
         depth: 0,
         created_at: found.first().map(|(_, found)| found.time()),
@@ -180,6 +190,7 @@ fn foreign(name: String, disks: &Disks) -> Listed {
         is_current: false,
         resumes: false,
         is_external: false,
+        is_below: false,
         is_foreign: true,
         definition: None,
         name,

@@ -9,13 +9,15 @@ use super::rm::{Removed, rm};
 /// The snapshots of a VM that go when `keep` are to stay: the oldest.
 ///
 /// Those stay, and count for none, that a user has described, that the VM is at, that are
-/// beside their images, and that were made without maqet: someone may count on them.
+/// beside their images, or within images below overlays, and that were made without maqet:
+/// someone may count on them.
 pub fn too_old(host: &Host, vm: &VmName, keep: usize) -> Result<Vec<Listed>, Error> {
     let mut all = ls(host, vm)?;
     all.retain(|it| {
-        it.description.is_none() && !it.is_current && !it.is_foreign && !it.is_external
+        let is_fixed = it.is_current || it.is_foreign || it.is_external || it.is_below;
+        it.description.is_none() && !is_fixed
     });
-    all.sort_by_key(|it| it.created_at);
+    all.sort_by_key(|it| it.id);
     all.truncate(all.len().saturating_sub(keep));
     Ok(all)
 }

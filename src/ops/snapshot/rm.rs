@@ -28,7 +28,8 @@ pub struct Removed {
 ///
 /// # Errors
 /// [`NoSuch`](super::Error::NoSuch); [`Error::HasSavedState`] of a VM that is to go on
-/// from one, or in this snapshot.
+/// from one, or in this snapshot; [`Obstacles`](super::Error::Obstacles) of one in an image
+/// that an overlay stands on.
 pub fn rm(host: &Host, vm: &VmName, name: &str) -> Result<Removed, Error> {
     let work = Work::take(host, vm)?;
     let config = host.config(&host.vm(vm)?)?;
@@ -44,6 +45,17 @@ pub fn rm(host: &Host, vm: &VmName, name: &str) -> Result<Removed, Error> {
     let disks = found.with(name);
     if kept.is_none() && disks.is_empty() {
         return Err(no_such(vm, name, found.names()).into());
+    }
+    if let Some(kept) = &kept
+        && let Some(image) = found.below_with(&Facts::of(kept)?.disks, name)
+    {
+        let image = image.display();
+        return Err(super::Error::Obstacles {
+            doing: "deleting a snapshot of",
+            vm: vm.clone(),
+            obstacles: vec![format!("it is within {image}, which an overlay stands on")],
+        }
+        .into());
     }
     let position = host.store()?.position(vm)?;
     let is_awaited = kept.as_ref().is_some_and(|kept| {
