@@ -124,6 +124,7 @@ mod r#type;
 mod unset;
 /// What comes, what does not, and what no longer can.
 mod wait;
+mod writer;
 
 #[path = "../pool.rs"]
 #[allow(dead_code)]

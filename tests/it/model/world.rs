@@ -551,13 +551,7 @@ impl World {
                 let is_current = it.at == Some(kept.id);
                 let is_awaited = it.is_saved() || it.resumes && is_current;
                 refuse_if(it.machine().is_none() && is_awaited, "it is awaited")?;
-                let is_below = |(_, id): &(String, Id)| {
-                    let within = &self.images[*id].within;
-                    within.contains_key(name)
-                        && !tops.contains(id)
-                        && tops.iter().any(|top| self.chain(*top).contains(id))
-                };
-                refuse_if(kept.disks.iter().any(is_below), "it is below an overlay")?;
+                refuse_if(self.is_below(it, kept), "it is below an overlay")?;
             }
             None => refuse_if(it.is_saved(), "it has a saved state")?,
         }
@@ -570,13 +564,26 @@ impl World {
         Ok(())
     }
 
+    /// Whether a snapshot is within an image that one of the disks stands on.
+    fn is_below(&self, vm: &Vm, snapshot: &Snapshot) -> bool {
+        let tops: Vec<Id> = vm.disks_now().values().map(|disk| disk.image).collect();
+        snapshot.disks.iter().any(|(_, id)| {
+            self.images[*id].within.contains_key(&snapshot.name)
+                && !tops.contains(id)
+                && tops.iter().any(|top| self.chain(*top).contains(id))
+        })
+    }
+
     fn prune(&mut self, vm: &str, keep: usize) -> Result<(), Refusal> {
         let it = self.vm(vm)?;
         let mut old: Vec<String> = it
             .snapshots
             .iter()
             .filter(|snapshot| {
-                !snapshot.described && it.at != Some(snapshot.id) && !snapshot.is_beside()
+                !snapshot.described
+                    && it.at != Some(snapshot.id)
+                    && !snapshot.is_beside()
+                    && !self.is_below(it, snapshot)
             })
             .map(|snapshot| snapshot.name.clone())
             .collect();
@@ -776,9 +783,12 @@ impl World {
     fn clone_full(&mut self, vm: &str, new: &str, snapshot: Option<&str>) -> Result<(), Refusal> {
         let it = self.vm(vm)?.clone();
         refuse_if(self.vms.contains_key(new), "there is such a VM")?;
-        refuse_if(it.machine().is_some(), "it runs")?;
         let mut disks = Disks::new();
         for (disk, defined) in &it.disks {
+            if let Some(machine) = it.machine() {
+                let plugged = machine.disks.get(disk).map(|disk| disk.image);
+                refuse_if(plugged != Some(defined.image), "it is not plugged")?;
+            }
             let image = &self.images[defined.image];
             let format = image.format;
             let content = match snapshot {
@@ -861,10 +871,9 @@ impl World {
     }
 
     fn save(&mut self, vm: &str) -> Result<(), Refusal> {
-        let it = self.vm_mut(vm);
-        let machine = it.machine().ok_or("it does not run")?.clone();
+        let machine = self.vm(vm)?.machine().ok_or("it does not run")?.clone();
         refuse_if(!machine.hot.is_empty(), "it has plugged devices")?;
-        it.run = Run::Saved(machine);
+        self.vm_mut(vm).run = Run::Saved(machine);
         Ok(())
     }
 }
