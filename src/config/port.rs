@@ -167,7 +167,7 @@ pub(super) fn check(config: &VmConfig, faults: &mut Faults) {
         faults.add_if(
             port.file.is_some() && disks.any(|disk| disk.file == port.file),
             format!("{table}.file"),
-            "the file is a disk's",
+            "the file is a disk's, and nothing is to be printed into it",
         );
         faults.add_if(
             TAKEN.contains(&name.as_str()) && port.has_socket(),

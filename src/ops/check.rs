@@ -6,12 +6,12 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use crate::config::{Fault, VmConfig};
+use crate::config::{DeviceName, Fault, VmConfig};
 use crate::store::Row;
 
 use super::claims::Claims;
 use super::disk::defined;
-use super::{Error, Host, knowledge, policy};
+use super::{Error, Host, knowledge, plumbing, policy};
 
 /// What is to be told where it is written; for [`VmConfig::parse_checked`].
 ///
@@ -38,6 +38,8 @@ fn all(claims: &Claims<'_>, config: &VmConfig, old: Option<&Row>) -> Vec<Fault> 
     let mut faults = disks(claims.host, config);
     // Without the other definitions, there is nothing to be told of them.
     faults.extend(macs(claims, config, old).unwrap_or_default());
+    faults.extend(overwritten(claims, config, old).unwrap_or_default());
+    faults.extend(plumbing::files(config).map(|(key, why)| fault(key, why)));
     faults.extend(knowledge::check(claims.host, config).0);
     faults
 }
@@ -134,6 +136,38 @@ fn macs(claims: &Claims<'_>, config: &VmConfig, old: Option<&Row>) -> Result<Vec
             fault(format!("net.{net}.mac"), message)
         })
         .collect())
+}
+
+/// Files that a guest would print into, and that are something else.
+fn overwritten(
+    claims: &Claims<'_>,
+    config: &VmConfig,
+    old: Option<&Row>,
+) -> Result<Vec<Fault>, Error> {
+    let own = old.map_or(&config.name, |old| &old.name);
+    let found = claims.overwritten(own, config)?.into_iter();
+    Ok(found.map(|(key, message)| fault(key, message)).collect())
+}
+
+/// Sees to it that no guest prints into a disk that a VM is to have.
+pub(super) fn not_printed(
+    host: &Host,
+    row: &Row,
+    config: &VmConfig,
+    disk: &DeviceName,
+) -> Result<(), Error> {
+    let what = format!("disk.{disk}.file");
+    let found = overwritten(&Claims::for_vms(host, 1), config, Some(row))?;
+    // A port of its own is told with the port.
+    let file = config.disks[disk].path(disk, host.paths.vm(&row.name).path());
+    let is_it = |fault: &Fault| {
+        let its = file.as_ref().map(|file| format!("{} is ", file.display()));
+        fault.key == what || its.is_some_and(|its| fault.message.starts_with(&its))
+    };
+    match found.into_iter().find(is_it) {
+        Some(Fault { message: why, .. }) => Err(Error::Host { what, why }),
+        None => Ok(()),
+    }
 }
 
 /// What may be in the way of a VM one day, a sentence each: others, or a newer QEMU.

@@ -4,13 +4,16 @@ use std::borrow::Borrow;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{HostPort, Mac, Protocol, VmConfig};
 use crate::store::{Row, Store};
 use crate::vm::VmName;
 
-use super::disk::{User, Users};
+use super::disk::{Inode, User, Users};
 use super::{Error, Host};
 
 /// Something that one VM at a time can have.
@@ -18,7 +21,7 @@ use super::{Error, Host};
 enum Thing {
     Mac(Mac),
     Port(Protocol, u16),
-    Disk(PathBuf),
+    File(FileAt),
     Tap(String),
     Socket(PathBuf),
     Pci(String),
@@ -28,7 +31,7 @@ enum Thing {
 #[derive(Clone, Debug)]
 struct Claim {
     thing: Thing,
-    /// The network or disk, or the key, that it is for.
+    /// The network, or the key, that it is for.
     of: String,
     how: How,
 }
@@ -39,7 +42,44 @@ enum How {
     Alone,
     /// Others may have it as well who say so, too.
     Shared,
+    /// What a guest prints is added to the file; nothing of QEMU's guards it.
+    Printed,
     At(HostPort),
+}
+
+/// A file, whatever name it has.
+#[derive(Clone, Debug)]
+struct FileAt {
+    path: PathBuf,
+    /// Of one that is there.
+    inode: Option<Inode>,
+}
+
+impl FileAt {
+    fn of(path: PathBuf) -> Self {
+        let inode = Inode::of(&path).ok().flatten();
+        Self { path, inode }
+    }
+
+    /// Of one that is not there, its name.
+    fn key(&self) -> (Option<Inode>, Option<&Path>) {
+        let name = self.inode.is_none().then_some(&*self.path);
+        (self.inode, name)
+    }
+}
+
+impl PartialEq for FileAt {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for FileAt {}
+
+impl Hash for FileAt {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
 }
 
 /// What all VMs want, each definition read once, and only those that may matter.
@@ -61,7 +101,7 @@ struct Known {
     /// What the definitions say that were read: none is read twice.
     read: HashMap<VmName, (String, Vec<Claim>)>,
     /// For whom nobody else was to want a thing, and who did.
-    asked: Vec<(VmName, Claim, Vec<VmName>)>,
+    asked: Vec<(VmName, Claim, &'static str, Vec<VmName>)>,
 }
 
 struct Entry {
@@ -103,8 +143,8 @@ impl<'a> Claims<'a> {
             }
             std::mem::take(&mut known.asked)
         };
-        for (own, claim, before) in &asked {
-            let now = self.rivals(own, claim, || Ok(Some(store)))?;
+        for (own, claim, word, before) in &asked {
+            let now = self.rivals(own, claim, word, || Ok(Some(store)))?;
             if !now.iter().map(|(name, _)| name).eq(before) {
                 return Ok(false);
             }
@@ -126,13 +166,65 @@ impl<'a> Claims<'a> {
         });
         let mut found = Vec::new();
         for claim in said {
-            let rivals = self.stored_rivals(own, &claim)?;
-            let names = rivals.iter().map(|(name, _)| name.clone()).collect();
-            for (name, theirs) in rivals {
+            // Theirs may be derived, and in no text.
+            for (name, theirs) in self.ask(own, &claim, "")? {
                 found.push((claim.of.clone(), name, theirs.of));
             }
-            let asked = (own.clone(), claim, names);
-            self.known.borrow_mut().asked.push(asked);
+        }
+        Ok(found)
+    }
+
+    /// The files that a guest would print into, although they are something else: for each
+    /// the key that names it, and what it is.
+    pub fn overwritten(
+        &self,
+        own: &VmName,
+        config: &VmConfig,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let all = claims(self.host, own, config);
+        let mut found = Vec::new();
+        for claim in &all {
+            let Thing::File(file) = &claim.thing else {
+                continue;
+            };
+            let path = file.path.display();
+            let mut add = |what: String| found.push((claim.of.clone(), format!("{path} {what}")));
+            if claim.how != How::Printed {
+                let printing = |it: &(VmName, Claim)| it.1.how == How::Printed;
+                let rivals = self.ask(own, claim, "port")?;
+                if let Some((vm, theirs)) = rivals.into_iter().find(printing) {
+                    let port = theirs.of.trim_end_matches(".file");
+                    add(format!(
+                        "is what the guest of VM `{vm}` prints into, by its `{port}`"
+                    ));
+                }
+                continue;
+            }
+            // `config` has told of the same name.
+            let is_told = config
+                .disks
+                .values()
+                .any(|disk| disk.file.as_deref() == Some(&file.path));
+            let is_it = |it: &&Claim| it.thing == claim.thing && it.how != How::Printed && !is_told;
+            let not_printed = |it: &(VmName, Claim)| it.1.how != How::Printed;
+            if let Some(ours) = all.iter().find(is_it) {
+                add(format!(
+                    "is `{}`, too: nothing is to be printed into it",
+                    ours.of
+                ));
+            } else if let Some((vm, theirs)) =
+                self.ask(own, claim, "")?.into_iter().find(not_printed)
+            {
+                add(format!(
+                    "is `{}` of VM `{vm}`: nothing is to be printed into it",
+                    theirs.of
+                ));
+            } else if let Some(user) = self.stands_on(&file.path)? {
+                add(format!(
+                    "is what disk `{}` of VM `{}` stands on: nothing is to be printed into it",
+                    user.disk, user.vm
+                ));
+            }
         }
         Ok(found)
     }
@@ -153,36 +245,54 @@ impl<'a> Claims<'a> {
     pub fn conflicts(&self, config: &VmConfig) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
         for claim in claims(self.host, &config.name, config) {
-            for (name, _) in self.stored_rivals(&config.name, &claim)? {
-                let thing = &claim.thing;
-                found.push(format!(
-                    "VM `{name}` {thing}, too: only one of them can run at a time"
-                ));
+            let word = match self.whole {
+                true => String::new(),
+                false => claim.thing.word(),
+            };
+            let store = || self.host.existing_store();
+            for (name, _) in self.rivals(&config.name, &claim, &word, store)? {
+                found.push(match (&claim.thing, claim.how) {
+                    (Thing::File(file), How::Printed) => format!(
+                        "the guest of VM `{name}` prints into {}, too",
+                        file.path.display()
+                    ),
+                    (thing, _) => {
+                        format!("VM `{name}` {thing}, too: only one of them can run at a time")
+                    }
+                });
             }
         }
         Ok(found)
     }
 
-    fn stored_rivals(&self, own: &VmName, claim: &Claim) -> Result<Vec<(VmName, Claim)>, Error> {
-        self.rivals(own, claim, || self.host.existing_store())
+    /// The other VMs that want the same, which is looked at again when it is written.
+    fn ask(
+        &self,
+        own: &VmName,
+        claim: &Claim,
+        word: &'static str,
+    ) -> Result<Vec<(VmName, Claim)>, Error> {
+        let word = if self.whole { "" } else { word };
+        let rivals = self.rivals(own, claim, word, || self.host.existing_store())?;
+        let names = rivals.iter().map(|(name, _)| name.clone()).collect();
+        let asked = (own.clone(), claim.clone(), word, names);
+        self.known.borrow_mut().asked.push(asked);
+        Ok(rivals)
     }
 
-    /// The other VMs that want the same.
+    /// The other VMs that want the same, of those that have a word in their definitions.
     fn rivals<S: Borrow<Store>>(
         &self,
         own: &VmName,
         claim: &Claim,
+        word: &str,
         store: impl FnOnce() -> Result<Option<S>, Error>,
     ) -> Result<Vec<(VmName, Claim)>, Error> {
         let known = &mut *self.known.borrow_mut();
-        let word = match self.whole {
-            true => String::new(),
-            false => claim.thing.word(),
-        };
-        if known.words.insert(word.clone())
+        if known.words.insert(word.to_owned())
             && let Some(store) = store()?
         {
-            for row in store.borrow().rows_with(&word)? {
+            for row in store.borrow().rows_with(word)? {
                 known.take(self.host, &row);
             }
         }
@@ -267,7 +377,29 @@ fn claims(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Claim> {
                 true => How::Shared,
                 false => How::Alone,
             };
-            add(of.as_str(), Thing::Disk(path), how);
+            add(
+                &format!("disk.{of}.file"),
+                Thing::File(FileAt::of(path)),
+                how,
+            );
+        }
+    }
+    for (key, path) in [
+        ("kernel", &config.kernel),
+        ("initrd", &config.initrd),
+        ("dtb", &config.dtb),
+    ] {
+        if let Some(path) = path {
+            add(key, Thing::File(FileAt::of(path.clone())), How::Shared);
+        }
+    }
+    for (of, port) in &config.ports {
+        // A terminal, or nothing at all, can be everybody's.
+        if let Some(path) = &port.file
+            && !is_character_device(path)
+        {
+            let thing = Thing::File(FileAt::of(path.clone()));
+            add(&format!("port.{of}.file"), thing, How::Printed);
         }
     }
     for (of, pci) in &config.pcis {
@@ -278,6 +410,10 @@ fn claims(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Claim> {
         );
     }
     found
+}
+
+fn is_character_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.file_type().is_char_device())
 }
 
 impl Claim {
@@ -291,7 +427,7 @@ impl Claim {
 }
 
 impl Thing {
-    /// What is in the text of each definition that wants it.
+    /// What is mostly in the text of a definition that wants it.
     fn word(&self) -> String {
         let file_name = |path: &Path| {
             let name = path.file_name().and_then(|name| name.to_str());
@@ -301,7 +437,8 @@ impl Thing {
             // It may be derived.
             Self::Mac(_) => String::new(),
             Self::Port(_, port) => port.to_string(),
-            Self::Disk(path) | Self::Socket(path) => file_name(path),
+            Self::File(file) => file_name(&file.path),
+            Self::Socket(path) => file_name(path),
             Self::Tap(word) | Self::Pci(word) => word.clone(),
         }
     }
@@ -313,7 +450,7 @@ impl fmt::Display for Thing {
         match self {
             Self::Mac(mac) => write!(f, "has the address {mac}"),
             Self::Port(_, port) => write!(f, "has port {port} of the host"),
-            Self::Disk(path) => write!(f, "has the disk {}", path.display()),
+            Self::File(file) => write!(f, "has the file {}", file.path.display()),
             Self::Tap(name) => write!(f, "has the tap device `{name}`"),
             Self::Socket(path) => write!(f, "has the socket {}", path.display()),
             Self::Pci(address) => write!(f, "has the PCI device {address}"),

@@ -4,12 +4,13 @@
 //! with what to do.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
 use crate::config::{DeviceName, InterfaceName, Net, NetKind, Pci, Usb, VmConfig};
+use crate::image::Kind;
 
 use super::Error;
 
@@ -35,7 +36,67 @@ pub(in crate::ops) fn check(config: &VmConfig) -> Result<(), Error> {
     let mut usbs = config.usbs.iter();
     usbs.try_for_each(|(name, usb)| check_usb(name, usb))?;
     let mut pcis = config.pcis.iter();
-    pcis.try_for_each(|(name, pci)| check_pci(name, pci))
+    pcis.try_for_each(|(name, pci)| check_pci(name, pci))?;
+    match files(config).next() {
+        Some((what, why)) => Err(Error::Host { what, why }),
+        None => Ok(()),
+    }
+}
+
+/// Files that QEMU would overwrite or delete: the key that names each, and what it is.
+pub(in crate::ops) fn files(config: &VmConfig) -> impl Iterator<Item = (String, String)> {
+    let ports = config.ports.iter().filter_map(|(name, port)| {
+        let path = port.file.as_ref()?;
+        let why = unprintable(path)?;
+        Some((
+            format!("port.{name}.file"),
+            format!("{} {why}", path.display()),
+        ))
+    });
+    let nets = config.nets.iter().flat_map(|(name, net)| {
+        deleted(net).map(move |(key, why)| (format!("net.{name}.{key}"), why))
+    });
+    ports.chain(nets)
+}
+
+/// Files in the places of a network's sockets, which QEMU deletes for them
+/// (unix_listen_saddr, net_dgram_unix_init).
+fn deleted(net: &Net) -> impl Iterator<Item = (&'static str, String)> {
+    let sockets = [("listen", &net.listen), ("local", &net.local)];
+    sockets.into_iter().filter_map(|(key, path)| {
+        let path = path.as_ref()?;
+        let kind = fs::symlink_metadata(path).ok()?.file_type();
+        let path = path.display();
+        let why = format!("{path} is there and no socket: QEMU would delete it");
+        (!kind.is_socket()).then_some((key, why))
+    })
+}
+
+/// Why nothing is to be printed into what is at `path`.
+fn unprintable(path: &Path) -> Option<String> {
+    let kind = fs::metadata(path).ok()?.file_type();
+    if kind.is_dir() {
+        return Some("is a directory, and no file".to_owned());
+    }
+    if kind.is_socket() {
+        return Some("is a socket, and no file".to_owned());
+    }
+    // Opening one would wait for its other end.
+    if kind.is_fifo() {
+        return Some("is a FIFO, and no file".to_owned());
+    }
+    if kind.is_block_device() {
+        return Some("is a block device: nothing is to be printed into it".to_owned());
+    }
+    if !kind.is_file() {
+        return None;
+    }
+    match Kind::of(path) {
+        Ok(Kind::Image(format)) => Some(format!(
+            "is an image of format {format}: nothing is to be printed into it"
+        )),
+        _ => None,
+    }
 }
 
 /// What a network needs of the host.
@@ -45,7 +106,7 @@ pub(in crate::ops) fn check_net(name: &DeviceName, net: &Net) -> Result<(), Erro
             check_bridge(net.bridge.as_ref().map_or("br0", InterfaceName::as_str))
         }
         (NetKind::Tap, Some(ifname)) => check_tap(ifname),
-        _ => Ok(()),
+        _ => deleted(net).next().map_or(Ok(()), |(_, why)| Err(why)),
     };
     checked.map_err(|why| lacks("net", name, why))
 }

@@ -11,7 +11,7 @@ use crate::config::{self, DeviceName, Document, Interface, VmConfig};
 use crate::image;
 use crate::ops::add::made_disk;
 use crate::ops::claims::Claims;
-use crate::ops::{Error, Host, plumbing, qmp as ops_qmp};
+use crate::ops::{Error, Host, check, plumbing, qmp as ops_qmp};
 use crate::qemu::part::{self, Kind, Part};
 use crate::qemu::{disk, net, passthrough};
 use crate::qmp;
@@ -110,6 +110,7 @@ impl Adding<'_> {
         let vm_dir = self.host.paths.vm(&self.row.name);
         let path = disk.path(&name, vm_dir.path());
         let path = path.expect("only CD-ROM drives are empty");
+        check::not_printed(self.host, self.row, &config, &name)?;
         let parts = disk::parts(&name, disk, config.board(), vm_dir.path(), None);
         let mut added = self.added(&parts.device);
         if self.qemu.has(&added.id) {

@@ -8,7 +8,7 @@ use crate::config::{DeviceName, Format, Size, is_device_node};
 use crate::image::{self, Conversion, Kind, Link, Watch};
 use crate::ops::add::made_disk;
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
-use crate::ops::{Error, Host};
+use crate::ops::{Error, Host, check};
 use crate::vm::VmName;
 
 use super::definition::{New, Settings, text};
@@ -76,6 +76,7 @@ pub fn add(
         return Err(Error::FileExists(it.path.clone()));
     }
     // All that can be found wrong is found before anything is made.
+    check::not_printed(host, &row, &new.config, disk)?;
     let kind = match (&options.from, it.disk.size) {
         (Some(source), _) => Some(source.check(watch)?),
         (None, Some(_)) => None,

@@ -54,6 +54,7 @@ pub fn attach(
             why,
         });
     }
+    check::not_printed(host, &row, &new.config, disk)?;
     guard::format(it, new.says("format"))?;
     let below = guard::sound(name, it)?;
     let others = guard::others(host, &it.path, name, disk)?;

@@ -21,6 +21,8 @@ pub struct Settings {
 /// A disk that a definition is to have, which is checked.
 pub(super) struct New {
     pub it: Defined,
+    /// The definition that has it.
+    pub config: VmConfig,
     with: Document,
 }
 
@@ -47,6 +49,7 @@ impl New {
             edited(host, &row.definition, &file, &write).map_err(|error| told(disk, error))?;
         Ok(Self {
             it: find(host, &config, disk)?,
+            config,
             with,
         })
     }

@@ -33,7 +33,7 @@ pub(super) use plan::Plan;
 pub use plug::When;
 pub use source::Source;
 pub use users::User;
-pub(super) use users::Users;
+pub(super) use users::{Inode, Users};
 
 use crate::config::{DeviceName, Disk, VmConfig};
 use crate::image::Link;

@@ -32,8 +32,8 @@ pub struct User {
 }
 
 /// A file, whatever name it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Inode {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::ops) struct Inode {
     device: u64,
     number: u64,
 }
