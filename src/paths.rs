@@ -132,6 +132,24 @@ impl VmDir {
         self.0.join("console.log.1")
     }
 
+    /// What the guest printed on a further port, by the port's name in the definition, in
+    /// this or the last run.
+    pub fn port_log(&self, name: &str) -> PathBuf {
+        self.0.join(format!("port-{name}.log"))
+    }
+
+    /// The same for the run before that.
+    pub fn previous_port_log(&self, name: &str) -> PathBuf {
+        self.0.join(format!("port-{name}.log.1"))
+    }
+
+    /// Whether a file of the directory has the name of such a log.
+    pub fn is_port_log(file: &Path) -> bool {
+        let name = file.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_prefix("port-"))
+            .is_some_and(|name| name.ends_with(".log") || name.ends_with(".log.1"))
+    }
+
     /// How far the console log has been copied to the journal.
     pub fn console_shipped(&self) -> PathBuf {
         self.0.join("console.shipped")

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use maqet::config::{self, Cache, Defaults, Format, Layer, Layers, NetKind, VmConfig};
+use maqet::paths::VmDir;
 use maqet::qemu::argv::{Accel, Host, Listen, Sockets, argv, paste};
 use serde_json::{Value, json};
 
@@ -176,6 +177,9 @@ impl Vm {
     }
 
     fn of(config: VmConfig, dir: &Path) -> Self {
+        let vm_dir = VmDir::at(dir.join("vm"));
+        let logged = config.ports.iter().filter(|(_, port)| port.has_log());
+        let port_logs = logged.map(|(name, _)| (name.clone(), vm_dir.port_log(name.as_str())));
         let host = Host {
             binary: config.qemu.binary.clone(),
             accel: Accel::Tcg,
@@ -184,6 +188,7 @@ impl Vm {
             vm_dir: dir.join("vm"),
             sockets: Sockets::in_dir(&dir.join("run"), &config),
             console_log: dir.join("vm/console.log"),
+            port_logs: port_logs.collect(),
             incoming: false,
         };
         Self { config, host }

@@ -117,6 +117,17 @@ fn hint(error: &Error) -> Option<String> {
             format!("`maqet show {name}` shows it; `maqet rm {name}` forgets it")
         }
         Error::Template(_) => "`maqet template ls` lists the templates there are".to_owned(),
+        Error::NoSuchPort { known, .. } if known.is_empty() => {
+            "it has none: its serial console is shown by `maqet logs --console`".to_owned()
+        }
+        Error::NoSuchPort { known, .. } => {
+            let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+            format!("it has {}", known.join(", "))
+        }
+        Error::NoPortLog { port, .. } => format!(
+            "what goes through a `virtio-port`, or to what is no file, is not kept: \
+             `port.{port}.file` can name a file"
+        ),
         Error::NotRunning(name) => format!("start it with `maqet start {name}`"),
         Error::PortTaken {
             by: By::Vm(other), key, ..

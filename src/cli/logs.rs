@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::config::DeviceName;
 use crate::console::{Change, Changes, is_same};
 use crate::ops::logs::{Console, ConsoleLine, Run, Wanted};
 use crate::ops::{self, Host};
@@ -19,8 +20,9 @@ use super::output::Output;
 /// Show what QEMU, systemd and the guest printed
 ///
 /// By default the journal's lines for this run, or the last one: those of QEMU
-/// and those of systemd about the unit. With --qemu only QEMU's, and with
-/// --console what the guest printed on its serial port. The logs of the last two
+/// and those of systemd about the unit. With --qemu only QEMU's, with --console
+/// what the guest printed on its serial port, and with --port what it wrote to a
+/// further one, whether or not somebody was connected. The logs of the last two
 /// runs are shown as the guest wrote them; what it printed before that, or since
 /// some time, comes from the journal, without what is for terminals.
 #[derive(clap::Args)]
@@ -45,8 +47,11 @@ pub(super) struct Args {
     /// The guest's serial console instead of QEMU and systemd
     #[arg(long)]
     console: bool,
+    /// What the guest wrote to a further port, one of `[port.NAME]` in its definition
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["console", "all", "since"])]
+    port: Option<DeviceName>,
     /// Only what QEMU printed, and maqet for it, not what systemd says
-    #[arg(long, conflicts_with = "console")]
+    #[arg(long, conflicts_with_all = ["console", "port"])]
     qemu: bool,
 }
 
@@ -61,8 +66,12 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
         lines: args.lines,
         follow: args.follow,
     };
-    if args.console {
-        console(out, host, &args.name, wanted)?;
+    if let Some(port) = &args.port {
+        let log = ops::logs::port(host, &args.name, port, args.run.unwrap_or_default())?;
+        console(out, host, &args.name, log, wanted)?;
+    } else if args.console {
+        let log = ops::logs::console(host, &args.name, wanted)?;
+        console(out, host, &args.name, log, wanted)?;
     } else {
         if args.follow {
             super::output::end_with_reader();
@@ -117,12 +126,18 @@ fn print_line(out: &Output, line: &ConsoleLine) -> io::Result<()> {
 }
 
 /// Prints lines of the past, and the console log from there as the guest wrote it.
-fn console(out: &Output, host: &Host, name: &VmName, wanted: Wanted) -> anyhow::Result<()> {
+fn console(
+    out: &Output,
+    host: &Host,
+    name: &VmName,
+    console: Console,
+    wanted: Wanted,
+) -> anyhow::Result<()> {
     let Console {
         mut history,
         log,
         run,
-    } = ops::logs::console(host, name, wanted)?;
+    } = console;
     let mut log = log;
     if let (Some(lines), Some((path, file))) = (wanted.lines, &mut log)
         && history.is_empty()
@@ -144,8 +159,10 @@ fn console(out: &Output, host: &Host, name: &VmName, wanted: Wanted) -> anyhow::
         Some((path, file)) => {
             // A run that is over prints no more.
             let follow = wanted.follow && matches!(wanted.run, Run::All | Run::Back(0));
+            // Nobody notes of which run a port's log is.
+            let is_of_run = run.is_some();
             copy(out, (&path, file, run), follow, || {
-                ops::logs::run_of_console(host, name)
+                is_of_run.then(|| ops::logs::run_of_console(host, name))?
             })
         }
         None => Ok(()),

@@ -131,6 +131,14 @@ impl Port {
         self.name.as_deref().unwrap_or(name.as_str())
     }
 
+    /// Whether what the guest writes is kept in a log of maqet's, besides what reads it.
+    ///
+    /// QEMU throws away what goes through a `virtio-port` that nobody has open
+    /// (hw/char/virtio-serial-bus.c), which is no text either.
+    pub fn has_log(&self) -> bool {
+        self.file.is_none() && self.kind != PortKind::VirtioPort
+    }
+
     /// Whether its end on the host is a socket in the runtime directory.
     pub fn has_socket(&self) -> bool {
         self.file.is_none() && self.tcp.is_none() && !self.pty

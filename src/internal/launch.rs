@@ -121,7 +121,7 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     // Nobody saves a VM that does not run: a power cut has left it.
     let _ = fs::remove_file(host.paths.saved(name).unfinished());
     keep_console_logs(&host, name, &runtime).context("cannot make the console log")?;
-    bound_port_logs(&config, &runtime).context("cannot link to the logs of ports")?;
+    keep_port_logs(&config, &vm_dir, &runtime).context("cannot keep the logs of ports")?;
     fs::write(runtime.definition(), &definition).context("cannot keep the definition")?;
     keep_definition(&stored, &vm_dir).context("cannot keep the definition")?;
     let begins = begins(&config.qemu.args).filter(|_| kept.is_none());
@@ -231,15 +231,24 @@ fn keep_console_logs(host: &Host, vm: &VmName, runtime: &RuntimeDir) -> io::Resu
     }
 }
 
+/// Keeps the last run's logs of further ports as the previous ones.
+///
 /// Links beside the sockets lead `internal trim` to what ports write to; what is no
 /// regular file does not grow.
-fn bound_port_logs(config: &VmConfig, runtime: &RuntimeDir) -> io::Result<()> {
+fn keep_port_logs(config: &VmConfig, vm_dir: &VmDir, runtime: &RuntimeDir) -> io::Result<()> {
     for (name, port) in &config.ports {
-        if let Some(file) = &port.file
-            && fs::metadata(file).map_or(true, |file| file.is_file())
-        {
-            symlink(file, runtime.port_log(name.as_str()))?;
-        }
+        let name = name.as_str();
+        let own = vm_dir.port_log(name);
+        let file = match &port.file {
+            Some(file) if fs::metadata(file).is_ok_and(|file| !file.is_file()) => continue,
+            Some(file) => file,
+            None if !port.has_log() => continue,
+            None => match fs::rename(&own, vm_dir.previous_port_log(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => &own,
+            },
+        };
+        symlink(file, runtime.port_log(name))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::DeviceName;
 use crate::qmp::RunState;
 use crate::vm::{GroupName, VmName};
 use crate::{config, image, keyboard, lock, paths, qemu, qmp, store, systemd};
@@ -258,6 +259,24 @@ pub enum Error {
     /// Times were asked for where there are only files.
     #[error("you cannot read the journal, and the files that stand in for it have no times")]
     NoTimes,
+    /// The VM has no further port of that name.
+    #[error("VM `{vm}` has no port `{port}`")]
+    NoSuchPort {
+        /// The VM.
+        vm: VmName,
+        /// The port.
+        port: DeviceName,
+        /// Those that it has.
+        known: Vec<DeviceName>,
+    },
+    /// Nothing is kept of what a guest writes to a port.
+    #[error("port `{port}` of VM `{vm}` has no log")]
+    NoPortLog {
+        /// The VM.
+        vm: VmName,
+        /// The port.
+        port: DeviceName,
+    },
     /// The journal or the console log does not go back that far.
     #[error("VM `{name}` has no run {back}: it has {known} so far")]
     NoRun {

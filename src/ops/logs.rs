@@ -1,17 +1,18 @@
 //! What was printed: by QEMU and systemd in the journal, by the guest on its console.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::config::DeviceName;
 use crate::console;
 use crate::console::shipped::{self, Mark};
 use crate::paths::VmDir;
 use crate::systemd::{journal, unit_name};
 use crate::vm::VmName;
 
-use super::{Error, Host};
+use super::{Error, Host, in_force};
 
 /// Which runs of a VM are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,6 +200,58 @@ pub fn console(host: &Host, name: &VmName, wanted: Wanted) -> Result<Console, Er
             ))(error))
         }
     }
+}
+
+/// What the guest of a VM wrote to a further port: its own log, or the file that the port is.
+///
+/// # Errors
+/// [`Error::NoSuchPort`]; [`Error::NoPortLog`], if nothing is kept of it; [`Error::NoRun`],
+/// as there are logs of the last two runs, and one of a file.
+pub fn port(host: &Host, name: &VmName, port: &DeviceName, run: i32) -> Result<Console, Error> {
+    // A running VM may have other ports than its definition.
+    let config = match in_force::read(host, name)? {
+        Some(used) => used.config,
+        None => host.config(&host.vm(name)?)?,
+    };
+    let Some(its) = config.ports.get(port) else {
+        return Err(Error::NoSuchPort {
+            vm: name.clone(),
+            port: port.clone(),
+            known: config.ports.into_keys().collect(),
+        });
+    };
+    let dir = host.paths.vm(name);
+    let no_run = |known| Error::NoRun {
+        name: name.clone(),
+        back: run,
+        known,
+    };
+    let path = match &its.file {
+        Some(_) if run != 0 => return Err(no_run(1)),
+        Some(file) => file.clone(),
+        None if !its.has_log() => {
+            let (vm, port) = (name.clone(), port.clone());
+            return Err(Error::NoPortLog { vm, port });
+        }
+        None => match run {
+            0 => dir.port_log(port.as_str()),
+            -1 => dir.previous_port_log(port.as_str()),
+            _ => return Err(no_run(2)),
+        },
+    };
+    // To read a FIFO would take from whoever reads it, or wait.
+    let is_file = fs::metadata(&path).map_or(true, |it| it.is_file());
+    if !is_file {
+        let (vm, port) = (name.clone(), port.clone());
+        return Err(Error::NoPortLog { vm, port });
+    }
+    let failed = format!("there is no log {}", path.display());
+    let file = console::open(&path).map_err(Error::io(failed))?;
+    Ok(Console {
+        history: Vec::new(),
+        log: Some((path, file)),
+        run: None,
+    })
 }
 
 /// The run that the VM's console log is of.

@@ -21,6 +21,8 @@ pub fn command_line(
     kept: Option<&Kept>,
 ) -> Result<Vec<OsString>, Error> {
     let vm_dir = host.paths.vm(&row.name);
+    let logged = config.ports.iter().filter(|(_, port)| port.has_log());
+    let port_logs = logged.map(|(name, _)| (name.clone(), vm_dir.port_log(name.as_str())));
     let facts = argv::Host {
         binary: binary::find(&config.qemu.binary)?,
         accel: match (kept, why_not_kvm(host, config.accel)) {
@@ -32,6 +34,7 @@ pub fn command_line(
         uuid: row.uuid.clone(),
         vhost_net: plumbing::has_vhost_net(),
         console_log: vm_dir.console_log(),
+        port_logs: port_logs.collect(),
         vm_dir: vm_dir.path().to_owned(),
         sockets,
     };

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::image;
 use crate::lock::VmLock;
+use crate::paths::VmDir;
 use crate::store::MadeDisk;
 use crate::systemd::{self, boot, unit_name};
 use crate::vm::VmName;
@@ -122,7 +123,12 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
             removed.kept.push(path);
         }
     }
-    for file in [
+    let entries = fs::read_dir(dir.path()).into_iter().flatten().flatten();
+    let ports = entries
+        .map(|entry| entry.path())
+        .filter(|it| VmDir::is_port_log(it));
+    let ports: Vec<_> = ports.collect();
+    for file in ports.into_iter().chain([
         dir.console_log(),
         dir.previous_console_log(),
         dir.console_shipped(),
@@ -134,7 +140,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
         saved.unfinished(),
         // Last: until then no one else may take the name.
         dir.lock(),
-    ] {
+    ]) {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::io(format_args!("cannot delete {}", file.display()))(

@@ -38,6 +38,8 @@ pub struct Host {
     pub sockets: Sockets,
     /// The file that the serial console is logged to.
     pub console_log: PathBuf,
+    /// The files that further ports are logged to, by their names.
+    pub port_logs: Vec<(DeviceName, PathBuf)>,
     /// Whether the VM is to wait for a saved state instead of booting.
     pub incoming: bool,
 }
@@ -175,11 +177,8 @@ impl Argv {
             Listen::Fd(fd) => arg.with("fd", fd.to_string()),
             Listen::Path(path) => arg.with("path", path),
         };
-        let mut arg = arg.with("server", "on").with("wait", "off");
-        if let Some(log) = log {
-            arg = arg.with("logfile", log).with("logappend", "on");
-        }
-        self.opt("-chardev", arg);
+        let arg = arg.with("server", "on").with("wait", "off");
+        self.opt("-chardev", logged(arg, log));
     }
 
     fn monitor(&mut self, chardev: &str) {
@@ -187,6 +186,14 @@ impl Argv {
             "-mon",
             OptArg::new("chardev", chardev).with("mode", "control"),
         );
+    }
+}
+
+/// A chardev with a file that what goes to it is appended to, whether or not somebody reads.
+fn logged(chardev: OptArg, log: Option<&Path>) -> OptArg {
+    match log {
+        Some(log) => chardev.with("logfile", log).with("logappend", "on"),
+        None => chardev,
     }
 }
 

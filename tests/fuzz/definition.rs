@@ -58,6 +58,7 @@ fn valid(config: &VmConfig, text: &str, file: &Path) {
             vm_dir: "/vms/web".into(),
             sockets: Sockets::in_dir(Path::new("/run/web"), config),
             console_log: "/vms/web/console.log".into(),
+            port_logs: Vec::new(),
             incoming: false,
         };
         let argv = argv(config, &host);

@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::sandbox::{PATIENCE, Sandbox, free_ports, wait_until};
+use crate::sandbox::{PATIENCE, Ran, Sandbox, free_ports, signal, wait_until};
 
 /// Adds the probe guest with further keys. It does not run yet when it is started.
 fn add_stopped(sandbox: &Sandbox, words: &str, settings: &[&str]) {
@@ -82,6 +82,19 @@ fn what_a_guest_writes_to_its_ports_comes_out_at_their_other_ends() {
     wait_until("the file says that it is up", || {
         fs::read(&log).is_ok_and(|log| String::from_utf8_lossy(&log).contains("probe: ready"))
     });
+    let said = sandbox
+        .maqet(&["logs", "@web", "--port", "console", "-n", "500"])
+        .ok()
+        .stdout;
+    assert!(said.contains("probe: ready"), "{said}");
+    // Whoever was connected, it is in the logs, too.
+    for (port, text) in [("second", "ttyS1"), ("third", "ttyS2"), ("fourth", "ttyS3")] {
+        let said = sandbox.maqet(&["logs", "@web", "--port", port]).ok().stdout;
+        assert!(
+            said.contains(&format!("probe: this is {text}")),
+            "{port}: {said}"
+        );
+    }
     let shown = sandbox.maqet(&["status", "@web"]).ok();
     for words in [socket.to_str().unwrap(), "pty  fourth /dev/pts/"] {
         assert!(shown.stdout.contains(words), "{}", shown.stdout);
@@ -147,4 +160,84 @@ fn a_port_that_listens_where_another_does_is_refused() {
         .try_lines("three", &(lines + &screen))
         .fails(1)
         .saying(&format!("`port.a.tcp` has port {port} of the host already"));
+}
+
+#[test]
+fn what_a_guest_writes_to_a_port_is_kept_though_nobody_is_connected() {
+    let sandbox = Sandbox::new();
+    add_stopped(
+        &sandbox,
+        "console=hvc0 probe.say=ttyS1",
+        &[
+            "port.second.type=serial",
+            "port.first.type=virtio",
+            "port.data.type=virtio-port",
+        ],
+    );
+    let logs = |options: &[&str]| sandbox.maqet(&[&["logs", "@web"], options].concat());
+    logs(&["--port", "second"])
+        .fails(1)
+        .saying("there is no log");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let mut follower = sandbox.spawn(&["logs", "@web", "--port", "first", "--follow"]);
+    let mut lines = BufReader::new(follower.stdout.take().unwrap());
+    assert_eq!(logs(&["--port", "second"]).ok().stdout, "");
+    sandbox.maqet(&["resume", "@web"]).ok();
+    let log = sandbox.vm_dir("web").join("port-second.log");
+    wait_until("the port's log has what the guest says", || {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains("probe: this is ttyS1\r\n"))
+    });
+    let mode = fs::metadata(&log).unwrap().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    let said = logs(&["--port", "second", "--json", "-n", "1"]).json();
+    assert_eq!(said["line"], "probe: this is ttyS1");
+    let mut line = String::new();
+    while !line.contains("probe: ready") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it follows");
+    }
+    // A guest that prints without end fills no disk.
+    let mut file = File::options().append(true).open(&log).unwrap();
+    file.write_all(&vec![b'x'; 9 << 20]).unwrap();
+    sandbox.maqet(&["internal", "trim"]).ok();
+    assert!(fs::metadata(&log).unwrap().blocks() * 512 < 5 << 20);
+
+    for (port, status, words) in [
+        ("data", 1, "port `data` of VM"),
+        ("data", 1, "`port.data.file` can name a file"),
+        ("nosuch", 1, "has no port `nosuch`"),
+        ("nosuch", 1, "it has `second`, `first`, `data`"),
+        ("a b", 2, "a b"),
+    ] {
+        logs(&["--port", port]).fails(status).saying(words);
+    }
+    logs(&["--port", "second", "--run", "-2"])
+        .fails(1)
+        .saying("run");
+
+    // The next run has a log of its own, which a follower goes on with.
+    sandbox.maqet(&["stop", "@web", "--force"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    assert_eq!(logs(&["--port", "second"]).ok().stdout, "");
+    let before = logs(&["--port", "first", "--run", "-1"]).ok().stdout;
+    assert!(before.contains("probe: ready"), "{before}");
+    sandbox.maqet(&["resume", "@web"]).ok();
+    line.clear();
+    while !line.contains("probe: ready") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it follows");
+    }
+    signal(follower.id(), libc::SIGTERM);
+    let _ = Ran::of(follower);
+    sandbox.maqet(&["stop", "@web", "--force"]).ok();
+
+    let orphans = sandbox.maqet(&["disk", "orphans"]).ok().stdout;
+    assert!(!orphans.contains("port-"), "{orphans}");
+    sandbox.maqet(&["rm", "@web"]).ok();
+    assert!(!sandbox.vm_dir("web").exists());
+    sandbox.add_lines("db", "");
+    sandbox
+        .maqet(&["logs", "@db", "--port", "x"])
+        .fails(1)
+        .saying("--console");
 }

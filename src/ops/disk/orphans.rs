@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::config::DeviceName;
 use crate::image::Chain;
 use crate::ops::{Error, Host, in_force, snapshot};
+use crate::paths::VmDir;
 use crate::vm::VmName;
 
 use super::plan::remove;
@@ -152,7 +153,7 @@ fn is_own(file: &Path, has_vm: bool) -> bool {
     let name = file.file_name().and_then(|name| name.to_str());
     // Of a VM that is not known any more, the definition is what `doctor --rebuild` reads.
     let is_kept = |name: &str| OWN.contains(&name) && (has_vm || name == "definition.toml");
-    name.is_some_and(is_kept)
+    name.is_some_and(is_kept) || (has_vm && VmDir::is_port_log(file))
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -1,6 +1,6 @@
 //! Ports of the guest that bytes go through: serial ones, and those of virtio-serial.
 
-use super::{Argv, Host};
+use super::{Argv, Host, logged};
 use crate::config::{Board, DeviceName, DisplayKind, Port, PortKind, VmConfig};
 use crate::qemu::AGENT_CHARDEV;
 use crate::qemu::optarg::OptArg;
@@ -90,6 +90,8 @@ pub(super) fn ports(argv: &mut Argv, config: &VmConfig, host: &Host) {
 /// The end of a port on the host.
 fn chardev(argv: &mut Argv, id: &str, name: &DeviceName, port: &Port, host: &Host) {
     let backend = |kind| OptArg::new("backend", kind).with("id", id);
+    let log = host.port_logs.iter().find(|(it, _)| it == name);
+    let log = log.map(|(_, log)| log.as_path());
     if let Some(file) = &port.file {
         argv.opt(
             "-chardev",
@@ -99,10 +101,11 @@ fn chardev(argv: &mut Argv, id: &str, name: &DeviceName, port: &Port, host: &Hos
         let arg = backend("socket")
             .with("host", address.ip().to_string())
             .with("port", address.port().to_string());
-        argv.opt("-chardev", arg.with("server", "on").with("wait", "off"));
+        let arg = arg.with("server", "on").with("wait", "off");
+        argv.opt("-chardev", logged(arg, log));
     } else if port.pty {
-        argv.opt("-chardev", backend("pty"));
+        argv.opt("-chardev", logged(backend("pty"), log));
     } else if let Some((_, listen)) = host.sockets.ports.iter().find(|(it, _)| it == name) {
-        argv.socket(id, listen, None);
+        argv.socket(id, listen, log);
     }
 }

@@ -14,6 +14,7 @@ fn host() -> Host {
         vm_dir: "/vms/web".into(),
         sockets: Sockets::in_dir(Path::new("/run/web"), &config("")),
         console_log: "/run/web/console.log".into(),
+        port_logs: Vec::new(),
         incoming: false,
     }
 }
