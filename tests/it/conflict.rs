@@ -1,6 +1,6 @@
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -185,7 +185,6 @@ fn what_cannot_be_a_disk_is_refused_where_it_is_written() {
 
 #[test]
 fn a_disk_that_the_user_may_not_write_can_be_read() {
-    use std::os::unix::fs::PermissionsExt;
     let sandbox = Sandbox::new();
     let file = sandbox.path("base.raw");
     fs::write(&file, [0; 1 << 16]).unwrap();
@@ -283,7 +282,6 @@ fn a_port_that_a_definition_forwards_twice_is_told_at_its_entry() {
 
 #[test]
 fn a_program_that_a_definition_brings_along_is_not_run_before_the_vm_is() {
-    use std::os::unix::fs::PermissionsExt;
     let sandbox = Sandbox::new();
     let mark = sandbox.path("was-run");
     let program = sandbox.path("qemu-system-x86_64");
@@ -554,19 +552,23 @@ fn a_file_in_the_place_of_a_socket_is_not_deleted() {
 #[test]
 fn what_is_in_a_module_that_is_not_installed_is_told_where_it_is_written() {
     let sandbox = Sandbox::new();
-    // A QEMU finds its modules from where it is itself.
-    let modules = "lib/x86_64-linux-gnu/qemu";
-    let (bin, lib) = (sandbox.path("bin"), sandbox.path(modules));
-    for dir in [&bin, &lib] {
-        fs::create_dir_all(dir).unwrap();
-    }
-    let program = bin.join("qemu-system-x86_64");
-    fs::copy("/usr/bin/qemu-system-x86_64", &program).unwrap();
+    // A QEMU that looks for its modules elsewhere: the path in it is another of that length.
+    let modules = "/usr/lib/x86_64-linux-gnu/qemu";
+    let elsewhere = format!("/tmp/maqet-{:019}", std::process::id());
+    let lib = sandbox.path("lib");
+    fs::create_dir(&lib).unwrap();
+    std::os::unix::fs::symlink(&lib, &elsewhere).unwrap();
+    let mut qemu = fs::read("/usr/bin/qemu-system-x86_64").unwrap();
+    let found = qemu
+        .windows(modules.len())
+        .position(|it| it == modules.as_bytes());
+    let at = found.expect("Debian's QEMU has its modules there");
+    qemu[at..at + modules.len()].copy_from_slice(elsewhere.as_bytes());
+    let program = sandbox.path("qemu-system-x86_64");
+    fs::write(&program, qemu).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let install = |prefix: &str| {
-        for entry in fs::read_dir(Path::new("/usr").join(modules))
-            .unwrap()
-            .flatten()
-        {
+        for entry in fs::read_dir(modules).unwrap().flatten() {
             if entry.file_name().to_string_lossy().starts_with(prefix) {
                 fs::copy(entry.path(), lib.join(entry.file_name())).unwrap();
             }
@@ -602,4 +604,5 @@ fn what_is_in_a_module_that_is_not_installed_is_told_where_it_is_written() {
     // It is seen at once when it is installed.
     install("ui-");
     sandbox.maqet(&["set", "@web", "display=spice"]).ok();
+    fs::remove_file(elsewhere).unwrap();
 }
