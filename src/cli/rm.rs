@@ -8,8 +8,8 @@ use super::several::{Tally, Traits};
 /// Forget VMs
 ///
 /// Deletes the definition of a VM that does not run. Disks stay where they are;
-/// with --disks, those that maqet itself made are deleted. A disk that you made
-/// is never deleted, nor is anything of a VM whose definition says `protect = true`.
+/// with --disks, those that maqet itself made and that the VM has are deleted. A disk
+/// that you made or detached is never deleted, nor is anything of a VM whose definition says `protect = true`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Names of VMs, or patterns such as 'ci-*'

@@ -1,5 +1,6 @@
 //! Forgetting a VM.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,9 @@ use crate::store::MadeDisk;
 use crate::systemd::{self, boot, unit_name};
 use crate::vm::VmName;
 
-use super::disk::Users;
+use super::disk::{Defined, User, Users, defined};
 use super::operation::Work;
-use super::{Error, Host};
+use super::{Error, Host, snapshot};
 
 /// What became of a VM's files.
 #[derive(Debug, Serialize)]
@@ -33,8 +34,8 @@ pub struct Removed {
 
 /// Forgets a VM that does not run.
 ///
-/// Deletes only disks that maqet itself made, and those only with `disks`; and a saved
-/// state only with `discard_saved`.
+/// Deletes only disks that maqet itself made, that the definition or an external snapshot
+/// names, and those only with `disks`; and a saved state only with `discard_saved`.
 ///
 /// # Errors
 /// [`Error::Protected`], [`Error::Running`], [`Error::HasSavedState`], and what went wrong with files.
@@ -64,14 +65,13 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     let users = disks.then(|| Users::find(host)).transpose()?;
     let made = store.made_disks(name)?;
     // One whose definition cannot be read can be removed all the same.
-    let named = match host.config(&row) {
-        Ok(config) => config
-            .disks
-            .iter()
-            .filter_map(|(name, disk)| disk.path(name, dir.path()))
-            .collect(),
-        Err(_) => Vec::new(),
-    };
+    let named = host.config(&row).map_or_else(|_| Vec::new(), |config| defined(host, &config));
+    // What it does not need any more, such as a disk that was detached, is not its own.
+    let chains = named.iter().map(Defined::chain);
+    let snapshots = snapshot::stood_on(host)?.into_iter();
+    let snapshots = snapshots.filter(|it| it.vm == *name).map(|it| it.chain);
+    let links = chains.chain(snapshots).flat_map(|chain| chain.links);
+    let needed: BTreeSet<PathBuf> = links.map(|link| link.path).collect();
     // First what can fail for reasons of its own: a disk that outlives its
     // definition is no loss, a definition whose disk is gone is.
     if !store.remove(name)? {
@@ -88,10 +88,10 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     systemd::reset_failed(&host.scope, &unit_name(name))?;
     // Nor is there anything left to start at boot.
     removed.was_enabled = !boot::disable(&host.scope, from_ref(name))?.is_empty();
-    let other = |path: &Path| -> Result<Option<VmName>, Error> {
+    let other = |path: &Path| -> Result<Option<User>, Error> {
         let users = users.as_ref().map(|users| users.of(path)).transpose()?;
-        let mut users = users.into_iter().flatten().map(|user| user.vm);
-        Ok(users.find(|user| user != name))
+        let mut users = users.into_iter().flatten();
+        Ok(users.find(|user| user.vm != *name))
     };
     for disk in made {
         let MadeDisk { path, identity } = &disk;
@@ -99,15 +99,17 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
         // taken the place of the disk that was made.
         let is_ours = image::identity(path).map(|now| now == *identity);
         match is_ours {
-            Ok(true) if disks && other(path)?.is_none() => {
+            Ok(true) if disks && needed.contains(path) && other(path)?.is_none() => {
                 fs::remove_file(path)
                     .map_err(Error::io(format_args!("cannot delete {}", path.display())))?;
                 removed.deleted.push(disk.path);
             }
             Ok(is_ours) => {
                 // So that it goes with the last that needs it.
-                if let (true, Some(other)) = (is_ours, other(path)?) {
-                    store.record_disk(&other, &disk)?;
+                if let (true, Some(other)) = (is_ours, other(path)?)
+                    && (other.as_base || needed.contains(path))
+                {
+                    store.record_disk(&other.vm, &disk)?;
                 }
                 removed.kept.push(disk.path);
             }
@@ -118,7 +120,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
         }
     }
     // What the VM had, and maqet has not made, stays in any case.
-    for path in named {
+    for Defined { path, .. } in named {
         if path.exists() && !removed.deleted.contains(&path) && !removed.kept.contains(&path) {
             removed.kept.push(path);
         }

@@ -54,6 +54,46 @@ fn only_disks_that_maqet_made_are_deleted_and_only_when_asked() {
 }
 
 #[test]
+fn a_disk_that_was_detached_is_not_taken_along() {
+    let sandbox = Sandbox::new();
+    let add = || sandbox.add_lines("web", "disk.root.size = '1M'\ndisk.data.size = '1M'");
+    let detach = || sandbox.maqet(&["disk", "detach", "@web", "data"]);
+    add();
+    let kept = sandbox.path("keep.qcow2");
+    let args = ["disk", "move", "@web", "data", kept.to_str().unwrap()];
+    sandbox.maqet(&args).ok();
+    detach().ok().saying("kept");
+    sandbox
+        .maqet(&["rm", "@web", "--disks"])
+        .ok()
+        .saying(&format!("kept {}", kept.display()));
+    assert!(kept.exists());
+    assert!(!sandbox.vm_dir("web").exists());
+    // Nor is it another's to take along, which has it now.
+    add();
+    sandbox.add_lines("db", "");
+    detach().ok();
+    let data = sandbox.vm_dir("web").join("data.qcow2");
+    let args = ["disk", "attach", "@db", "data", data.to_str().unwrap()];
+    sandbox.maqet(&args).ok();
+    for name in ["@web", "@db"] {
+        sandbox.maqet(&["rm", name, "--disks"]).ok();
+        assert!(data.exists());
+    }
+    // What an external snapshot needs is the VM's.
+    fs::remove_file(&data).unwrap();
+    add();
+    let snapshot = ["snapshot", "create", "@web", "x", "--external"];
+    sandbox.maqet(&snapshot).ok();
+    for disk in ["root", "data"] {
+        let flat = ["disk", "rebase", "@web", disk, "--flat"];
+        sandbox.maqet(&flat).ok();
+    }
+    sandbox.maqet(&["rm", "@web", "--disks"]).ok();
+    assert!(!sandbox.vm_dir("web").exists());
+}
+
+#[test]
 fn a_disk_that_another_vm_uses_is_kept() {
     let sandbox = Sandbox::new();
     sandbox.add("a", &["--disk", "shared.qcow2:1M"]);

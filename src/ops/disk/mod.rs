@@ -29,6 +29,7 @@ use std::path::PathBuf;
 pub use definition::Settings;
 pub(super) use definition::text;
 pub use error::Error;
+pub(super) use error::words;
 pub(super) use plan::Plan;
 pub use plug::When;
 pub use source::Source;
@@ -36,7 +37,7 @@ pub use users::User;
 pub(super) use users::{Inode, Users};
 
 use crate::config::{DeviceName, Disk, VmConfig};
-use crate::image::Link;
+use crate::image::{Chain, Link};
 use crate::nearest::nearest;
 use crate::vm::VmName;
 
@@ -51,6 +52,11 @@ pub(super) struct Defined {
 }
 
 impl Defined {
+    /// The image and those below it.
+    pub fn chain(&self) -> Chain {
+        Chain::of(&self.path, self.disk.format.as_str())
+    }
+
     pub fn link(&self) -> Link {
         Link {
             path: self.path.clone(),
