@@ -292,7 +292,15 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
         Error::Within { vm, name } => {
             format!("`maqet snapshot rm {vm} {}` deletes it", quoted(name))
         }
-        Error::Beside { vm, name } => format!(
+        Error::Beside { vm, name, users } => {
+            let newest = users.iter().rev().find_map(|user| user.snapshot.as_ref());
+            format!(
+                "`maqet snapshot merge {vm} {}` writes what was written since into its images, \
+                 and ends it",
+                quoted(newest.unwrap_or(name))
+            )
+        }
+        Error::Overlays { vm, name } => format!(
             "`maqet snapshot merge {vm} {}` writes what was written since into its images, and \
              ends it",
             quoted(name)
@@ -302,6 +310,17 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
              restore it is not possible any more",
             quoted(name)
         ),
+        Error::Below { vm, users, .. } => {
+            if let Some(other) = users.iter().find(|user| user.vm != *vm) {
+                let disk::User { vm, disk, .. } = other;
+                return Some(format!(
+                    "`maqet disk rebase --flat {vm} {disk}` has that disk stand on nothing else"
+                ));
+            }
+            let newest = users.iter().rev().find_map(|user| user.snapshot.as_ref());
+            let newest = newest?;
+            format!("`maqet snapshot merge {vm} {}` first", quoted(newest))
+        }
         Error::NotWhole { .. } => "what is not there cannot be restored".to_owned(),
         Error::Obstacles { obstacles, .. }
             if obstacles

@@ -84,12 +84,13 @@ pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error>
             }
         }
         let mut facts = Vec::new();
-        for snapshot in store.snapshots(old)? {
+        // The newest first: it can be merged.
+        for snapshot in store.snapshots(old)?.into_iter().rev() {
             let kept = Facts::of(&snapshot)?;
             // Its overlays name their images by where they are.
             if !kept.overlays.is_empty() {
                 let (vm, name) = (old.clone(), snapshot.name);
-                return Err(snapshot::Error::Beside { vm, name }.into());
+                return Err(snapshot::Error::Overlays { vm, name }.into());
             }
             let renamed = kept.renamed(|text| change.of(text), |path| change.path(path))?;
             facts.push((snapshot.id, renamed.text()));

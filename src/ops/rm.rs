@@ -65,7 +65,9 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     let users = disks.then(|| Users::find(host)).transpose()?;
     let made = store.made_disks(name)?;
     // One whose definition cannot be read can be removed all the same.
-    let named = host.config(&row).map_or_else(|_| Vec::new(), |config| defined(host, &config));
+    let named = host
+        .config(&row)
+        .map_or_else(|_| Vec::new(), |config| defined(host, &config));
     // What it does not need any more, such as a disk that was detached, is not its own.
     let chains = named.iter().map(Defined::chain);
     let snapshots = snapshot::stood_on(host)?.into_iter();

@@ -134,6 +134,87 @@ fn what_a_snapshot_stands_on_is_no_orphan_and_nobody_writes_it() {
 }
 
 #[test]
+fn what_is_below_overlays_is_restored_when_those_are_merged_and_says_so() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '4M'");
+    let snapshot =
+        |verb: &str, words: &[&str]| sandbox.maqet(&[&["snapshot", verb, "@web"], words].concat());
+    snapshot("create", &["a"]).ok();
+    for name in ["x", "y"] {
+        external(&sandbox, name).ok();
+    }
+    for (verb, words) in [
+        ("restore", &["a"][..]),
+        ("restore", &["a", "--disk-only"]),
+        ("rm", &["a"]),
+    ] {
+        snapshot(verb, words)
+            .fails(1)
+            .saying("snapshot `y` of VM")
+            .saying(" y` first");
+    }
+    for name in ["y", "x"] {
+        snapshot("merge", &[name]).ok();
+    }
+    snapshot("restore", &["a"]).ok();
+    snapshot("rm", &["a"]).ok();
+    assert!(listed(&sandbox).is_empty());
+}
+
+#[test]
+fn what_a_snapshot_lost_its_images_for_is_not_called_restored() {
+    let sandbox = two_kinds();
+    let snapshot =
+        |verb: &str, words: &[&str]| sandbox.maqet(&[&["snapshot", verb, "@web"], words].concat());
+    sandbox.maqet(&["disk", "detach", "@web", "data"]).ok();
+    snapshot("create", &["a"]).ok();
+    let image = sandbox.vm_dir("web").join("root.qcow2");
+    sandbox.maqet(&["disk", "detach", "@web", "root"]).ok();
+    sandbox
+        .maqet(&[
+            "disk",
+            "add",
+            "@web",
+            "root",
+            "file=new.qcow2",
+            "--size",
+            "4M",
+        ])
+        .ok();
+    snapshot("restore", &["a", "--disk-only"])
+        .fails(1)
+        .saying(image.to_str().unwrap());
+    snapshot("rm", &["a"]).ok().saying("has it still");
+}
+
+#[test]
+fn a_snapshot_that_no_disk_stands_on_is_deleted_with_what_was_made_for_it() {
+    let sandbox = two_kinds();
+    let rm = |name: &str| sandbox.maqet(&["snapshot", "rm", "@web", name]);
+    external(&sandbox, "one").ok();
+    external(&sandbox, "two").ok();
+    rm("one")
+        .fails(1)
+        .saying("snapshot `two` of VM")
+        .saying("snapshot merge");
+    sandbox.maqet(&["snapshot", "restore", "@web", "one"]).ok();
+    check(&sandbox, 4);
+    rm("one").fails(1).saying("disk `root` of VM");
+    rm("two").ok();
+    check(&sandbox, 2);
+    sandbox
+        .maqet(&["disk", "rebase", "@web", "root", "--flat"])
+        .ok();
+    sandbox
+        .maqet(&["disk", "rebase", "@web", "data", "--flat"])
+        .ok();
+    rm("one").ok();
+    assert!(!sandbox.vm_dir("web").join("root.qcow2").exists());
+    assert!(!sandbox.path("data.raw").exists());
+    assert!(listed(&sandbox).is_empty());
+}
+
+#[test]
 fn a_disk_that_was_made_smaller_above_a_snapshot_is_as_small_when_that_is_merged() {
     let sandbox = two_kinds();
     let sizes = || {
@@ -187,7 +268,9 @@ fn a_snapshot_below_an_overlay_is_there_until_that_is_merged() {
     sandbox.maqet(&["snapshot", "create", "@web", "first"]).ok();
     external(&sandbox, "one").ok();
     let rm = || sandbox.maqet(&["snapshot", "rm", "@web", "first"]);
-    rm().fails(1).saying("which an overlay stands on");
+    rm().fails(1)
+        .saying("stands on it")
+        .saying("snapshot merge");
     let prune = ["snapshot", "prune", "@web", "--keep", "0"];
     sandbox.maqet(&prune).ok().saying("no snapshot");
     sandbox.maqet(&["snapshot", "merge", "@web", "one"]).ok();

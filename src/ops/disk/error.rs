@@ -161,7 +161,8 @@ pub enum Error {
     NoOrphan(PathBuf),
 }
 
-fn words(users: &[User]) -> String {
+/// Who uses a file, and how.
+pub(in crate::ops) fn words(users: &[User]) -> String {
     let words = users.iter().map(|user| {
         let User { vm, disk, .. } = user;
         match (&user.snapshot, user.as_base) {

@@ -179,17 +179,11 @@ impl Disks {
             .is_some_and(|disk| disk.snapshot(name).is_some())
     }
 
-    /// The image among these that has the snapshot of this name and that one of the disks
-    /// stands on: it cannot be written.
-    pub fn below_with<'a>(&self, images: &'a [PathBuf], name: &str) -> Option<&'a PathBuf> {
-        let mut others = images.iter().filter(|path| self.at(path).is_none());
-        others.find(|path| {
-            let stands_on_it = |disk: &Disk| {
-                let chain = Chain::of(&disk.path, "qcow2").links;
-                chain.iter().any(|link| link.path == **path)
-            };
-            let has_it = |all: Vec<Snapshot>| all.iter().any(|it| it.name == name);
-            self.disks.iter().any(stands_on_it) && snapshot::list(path).is_ok_and(has_it)
+    /// Whether one of the disks stands on the image at `path`, which cannot be written then.
+    pub fn stands_on(&self, path: &Path) -> bool {
+        self.disks.iter().any(|disk| {
+            let below = Chain::of(&disk.path, "qcow2").links.into_iter().skip(1);
+            below.into_iter().any(|link| link.path == path)
         })
     }
 

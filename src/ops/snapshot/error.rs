@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use crate::ops::disk::{User, words};
 use crate::vm::VmName;
 
 /// Why a snapshot was not made, restored or deleted.
@@ -71,12 +72,40 @@ pub enum Error {
         name: String,
     },
     /// It is beside its images, and what was written since is above it.
-    #[error("snapshot `{name}` of VM `{vm}` is what its disks stand on")]
+    #[error("snapshot `{name}` of VM `{vm}` cannot be deleted: {}", words(.users))]
     Beside {
         /// The VM.
         vm: VmName,
         /// The snapshot.
         name: String,
+        /// Who stands on it.
+        users: Vec<User>,
+    },
+    /// It is beside its images, and the VM is to have another name.
+    #[error(
+        "snapshot `{name}` of VM `{vm}` is beside its images, and names them by where they are"
+    )]
+    Overlays {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+    },
+    /// It is within an image that something stands on, and that must be as it is.
+    #[error(
+        "snapshot `{name}` of VM `{vm}` is within {}: {}",
+        .file.display(),
+        words(.users)
+    )]
+    Below {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+        /// The image.
+        file: PathBuf,
+        /// Who stands on that.
+        users: Vec<User>,
     },
     /// Its merging was called off.
     #[error("interrupted: snapshot `{name}` of VM `{vm}` is merged in part")]

@@ -138,7 +138,11 @@ fn listed(
         let below = || snapshot::list(path).is_ok_and(|all| all.iter().any(|it| it.name == *name));
         disks.has(path, name) || disks.at(path).is_none() && below()
     };
-    let is_below = !is_external && disks.below_with(&facts.disks, name).is_some();
+    let is_below = !is_external
+        && facts
+            .disks
+            .iter()
+            .any(|path| is_within(path) && disks.stands_on(path));
     let is_in = |path: &PathBuf| match is_external {
         true => path.exists() && !facts.is_merging,
         false => is_within(path),

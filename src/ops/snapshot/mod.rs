@@ -24,11 +24,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::image;
 use crate::nearest::nearest;
 use crate::store;
 use crate::vm::VmName;
 
-use super::Host;
+use super::{Host, disk};
 use disks::Disks;
 
 pub use beside::Overlay;
@@ -151,6 +152,36 @@ fn check_name(name: &str) -> Result<(), Error> {
 fn find(host: &Host, vm: &VmName, name: &str) -> Result<Option<store::Snapshot>, super::Error> {
     let all = host.store()?.snapshots(vm)?;
     Ok(all.into_iter().find(|snapshot| snapshot.name == name))
+}
+
+/// Those of a snapshot's images that have it and are no disks of the VM now.
+fn elsewhere(name: &str, facts: Option<&Facts>, now: &Disks) -> Result<Vec<PathBuf>, image::Error> {
+    let mut found = Vec::new();
+    let wanted = facts.iter().flat_map(|facts| &facts.disks);
+    for file in wanted.filter(|file| now.at(file).is_none() && file.exists()) {
+        if image::snapshot::list(file)?
+            .iter()
+            .any(|it| it.name == name)
+        {
+            found.push(file.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// That the image of a snapshot must be as it is, and for whose sake.
+fn stands_on(host: &Host, vm: &VmName, name: &str, file: PathBuf) -> Result<Error, super::Error> {
+    let mut users = disk::Users::find(host)?.of(&file)?;
+    // When a snapshot is merged, nothing stands on the image any more.
+    if users.iter().any(|user| user.snapshot.is_some()) {
+        users.retain(|user| user.vm != *vm || user.snapshot.is_some());
+    }
+    Ok(Error::Below {
+        vm: vm.clone(),
+        name: name.to_owned(),
+        file,
+        users,
+    })
 }
 
 /// Sees to it that all images have a snapshot that should have it.

@@ -17,7 +17,8 @@ use crate::vm::VmName;
 use super::disks::Disks;
 use super::settle::restore_all;
 use super::{
-    Error as Why, Facts, Memory, Plan, What, beside, find, fit, live, no_such, require_whole,
+    Error as Why, Facts, Memory, Plan, What, beside, elsewhere, find, fit, live, no_such,
+    require_whole, stands_on,
 };
 
 /// How to go back.
@@ -63,7 +64,7 @@ pub enum GoesOn {
 /// start, if there is memory in the snapshot, and boots from its disks otherwise.
 ///
 /// # Errors
-/// [`Why::NoSuch`], [`Why::NotWhole`], [`Why::Misfit`]; [`Why::DisksAlone`] and
+/// [`Why::NoSuch`], [`Why::NotWhole`], [`Why::Below`], [`Why::Misfit`]; [`Why::DisksAlone`] and
 /// [`Error::Running`] of a running VM; [`Error::HasSavedState`].
 pub fn restore(
     host: &Host,
@@ -97,8 +98,13 @@ pub fn restore(
             is_merging: false,
         },
     };
+    for file in elsewhere(name, Some(&facts), &found)? {
+        if found.stands_on(&file) {
+            return Err(stands_on(host, vm, name, file)?.into());
+        }
+    }
     let mut disks = facts.disks.clone();
-    if options.disk_only {
+    if options.disk_only && disks.iter().any(|path| found.at(path).is_some()) {
         // One that the VM does not have any more is nobody's to restore.
         disks.retain(|path| found.at(path).is_some());
     }

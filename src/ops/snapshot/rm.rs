@@ -11,7 +11,7 @@ use crate::vm::VmName;
 
 use super::disks::Disks;
 use super::settle::delete_from;
-use super::{Facts, Plan, What, find, no_such};
+use super::{Facts, Plan, What, beside, elsewhere, find, no_such, stands_on};
 
 /// A snapshot that was deleted.
 #[derive(Clone, Debug, Serialize)]
@@ -22,40 +22,43 @@ pub struct Removed {
     pub name: String,
     /// The images that it was in.
     pub disks: Vec<PathBuf>,
+    /// Images that have it still, as the VM has them no more.
+    pub left: Vec<PathBuf>,
 }
 
-/// Deletes a snapshot from all images that have it.
+/// Deletes a snapshot from all images that have it, and one beside its images with those.
 ///
 /// # Errors
-/// [`NoSuch`](super::Error::NoSuch); [`Error::HasSavedState`] of a VM that is to go on
-/// from one, or in this snapshot; [`Obstacles`](super::Error::Obstacles) of one in an image
-/// that an overlay stands on.
+/// [`NoSuch`](super::Error::NoSuch); [`Below`](super::Error::Below) and
+/// [`Beside`](super::Error::Beside) if something stands on an image; [`Error::HasSavedState`]
+/// of a VM that is to go on from one, or in this snapshot.
 pub fn rm(host: &Host, vm: &VmName, name: &str) -> Result<Removed, Error> {
     let work = Work::take(host, vm)?;
     let config = host.config(&host.vm(vm)?)?;
     let mut reach = work.reach()?;
     let kept = find(host, vm, name)?;
-    if let Some(snapshot) = &kept
-        && !Facts::of(snapshot)?.overlays.is_empty()
+    let facts = kept.as_ref().map(Facts::of).transpose()?;
+    if let (Some(snapshot), Some(facts)) = (&kept, &facts)
+        && !facts.overlays.is_empty()
     {
-        let (vm, name) = (vm.clone(), name.to_owned());
-        return Err(super::Error::Beside { vm, name }.into());
+        return Ok(Removed {
+            vm: vm.clone(),
+            name: name.to_owned(),
+            disks: beside::rm::rm(host, &work, vm, snapshot, facts, reach)?,
+            left: Vec::new(),
+        });
     }
     let found = Disks::look(host, &config, &mut reach)?;
     let disks = found.with(name);
+    let mut left = Vec::new();
+    for file in elsewhere(name, facts.as_ref(), &found)? {
+        match found.stands_on(&file) {
+            true => return Err(stands_on(host, vm, name, file)?.into()),
+            false => left.push(file),
+        }
+    }
     if kept.is_none() && disks.is_empty() {
         return Err(no_such(vm, name, found.names()).into());
-    }
-    if let Some(kept) = &kept
-        && let Some(image) = found.below_with(&Facts::of(kept)?.disks, name)
-    {
-        let image = image.display();
-        return Err(super::Error::Obstacles {
-            doing: "deleting a snapshot of",
-            vm: vm.clone(),
-            obstacles: vec![format!("it is within {image}, which an overlay stands on")],
-        }
-        .into());
     }
     let position = host.store()?.position(vm)?;
     let is_awaited = kept.as_ref().is_some_and(|kept| {
@@ -80,5 +83,6 @@ pub fn rm(host: &Host, vm: &VmName, name: &str) -> Result<Removed, Error> {
         vm: vm.clone(),
         name: name.to_owned(),
         disks,
+        left,
     })
 }

@@ -545,7 +545,24 @@ impl World {
             .filter(|id| self.images[*id].within.contains_key(name))
             .collect();
         match &kept {
-            Some(it) if it.is_beside() => return Err("its disks stand on it"),
+            Some(kept) if kept.is_beside() => {
+                let mut without = self.clone();
+                without.vm_mut(vm).forget(kept.id);
+                for (_, image) in &kept.disks {
+                    let mut uses = without.uses().into_iter();
+                    refuse_if(
+                        uses.any(|it| it.2.contains(image)),
+                        "something stands on it",
+                    )?;
+                }
+                for (_, image) in &kept.disks {
+                    if self.images[*image].is_of(vm) {
+                        self.images[*image].exists = false;
+                    }
+                }
+                self.vm_mut(vm).forget(kept.id);
+                return Ok(());
+            }
             None if found.is_empty() => return Err("it has no such snapshot"),
             Some(kept) => {
                 let is_current = it.at == Some(kept.id);
@@ -825,6 +842,8 @@ impl World {
         let it = self.vm(vm)?;
         refuse_if(it.machine().is_some(), "it runs")?;
         refuse_if(it.is_saved(), "it has a saved state")?;
+        let own = self.uses().into_iter().filter(|it| it.0 == vm);
+        let needed: BTreeSet<Id> = own.flat_map(|it| it.2).collect();
         self.vms.remove(vm);
         let uses = self.uses().into_iter();
         let uses: Vec<(String, Vec<Id>)> = uses.map(|(vm, _, ids)| (vm.to_owned(), ids)).collect();
@@ -833,9 +852,11 @@ impl World {
                 continue;
             }
             // With the last that needs it, it goes.
+            let is_needed = needed.contains(&id);
             let other = uses.iter().find(|(_, chain)| chain.contains(&id));
-            image.owner = other.map(|(vm, _)| vm.clone()).filter(|_| disks);
-            image.exists = !disks || image.owner.is_some();
+            image.exists = !disks || !is_needed || other.is_some();
+            let heir = other.filter(|(_, chain)| disks && (is_needed || chain[0] != id));
+            image.owner = heir.map(|(vm, _)| vm.clone());
         }
         Ok(())
     }

@@ -10,6 +10,7 @@
 pub mod create;
 pub mod merge;
 pub(super) mod restore;
+pub(super) mod rm;
 mod settle;
 
 use std::fs;
@@ -70,6 +71,8 @@ enum What {
     },
     /// They are to go on in the images, which get what is in the overlays.
     Merge { id: i64 },
+    /// It is to be deleted, and so are these, which nothing else needs.
+    Rm { id: i64, files: Vec<PathBuf> },
 }
 
 /// A name for an overlay of a disk that no file has.

@@ -61,6 +61,13 @@ impl Plan {
                     "VM `{vm}` was not restored to snapshot `{name}`, as was begun"
                 ))
             }
+            What::Rm { id, files } => {
+                delete(host, files)?;
+                store.remove_snapshot(Some(*id), left.id.0)?;
+                Ok(format!(
+                    "snapshot `{name}` of VM `{vm}` is deleted, as was begun"
+                ))
+            }
             What::Merge { id } => {
                 match reach {
                     Reach::Stopped(_) if is_named => commit_stopped(host, vm, overlays)?,
