@@ -140,6 +140,17 @@ pub fn as_saved(host: &Host, mut row: Row) -> Result<(Row, Option<Kept>), Error>
     Ok((row, kept))
 }
 
+/// Sees to it that a VM that does not run has no saved state, nor is to go on in a snapshot
+/// with its next start: its disks are to be as that left them.
+pub(super) fn require_none(host: &Host, name: &VmName) -> Result<(), Error> {
+    let position = host.store()?.position(name)?;
+    let resumes = position.is_some_and(|position| position.resumes);
+    match resumes || host.paths.saved(name).state().exists() {
+        true => Err(Error::HasSavedState(name.clone())),
+        false => Ok(()),
+    }
+}
+
 /// Deletes the saved state of a VM that does not run, if it has one.
 pub(super) fn discard_of(host: &Host, name: &VmName) -> Result<(), Error> {
     snapshot::resume::discard(host, name)?;

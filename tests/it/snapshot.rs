@@ -446,10 +446,16 @@ fn a_guest_goes_on_at_a_snapshot_at_once_if_it_runs_and_with_its_next_start_if_n
     assert!(then < later, "{then} {later}");
     assert_eq!(listed(&sandbox)[0]["resumes"], true);
     // Until then it is of use.
-    sandbox
-        .maqet(&["snapshot", "rm", "@web", "then"])
-        .fails(1)
-        .saying("saved state");
+    for args in [
+        &["snapshot", "rm", "@web", "then"][..],
+        &["snapshot", "create", "@web", "other"],
+        &["snapshot", "create", "@web", "other", "--external"],
+        &["disk", "resize", "@web", "data", "+1M"],
+        &["disk", "detach", "@web", "data"],
+        &["disk", "move", "@web", "data", "elsewhere"],
+    ] {
+        sandbox.maqet(args).fails(1).saying("saved state");
+    }
     sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
     assert_eq!(sandbox.state("web"), "running");
     assert!(!has_booted(&sandbox));
@@ -546,8 +552,15 @@ fn a_saved_state_is_not_lost_by_a_snapshot() {
         .saying("is of the disks alone");
     sandbox.maqet(&["save", "@web"]).ok();
     sandbox
-        .maqet(&["snapshot", "restore", "@web", "then", "--discard-saved"])
-        .ok();
+        .maqet(&["snapshot", "restore", "@web", "nosuch", "--discard-saved"])
+        .fails(1);
+    let image = sandbox.vm_dir("web").join("data.qcow2");
+    tool("qemu-img", &["snapshot", "-d", "then"], &image);
+    let restore = ["snapshot", "restore", "@web", "then", "--discard-saved"];
+    sandbox.maqet(&restore).fails(1).saying("is not whole");
+    assert_eq!(sandbox.state("web"), "saved");
+    tool("qemu-img", &["snapshot", "-c", "then"], &image);
+    sandbox.maqet(&restore).ok();
     assert_eq!(sandbox.state("web"), "stopped");
     sandbox.maqet(&["start", "@web"]).ok().saying("started");
 }

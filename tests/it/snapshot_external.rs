@@ -262,6 +262,35 @@ fn a_snapshot_within_an_overlay_keeps_that_from_being_given_up() {
 }
 
 #[test]
+fn going_back_leaves_no_image_behind_and_takes_none_that_it_did_not_make() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '4M'");
+    external(&sandbox, "one").ok();
+    // Its overlay is what two stand on then, and the other one goes.
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.maqet(&["clone", "@web", "@db"]).ok();
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.maqet(&["rm", "@db", "--disks"]).ok();
+    let restore = || sandbox.maqet(&["snapshot", "restore", "@web", "one"]);
+    restore().ok();
+    check(&sandbox, 1);
+    // A disk that only has its name.
+    sandbox.maqet(&["disk", "detach", "@web", "root"]).ok();
+    let add = [
+        "disk",
+        "add",
+        "@web",
+        "root",
+        "--size",
+        "1M",
+        "file=other.qcow2",
+    ];
+    sandbox.maqet(&add).ok();
+    restore().fails(1).saying("other.qcow2 now");
+    assert!(images(&sandbox)[0].0.ends_with("other.qcow2"));
+}
+
+#[test]
 fn a_snapshot_below_an_overlay_is_there_until_that_is_merged() {
     let sandbox = Sandbox::new();
     sandbox.add_lines("web", "disk.root.size = '4M'");

@@ -6,7 +6,7 @@ use crate::config::{DeviceName, Format, is_device_node};
 use crate::image::{Chain, Header, Kind, Link};
 use crate::ops::operation::Work;
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host};
+use crate::ops::{Error, Host, save};
 use crate::vm::VmName;
 
 use super::{Defined, Error as Why, User, users};
@@ -15,10 +15,7 @@ use super::{Defined, Error as Why, User, users};
 pub(super) fn stopped(work: &Work<'_>, host: &Host, name: &VmName) -> Result<Reach, Error> {
     match work.reach()? {
         Reach::Running(_) => Err(Error::Running(name.clone())),
-        Reach::Stopped(_) if host.paths.saved(name).state().exists() => {
-            Err(Error::HasSavedState(name.clone()))
-        }
-        reach => Ok(reach),
+        reach => save::require_none(host, name).map(|()| reach),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::{DeviceName, InvalidSize, Size, VmConfig};
 use crate::image::{self, Access, Info};
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host};
+use crate::ops::{Error, Host, save};
 use crate::qmp::Monitor;
 use crate::vm::VmName;
 
@@ -72,9 +72,7 @@ pub fn resize(
     guard::sound(name, &it)?;
     guard::alone(host, name, &it)?;
     let mut reach = work.reach()?;
-    if host.paths.saved(name).state().exists() {
-        return Err(Error::HasSavedState(name.clone()));
-    }
+    save::require_none(host, name)?;
     let format = it.disk.format.as_str();
     let (node, from) = match &mut reach {
         Reach::Running(monitor) => node(monitor, &it)?,

@@ -9,7 +9,7 @@ use crate::config::DeviceName;
 use crate::image;
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host};
+use crate::ops::{Error, Host, save};
 use crate::vm::VmName;
 
 use super::plan::{Plan, delete, is_made};
@@ -108,9 +108,7 @@ fn take(
             unplug(host, &config.name, disk, timeout)
         }
         Reach::Stopped(_lock) => {
-            if host.paths.saved(&config.name).state().exists() {
-                return Err(Error::HasSavedState(config.name.clone()));
-            }
+            save::require_none(host, &config.name)?;
             definition::forget(host, config, disk)?;
             Ok(When::Stopped)
         }

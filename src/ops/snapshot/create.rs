@@ -135,10 +135,8 @@ fn facts(
     };
     match reach {
         Reach::Stopped(_) => {
-            if host.paths.saved(&row.name).state().exists() {
-                // It fits the disks as they are, to the last byte of their files.
-                return Err(Error::HasSavedState(row.name.clone()));
-            }
+            // It fits the disks as they are, to the last byte of their files.
+            save::require_none(host, &row.name)?;
         }
         Reach::Running(monitor) => {
             let runtime = host.paths.sockets(&row.name);

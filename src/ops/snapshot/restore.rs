@@ -149,6 +149,7 @@ pub fn restore(
                 false
             }
             _ => {
+                discard_saved(host, vm)?;
                 restore_all(&disks, name)?;
                 memory.is_some()
             }
@@ -249,18 +250,22 @@ fn check_running(vm: &VmName, monitor: &mut Client, memory: &Memory) -> Result<(
     }
 }
 
-/// Gives a saved state up, if it may be.
+/// Sees to it that a saved state may be given up, if there is one.
 fn check_saved(host: &Host, row: &Row, options: &Options<'_>) -> Result<(), Error> {
-    let files = host.paths.saved(&row.name);
-    if !files.state().exists() {
-        return Ok(());
+    match host.paths.saved(&row.name).state().exists() && !options.discard_saved {
+        true => Err(Error::HasSavedState(row.name.clone())),
+        false => Ok(()),
     }
-    if !options.discard_saved {
-        return Err(Error::HasSavedState(row.name.clone()));
+}
+
+/// Gives a saved state up, if there is one: when nothing can be found wrong any more.
+pub(super) fn discard_saved(host: &Host, vm: &VmName) -> Result<(), Error> {
+    let files = host.paths.saved(vm);
+    if files.state().exists() {
+        saved::discard(&files).map_err(Error::io(format_args!(
+            "cannot delete {}",
+            files.state().display()
+        )))?;
     }
-    saved::discard(&files).map_err(Error::io(format_args!(
-        "cannot delete {}",
-        files.state().display()
-    )))?;
     Ok(())
 }

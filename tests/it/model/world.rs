@@ -223,6 +223,15 @@ impl World {
         chain
     }
 
+    /// An image and those that it comes from.
+    fn origins(&self, image: Id) -> Vec<Id> {
+        let mut origins = vec![image];
+        while let Some(origin) = self.images[*origins.last().unwrap()].origin {
+            origins.push(origin);
+        }
+        origins
+    }
+
     fn is_taken(&self, place: &str) -> bool {
         self.images.iter().any(|it| it.exists && it.place == place)
     }
@@ -255,9 +264,14 @@ impl World {
         !uses.any(|(a, b, chain)| (a, b) != (vm, disk) && chain.contains(&image))
     }
 
+    /// The images that something goes by.
+    pub fn used(&self) -> BTreeSet<Id> {
+        self.uses().into_iter().flat_map(|it| it.2).collect()
+    }
+
     /// The files in the directories of VMs that nothing goes by.
     pub fn orphans(&self) -> BTreeSet<String> {
-        let used: BTreeSet<Id> = self.uses().into_iter().flat_map(|it| it.2).collect();
+        let used = self.used();
         let all = self.images.iter().enumerate();
         all.filter(|(id, it)| it.exists && !used.contains(id) && !it.place.starts_with("out/"))
             .map(|(_, it)| it.place.clone())
@@ -512,11 +526,12 @@ impl World {
         let mut old = Vec::new();
         for (disk, base) in &snapshot.disks {
             let now = it.disks.get(disk).ok_or("it has no such disk any more")?;
-            let mut image = now.image;
-            while image != *base {
-                old.push(image);
-                image = self.images[image].origin.ok_or("it is another disk now")?;
-            }
+            // Both come from one image, or it is another disk now.
+            let then = self.origins(*base);
+            let origins = self.origins(now.image);
+            let common = origins.iter().position(|id| then.contains(id));
+            let count = common.ok_or("it is another disk now")?;
+            old.extend(&origins[..count]);
             changes.push((disk.clone(), now.image, *base));
         }
         for (disk, now, base) in changes {
@@ -525,7 +540,7 @@ impl World {
             self.vm_mut(vm).put(&disk, now, overlay);
         }
         // What was written since, and no snapshot or other VM has.
-        let used: BTreeSet<Id> = self.uses().into_iter().flat_map(|it| it.2).collect();
+        let used = self.used();
         for id in old {
             let image = &mut self.images[id];
             if !used.contains(&id) && image.is_of(vm) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::image::Chain;
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host};
+use crate::ops::{Error, Host, save};
 use crate::qmp::Client;
 use crate::store::Row;
 
@@ -100,11 +100,7 @@ fn overlays(host: &Host, row: &Row, reach: &mut Reach) -> Result<Vec<Overlay>, E
         });
     }
     match reach {
-        Reach::Stopped(_) => {
-            if host.paths.saved(vm).state().exists() {
-                return Err(Error::HasSavedState(vm.clone()));
-            }
-        }
+        Reach::Stopped(_) => save::require_none(host, vm)?,
         Reach::Running(monitor) => {
             for path in Disks::of_qemu(monitor)?.paths() {
                 if overlays.iter().all(|overlay| overlay.base != path) {

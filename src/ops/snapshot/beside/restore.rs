@@ -1,13 +1,17 @@
 //! Going back to a snapshot beside images: above each, there is another overlay then.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::config::DeviceName;
+use crate::image::{Chain, Link};
+use crate::ops::disk::plan::is_made;
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host, disk};
 use crate::store::{self, Position, Store};
 use crate::vm::VmName;
 
+use super::super::restore::discard_saved;
 use super::super::{Error as Why, Facts};
 use super::{Overlay, Plan, Side, What, delete, free_name, make, nothing_within, path_of, point};
 
@@ -36,9 +40,17 @@ pub(in crate::ops::snapshot) fn restore(
     for overlay in overlays.iter().filter(|it| !it.base.exists()) {
         obstacles.push(format!("{} is gone", overlay.base.display()));
     }
+    let users = disk::Users::find(host)?;
+    let mut old = Vec::new();
     for overlay in &overlays {
-        if !config.disks.contains_key(&overlay.disk) {
-            obstacles.push(format!("it has no disk `{}` any more", overlay.disk));
+        let disk = &overlay.disk;
+        let Some(now) = path_of(host, &config, disk) else {
+            obstacles.push(format!("it has no disk `{disk}` any more"));
+            continue;
+        };
+        match written_since(host, vm, overlay, &now)? {
+            Some(files) => old.extend(only_current(host, vm, &users, disk, files)?),
+            None => obstacles.push(format!("disk `{disk}` is {} now", now.display())),
         }
     }
     if !obstacles.is_empty() {
@@ -48,15 +60,6 @@ pub(in crate::ops::snapshot) fn restore(
             obstacles,
         }
         .into());
-    }
-    let mut old = Vec::new();
-    for overlay in &overlays {
-        let now = path_of(host, &config, &overlay.disk);
-        if let Some(file) = now.filter(|file| *file != overlay.base)
-            && is_only_current(host, vm, &file)?
-        {
-            old.push(file);
-        }
     }
     nothing_within("going back with", vm, &old)?;
     let facts = Facts {
@@ -75,6 +78,7 @@ pub(in crate::ops::snapshot) fn restore(
         was_running: false,
     });
     work.perform(&plan, reach, |operation, _| {
+        discard_saved(host, vm)?;
         make(host, vm, operation, &overlays)?;
         point(host, vm, &overlays, Side::Overlays)?;
         end(host, &mut *host.store()?, vm, (id, &facts), &old, operation)
@@ -101,18 +105,48 @@ pub(super) fn end(
     Ok(())
 }
 
-/// Whether a file is an overlay that maqet made, and no snapshot stands on it.
-fn is_only_current(host: &Host, vm: &VmName, file: &PathBuf) -> Result<bool, Error> {
-    let store = host.store()?;
-    let is_made = store.made_disks(vm)?.iter().any(|made| made.path == *file);
-    let mut is_overlay = false;
-    for snapshot in store.snapshots(vm)? {
-        let facts = Facts::of(&snapshot)?;
-        if !facts.overlays.is_empty() && facts.disks.contains(file) {
-            return Ok(false);
+/// The images of a disk that are not those of a snapshot, the uppermost first; `None` if both
+/// have nothing in common.
+fn written_since(
+    host: &Host,
+    vm: &VmName,
+    overlay: &Overlay,
+    now: &Path,
+) -> Result<Option<Vec<PathBuf>>, Error> {
+    let then = Chain::of(&overlay.base, &overlay.format).links;
+    let links = Chain::of(now, "qcow2").links;
+    let is_then = |link: &Link| then.iter().any(|it| it.path == link.path);
+    let mut above = links.iter().position(is_then);
+    if above.is_none() {
+        // An overlay that stands on nothing any more: `disk rebase` has made that of it.
+        let mut overlays = Vec::new();
+        for snapshot in host.store()?.snapshots(vm)? {
+            overlays.extend(Facts::of(&snapshot)?.overlays);
         }
-        is_overlay |= facts.overlays.iter().any(|overlay| overlay.file == *file);
+        let is_overlay = |link: &Link| overlays.iter().any(|it| it.file == link.path);
+        above = links.iter().position(is_overlay).map(|depth| depth + 1);
     }
-    let users = disk::Users::find(host)?.of(file)?;
-    Ok(is_made && is_overlay && users.iter().all(|user| user.vm == *vm))
+    let files = links.into_iter().map(|link| link.path);
+    Ok(above.map(|count| files.take(count).collect()))
+}
+
+/// The first of these images of a disk, as far as maqet made them and nothing else needs them.
+fn only_current(
+    host: &Host,
+    vm: &VmName,
+    users: &disk::Users,
+    disk: &DeviceName,
+    files: Vec<PathBuf>,
+) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    for file in files {
+        let mut users = users.of(&file)?.into_iter();
+        let is_own = users
+            .all(|user| user.vm == *vm && user.disk == disk.as_str() && user.snapshot.is_none());
+        if !is_own || !is_made(host, vm, &file)? {
+            break;
+        }
+        found.push(file);
+    }
+    Ok(found)
 }
