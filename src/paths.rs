@@ -283,6 +283,11 @@ impl RuntimeDir {
         self.0.join("events.log")
     }
 
+    /// What the VM has in this run: memory in bytes and vCPUs, for whoever lists many.
+    pub fn shape(&self) -> PathBuf {
+        self.0.join("shape")
+    }
+
     /// There when the VM's state was saved in this run, and nothing is left to do but to end.
     pub fn saved(&self) -> PathBuf {
         self.0.join("saved")

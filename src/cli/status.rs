@@ -87,6 +87,13 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
     if let Some(reason) = &status.not_ready {
         line("not ready", reason)?;
     }
+    if status.save_cut_short {
+        let name = &status.name;
+        line(
+            "stopped",
+            &format_args!("a save of it was killed; `maqet start {name}` has it go on"),
+        )?;
+    }
     if let Some(saved) = &status.saved {
         let at = saved.at.map(moment).unwrap_or_default();
         line("saved", &format_args!("{} at {at}", bytes(saved.bytes)))?;

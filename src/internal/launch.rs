@@ -123,6 +123,8 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     keep_console_logs(&host, name, &runtime).context("cannot make the console log")?;
     keep_port_logs(&config, &vm_dir, &runtime).context("cannot keep the logs of ports")?;
     fs::write(runtime.definition(), &definition).context("cannot keep the definition")?;
+    let shape = format!("{} {}", config.memory.size.bytes(), config.cpus);
+    fs::write(runtime.shape(), shape).context("cannot keep the definition")?;
     keep_definition(&stored, &vm_dir).context("cannot keep the definition")?;
     let begins = begins(&config.qemu.args).filter(|_| kept.is_none());
     qmp::log::begin(&runtime.events_log(), begins.as_ref())

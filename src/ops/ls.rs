@@ -15,6 +15,7 @@ use crate::vm::{GroupName, VmName};
 
 use super::doctor::kept_definitions;
 use super::error::with_causes;
+use super::save::settle;
 use super::{Error, Host, Selector};
 
 /// What a VM is doing, in one word.
@@ -84,9 +85,9 @@ pub struct Listed {
     pub name: VmName,
     /// What it is doing.
     pub state: State,
-    /// Guest memory in bytes; unknown for a unit without a definition.
+    /// Guest memory in bytes, of one that runs as it was started.
     pub memory: Option<u64>,
-    /// vCPUs; unknown for a unit without a definition.
+    /// vCPUs, likewise.
     pub cpus: Option<u32>,
     /// Its group, if it has one.
     pub group: Option<GroupName>,
@@ -182,10 +183,23 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<List, Error> {
         vms.iter()
             .filter_map(|(name, (active, ..))| (*active == ActiveState::Active).then_some(name)),
     );
+    warnings.extend(
+        run_states
+            .iter()
+            .filter(|(name, state)| settle::is_cut_short(host, name, state))
+            .map(|(name, _)| {
+                format!("VM `{name}` is stopped: a save of it was killed; `maqet start {name}` has it go on")
+            }),
+    );
     let saved = saved::all(&host.paths.saved_states());
     let vms = vms
         .into_iter()
         .map(|(name, (active, sub, unit, memory, cpus))| {
+            let shape = active.is_up().then(|| shape(host, &name)).flatten();
+            let (memory, cpus) = match shape {
+                Some((memory, cpus)) => (Some(memory), Some(cpus)),
+                None => (memory, cpus),
+            };
             let (group, labels) = stored
                 .remove(&name)
                 .map(|vm| (vm.group, vm.labels))
@@ -251,6 +265,13 @@ pub(super) fn vm_of(unit: &str) -> Option<VmName> {
         .strip_suffix(".service")?
         .parse()
         .ok()
+}
+
+/// The memory and vCPUs that a VM was started with: its definition may say others now.
+fn shape(host: &Host, name: &VmName) -> Option<(u64, u32)> {
+    let text = std::fs::read_to_string(host.paths.sockets(name).shape()).ok()?;
+    let (memory, cpus) = text.split_once(' ')?;
+    Some((memory.parse().ok()?, cpus.parse().ok()?))
 }
 
 /// The launcher writes the definition beside the sockets: it is as old as the run.

@@ -29,7 +29,7 @@ use crate::lock::{self, VmLock};
 use crate::vm::VmName;
 
 use super::reach::{Reach, reach};
-use super::{Error, Host, clone, disk, snapshot};
+use super::{Error, Host, clone, disk, save, snapshot};
 
 /// How long another operation is waited for.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -100,6 +100,9 @@ impl<'a> Work<'a> {
     /// [`Error::NoSuchVm`], [`Error::AtWork`], and what keeps something from being settled.
     pub(super) fn take(host: &'a Host, name: &'a VmName) -> Result<Self, Error> {
         let work = Self::take_within(host, name, LIMIT)?;
+        if let Some(words) = save::settle::settle(host, name)? {
+            (host.tell)(&words);
+        }
         work.settle(host.tell)?;
         Ok(work)
     }
@@ -228,10 +231,11 @@ impl<'a> Work<'a> {
 /// Those of [`Work::take`].
 pub(super) fn settle(host: &Host, name: &VmName) -> Result<(), Error> {
     let store = host.existing_store()?;
-    let is_left = store.map(|store| store.operations(name)).transpose()?;
-    match is_left {
-        Some(left) if !left.is_empty() => Work::take(host, name).map(drop),
-        _ => Ok(()),
+    let left = store.map(|store| store.operations(name)).transpose()?;
+    let is_left = left.is_some_and(|left| !left.is_empty());
+    match is_left || save::settle::is_left(&host.paths.sockets(name)) {
+        true => Work::take(host, name).map(drop),
+        false => Ok(()),
     }
 }
 

@@ -19,6 +19,8 @@ use crate::vm::VmName;
 use super::operation::Work;
 use super::{Error, Host, ready, snapshot};
 
+pub(super) mod settle;
+
 /// How a VM was saved.
 #[derive(Clone, Debug, Serialize)]
 pub struct Done {
@@ -58,12 +60,11 @@ pub fn save(
     limit: Option<Duration>,
     progress: &mut dyn FnMut(Progress) -> GoOn,
 ) -> Result<Done, Error> {
+    let _work = Work::take(host, name)?;
     let unit = host.unit(name)?;
     if !unit.active_state.is_up() {
-        host.vm(name)?;
         return Err(Error::NotRunning(name.clone()));
     }
-    let _work = Work::take(host, name)?;
     let runtime = host.paths.sockets(name);
     let files = host.paths.saved(name);
     let bytes = write(name, &runtime, &files, limit, progress).map_err(|error| match error {
@@ -294,12 +295,17 @@ pub(super) fn blockers(monitor: &mut Client) -> Result<Vec<String>, Error> {
     let paths: Vec<String> = ids
         .map(|entry| format!("/machine/peripheral/{}", text(&entry["name"])))
         .collect();
+    let name = match paths.is_empty() {
+        true => String::new(),
+        false => text(&monitor.execute("query-name", ())?["name"]),
+    };
     for path in &paths {
         let arguments = json!({ "path": path, "property": "hotplugged" });
         if monitor.execute("qom-get", arguments)? == json!(true) {
             let id = path.rsplit('/').next().unwrap_or_default();
             found.push(format!(
-                "device `{id}` was plugged while the VM ran: remove it first"
+                "device `{id}` was plugged while the VM ran: remove it first, with `maqet device \
+                 rm {name} {id}`"
             ));
         }
     }

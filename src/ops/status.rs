@@ -22,6 +22,7 @@ use super::in_force::{self, Definition};
 use super::ls::State;
 use super::past;
 pub use super::past::{Ending, Failure};
+use super::save::settle;
 use super::{Error, Host, endpoint};
 
 /// All that is known of a VM at this moment.
@@ -66,6 +67,8 @@ pub struct Status {
     pub ended: Option<Ending>,
     /// Why its guest was not up in time, if it runs and was not.
     pub not_ready: Option<String>,
+    /// Whether its guest is stopped because a save of it was killed.
+    pub save_cut_short: bool,
     /// The state that the next start goes on from.
     pub saved: Option<KeptState>,
     /// How the last run failed that did, if this is it or came after it by a restart.
@@ -176,6 +179,9 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
     } else if let Some(config) = &config {
         drives = defined_drives(host, name, config);
     }
+    let is_cut_short = run_state
+        .as_ref()
+        .is_some_and(|state| settle::is_cut_short(host, name, state));
     let saved = match up {
         true => None,
         false => kept_state(host, name)?,
@@ -190,6 +196,7 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             saved.is_some(),
         ),
         not_ready: std::fs::read_to_string(runtime.not_ready()).ok(),
+        save_cut_short: is_cut_short,
         saved,
         labels: row
             .as_ref()

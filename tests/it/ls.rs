@@ -81,7 +81,7 @@ fn what_runs_without_a_definition_is_listed_all_the_same() {
     std::fs::remove_dir_all(sandbox.path("data/maqet")).unwrap();
     let listed = sandbox.listed("web");
     assert_eq!(listed["state"], "prelaunch");
-    assert_eq!(listed["memory"], Value::Null);
+    assert_eq!(listed["memory"], 64 << 20);
     sandbox.maqet(&["stop", "@web"]).ok();
     assert!(sandbox.qemus("web").is_empty());
 }
@@ -196,4 +196,15 @@ fn an_empty_database_is_not_the_same_as_no_vms() {
     sandbox.maqet(&["doctor", "--rebuild"]).ok();
     assert_eq!(sandbox.state("web"), "stopped");
     assert!(!sandbox.maqet(&["ls"]).ok().stderr.contains("doctor"));
+}
+
+#[test]
+fn a_vm_that_runs_has_what_it_was_started_with() {
+    let sandbox = Sandbox::running();
+    sandbox.maqet(&["set", "@web", "memory=96M", "cpus=2"]).ok();
+    let web = sandbox.listed("web");
+    assert_eq!(web["memory"], 64 << 20, "{web}");
+    assert_eq!(web["cpus"], 1, "{web}");
+    sandbox.maqet(&["stop", "@web", "--force"]).ok();
+    assert_eq!(sandbox.listed("web")["memory"], 96 << 20);
 }

@@ -184,7 +184,8 @@ fn what_cannot_be_saved_is_named_and_runs_on() {
     sandbox
         .maqet(&["save", "@web"])
         .fails(1)
-        .saying("device `extra` was plugged while the VM ran");
+        .saying("device `extra` was plugged while the VM ran")
+        .saying(&format!("`maqet device rm {} extra`", sandbox.name("web")));
     assert_eq!(sandbox.state("web"), "running");
     let then = count(&sandbox);
     wait_until("the guest runs on", || count(&sandbox) > then);
@@ -246,6 +247,40 @@ fn a_save_that_is_killed_at_any_moment_leaves_a_guest_that_can_be_saved() {
         !console.contains("probe: ready"),
         "it booted anew: {console}"
     );
+}
+
+#[test]
+fn a_guest_whose_save_was_killed_goes_on_with_the_next_command() {
+    let sandbox = counting("");
+    // As a save leaves it that is killed when it has written, and has not said so.
+    let runtime = sandbox.runtime("web");
+    let freeze = || {
+        std::fs::write(runtime.join("saving"), "").unwrap();
+        sandbox.maqet(&["qmp", "@web", "stop"]).ok();
+        let null = r#"{"uri":"exec:cat >/dev/null"}"#;
+        sandbox.maqet(&["qmp", "@web", "migrate", null]).ok();
+        wait_until("it is written", || sandbox.state("web") == "postmigrate");
+    };
+    freeze();
+    let told = "a save of it was killed";
+    sandbox.maqet(&["ls"]).ok().saying(told);
+    for words in [&["status", "@web"][..], &["doctor"]] {
+        let said = sandbox.maqet(words).stdout;
+        assert!(said.contains(told), "{said}");
+    }
+    sandbox
+        .maqet(&["start", "@web"])
+        .ok()
+        .saying("goes on: a save of it was killed")
+        .saying("is already running");
+    assert_eq!(sandbox.state("web"), "running");
+    freeze();
+    sandbox
+        .maqet(&["set", "@web", "description=x"])
+        .ok()
+        .saying("goes on");
+    assert_eq!(sandbox.state("web"), "running");
+    assert!(!sandbox.maqet(&["ls"]).ok().stderr.contains("killed"));
 }
 
 #[test]

@@ -105,6 +105,7 @@ pub fn doctor() -> Vec<Finding> {
             findings.extend(mistakes);
             findings.extend(vms::kept(host));
             findings.extend(vms::order(&definitions));
+            findings.extend(vms::saves(host));
             findings.extend(vms::orphans(host));
             findings.extend(machine::space(host));
         }

@@ -9,8 +9,9 @@ use crate::store;
 use crate::systemd::{self, ActiveState, boot};
 use crate::vm::VmName;
 
-use super::super::ls::vm_of;
-use super::super::{Error, Host, prepare};
+use super::super::ls::{State, ls, vm_of};
+use super::super::save::settle;
+use super::super::{Error, Host, disk, prepare};
 use super::{Finding, with_causes};
 
 pub(super) const REBUILD: &str = "maqet doctor --rebuild";
@@ -77,9 +78,13 @@ pub(super) fn definitions(host: &Host) -> (Vec<(VmName, VmConfig)>, Vec<Finding>
             Ok(config) => {
                 if let Err(error) = prepare::check_files(host, &row, &config) {
                     let message = format!("VM `{name}`: {}", with_causes(&error));
-                    findings.push(
-                        Finding::warning("files", message).mend(format!("maqet show {name}")),
-                    );
+                    let mend = match &error {
+                        Error::Disk(disk::Error::Broken { disk, .. }) => {
+                            format!("maqet disk rebase {name} {disk} --moved FILE")
+                        }
+                        _ => format!("maqet show {name}"),
+                    };
+                    findings.push(Finding::warning("files", message).mend(mend));
                 }
                 read.push((name, config));
             }
@@ -161,6 +166,23 @@ pub(super) fn order(definitions: &[(VmName, VmConfig)]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Guests that are stopped because their save was killed.
+pub(super) fn saves(host: &Host) -> Vec<Finding> {
+    let Ok(list) = ls(host, &[]) else {
+        return Vec::new();
+    };
+    let cut_short = list.vms.into_iter().filter(|vm| match &vm.state {
+        State::Up(state) => settle::is_cut_short(host, &vm.name, state),
+        _ => false,
+    });
+    cut_short
+        .map(|vm| {
+            let message = format!("VM `{}` is stopped: a save of it was killed", vm.name);
+            Finding::warning("save", message).mend(format!("maqet start {}", vm.name))
+        })
+        .collect()
 }
 
 /// Units of VMs that have no definition.

@@ -1,0 +1,62 @@
+//! What becomes of a guest whose save was killed: it had been stopped for that.
+
+use std::fs;
+
+use crate::lock::VmLock;
+use crate::ops::{Error, Host};
+use crate::paths::RuntimeDir;
+use crate::qmp::{Client, RunState};
+use crate::saved::discard;
+use crate::systemd::{self, ActiveState};
+use crate::vm::VmName;
+
+use super::{ANSWER, end_orphan};
+
+/// Whether a save of a VM that runs was begun and has not said that the guest runs on.
+pub(in crate::ops) fn is_left(runtime: &RuntimeDir) -> bool {
+    runtime.saving().exists()
+}
+
+/// Whether a guest that QEMU has in this state is stopped because its save was killed.
+pub(in crate::ops) fn is_cut_short(host: &Host, name: &VmName, state: &RunState) -> bool {
+    let is_stopped = matches!(
+        state,
+        RunState::Paused | RunState::FinishMigrate | RunState::Postmigrate
+    );
+    is_stopped
+        && is_left(&host.paths.sockets(name))
+        // Else it is being saved.
+        && VmLock::try_take(&host.paths.vm(name).operation_lock()).is_ok()
+}
+
+/// Has the guest go on, or brings a save to its end that lacks no more than that; says
+/// which. The caller has the VM to itself.
+pub(in crate::ops) fn settle(host: &Host, name: &VmName) -> Result<Option<String>, Error> {
+    let runtime = host.paths.sockets(name);
+    if !is_left(&runtime) {
+        return Ok(None);
+    }
+    let unit = host.unit(name)?;
+    // Whoever stops the unit may have it saved.
+    if unit.active_state != ActiveState::Active {
+        return Ok(None);
+    }
+    let mut monitor = Client::connect(&runtime.ctl(), ANSWER)?;
+    monitor.set_timeout(ANSWER);
+    end_orphan(&mut monitor)?;
+    let state = monitor.status()?.run_state;
+    if state == RunState::Postmigrate && runtime.saved().exists() {
+        drop(monitor);
+        systemd::stop(&host.scope, &unit.unit, || {})?;
+        return Ok(Some(format!("VM `{name}` is saved, as was begun")));
+    }
+    // What it wrote fits no guest that runs on.
+    let files = host.paths.saved(name);
+    discard(&files).map_err(Error::io("cannot delete what a save has left"))?;
+    let is_stopped = state != RunState::Running;
+    if is_stopped {
+        monitor.execute("cont", ())?;
+    }
+    fs::remove_file(runtime.saving()).map_err(Error::io("cannot delete what a save has left"))?;
+    Ok(is_stopped.then(|| format!("VM `{name}` goes on: a save of it was killed")))
+}
