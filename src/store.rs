@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use indexmap::IndexMap;
 use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
 };
 
 use crate::paths::create_private_dir;
@@ -129,9 +129,52 @@ pub enum Error {
         /// The one that has it.
         other: String,
     },
+    /// There is no room to write.
+    #[error("the database cannot be written: its file system is full, or read-only")]
+    Full,
     /// SQLite failed.
     #[error("the database failed")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(#[source] rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) => Self::Full,
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+/// Whether it says that SQLite cannot make the file that processes share (`maqet.db-shm`):
+/// SQLITE_IOERR_SHMSIZE.
+fn is_for_room(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+/// Opens a database to read it as it is, with nothing beside it where its log is empty.
+fn as_it_is(path: &Path) -> rusqlite::Result<Connection> {
+    // Where nothing waits in its log, SQLite need not even look whether others are there.
+    let log = path.with_extension("db-wal");
+    let settled = std::fs::metadata(log).map_or(0, |log| log.len()) == 0;
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri += &format!("%{byte:02x}"),
+        }
+    }
+    uri += if settled {
+        "?mode=ro&immutable=1"
+    } else {
+        "?mode=ro"
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let db = Connection::open_with_flags(uri, flags)?;
+    db.busy_timeout(BUSY)?;
+    Ok(db)
 }
 
 impl Error {
@@ -201,6 +244,8 @@ pub struct Summary {
 /// The open database.
 pub struct Store {
     db: Connection,
+    /// Whether it can only be read, because there is no room for what SQLite has beside it.
+    is_full: bool,
 }
 
 impl Store {
@@ -216,12 +261,21 @@ impl Store {
             create_private_dir(dir).map_err(|error| open(error.into()))?;
         }
         let db = Connection::open(path).map_err(|error| open(error.into()))?;
-        let mut store = Self { db };
-        store.prepare(path).map_err(|error| match error {
-            Error::Sqlite(source) => open(source.into()),
-            other => other,
-        })?;
-        Ok(store)
+        let mut store = Self { db, is_full: false };
+        match store.prepare(path) {
+            Ok(()) => Ok(store),
+            Err(Error::Sqlite(source)) if is_for_room(&source) => {
+                let Ok(db) = as_it_is(path) else {
+                    return Err(Error::Full);
+                };
+                let store = Self { db, is_full: true };
+                // Whoever makes or upgrades it, needs room.
+                let is_known = store.schema().is_ok_and(|it| it == MIGRATIONS.len() as u32);
+                is_known.then_some(store).ok_or(Error::Full)
+            }
+            Err(Error::Sqlite(source)) => Err(open(source.into())),
+            Err(other) => Err(other),
+        }
     }
 
     /// Opens the database to read it; `None` where there is none yet.
@@ -270,6 +324,11 @@ impl Store {
         Ok(self
             .db
             .pragma_query_value(None, "user_version", |row| row.get(0))?)
+    }
+
+    /// Whether it can only be read, for want of room.
+    pub fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Begins to write: nobody else does until that is committed, or dropped and undone.

@@ -37,6 +37,11 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
                 for disk in &removed.kept {
                     out.note(format_args!("kept {}", disk.display()));
                 }
+                for by in &removed.required_by {
+                    out.warn(format_args!(
+                        "VM `{by}` requires `{name}`, and will not start"
+                    ));
+                }
                 if removed.was_enabled {
                     out.note(format_args!("VM `{name}` does not start at boot any more"));
                 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::image;
 use crate::lock::VmLock;
 use crate::paths::VmDir;
-use crate::store::MadeDisk;
+use crate::store::{self, MadeDisk, Row};
 use crate::systemd::{self, boot, unit_name};
 use crate::vm::VmName;
 
@@ -30,6 +30,8 @@ pub struct Removed {
     pub deleted: Vec<PathBuf>,
     /// Its disks that were left where they are.
     pub kept: Vec<PathBuf>,
+    /// The VMs whose definitions say that they require it.
+    pub required_by: Vec<VmName>,
 }
 
 /// Forgets a VM that does not run.
@@ -61,6 +63,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
         was_enabled: false,
         deleted: Vec::new(),
         kept: Vec::new(),
+        required_by: Vec::new(),
     };
     let users = disks.then(|| Users::find(host)).transpose()?;
     let made = store.made_disks(name)?;
@@ -74,9 +77,30 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     let snapshots = snapshots.filter(|it| it.vm == *name).map(|it| it.chain);
     let links = chains.chain(snapshots).flat_map(|chain| chain.links);
     let needed: BTreeSet<PathBuf> = links.map(|link| link.path).collect();
+    let other = |path: &Path| -> Result<Option<User>, Error> {
+        let users = users.as_ref().map(|users| users.of(path)).transpose()?;
+        let mut users = users.into_iter().flatten();
+        Ok(users.find(|user| user.vm != *name))
+    };
     // First what can fail for reasons of its own: a disk that outlives its
     // definition is no loss, a definition whose disk is gone is.
-    if !store.remove(name)? {
+    let is_removed = match store.remove(name) {
+        // Where there is no room to write that down, the disks make some.
+        Err(store::Error::Full) if disks => {
+            for MadeDisk { path, identity } in &made {
+                let is_ours = image::identity(path).is_ok_and(|now| now == *identity);
+                if is_ours && needed.contains(path) && other(path)?.is_none() {
+                    delete(path)?;
+                    removed.deleted.push(path.clone());
+                }
+            }
+            drop(store);
+            store = host.store()?;
+            store.remove(name)?
+        }
+        removed => removed?,
+    };
+    if !is_removed {
         // Someone was quicker, with the same or with `protect`.
         return Err(match store.get(name)? {
             Some(row) => Error::Protected(row.name),
@@ -86,15 +110,17 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
             },
         });
     }
+    // What cannot be read requires nothing that is known.
+    let rows = store.rows_with("requires")?.into_iter();
+    let requires = |row: &Row| {
+        let config = host.config(row);
+        config.is_ok_and(|config| config.requires.contains(name))
+    };
+    removed.required_by = rows.filter(requires).map(|row| row.name).collect();
     // A unit that failed would lend its state to the next VM of that name.
     systemd::reset_failed(&host.scope, &unit_name(name))?;
     // Nor is there anything left to start at boot.
     removed.was_enabled = !boot::disable(&host.scope, from_ref(name))?.is_empty();
-    let other = |path: &Path| -> Result<Option<User>, Error> {
-        let users = users.as_ref().map(|users| users.of(path)).transpose()?;
-        let mut users = users.into_iter().flatten();
-        Ok(users.find(|user| user.vm != *name))
-    };
     for disk in made {
         let MadeDisk { path, identity } = &disk;
         // What another VM uses is not this one's to take along, nor is what has
@@ -102,8 +128,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
         let is_ours = image::identity(path).map(|now| now == *identity);
         match is_ours {
             Ok(true) if disks && needed.contains(path) && other(path)?.is_none() => {
-                fs::remove_file(path)
-                    .map_err(Error::io(format_args!("cannot delete {}", path.display())))?;
+                delete(path)?;
                 removed.deleted.push(disk.path);
             }
             Ok(is_ours) => {
@@ -158,4 +183,8 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     // Stays while kept disks are in it.
     let _ = fs::remove_dir(dir.path());
     Ok(removed)
+}
+
+fn delete(path: &Path) -> Result<(), Error> {
+    fs::remove_file(path).map_err(Error::io(format_args!("cannot delete {}", path.display())))
 }

@@ -99,7 +99,9 @@ impl Borrow<Store> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.pool.idle().extend(self.kept.take());
+        // Where there was no room, there may be some for whoever asks next.
+        let kept = self.kept.take().filter(|kept| !kept.store.is_full());
+        self.pool.idle().extend(kept);
     }
 }
 

@@ -1,11 +1,10 @@
 //! The database of Python maqet, which is read and never changed.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-use super::{BUSY, Error};
+use super::{Error, as_it_is};
 
 /// One VM of Python maqet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,31 +27,8 @@ pub fn read(path: &Path) -> Result<Vec<PythonVm>, Error> {
         path: path.to_owned(),
         source: source.into(),
     };
-    let db = connect(path).map_err(open)?;
+    let db = as_it_is(path).map_err(open)?;
     read_from(&db).map_err(open)
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    // Where nothing waits in its log, SQLite need not even look whether others are there.
-    let log = path.with_extension("db-wal");
-    let settled = fs::metadata(log).map_or(0, |log| log.len()) == 0;
-    let mut uri = "file:".to_owned();
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
-            byte => uri += &format!("%{byte:02x}"),
-        }
-    }
-    uri += if settled {
-        "?mode=ro&immutable=1"
-    } else {
-        "?mode=ro"
-    };
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let db = Connection::open_with_flags(uri, flags)?;
-    db.busy_timeout(BUSY)?;
-    Ok(db)
 }
 
 fn read_from(db: &Connection) -> rusqlite::Result<Vec<PythonVm>> {

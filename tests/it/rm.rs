@@ -1,4 +1,5 @@
 use std::fs;
+use std::process::Command;
 
 use crate::sandbox::Sandbox;
 
@@ -202,4 +203,55 @@ fn a_pattern_removes_what_matches() {
         .maqet(&["rm", &pattern])
         .fails(4)
         .saying("no VM's name matches");
+}
+
+#[test]
+fn on_a_full_disk_vms_are_listed_and_removed() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    let script = format!(
+        "say() {{ echo \"== $1\"; shift; \"$maqet\" \"$@\" 2>&1; echo \"= $?\"; }}
+        maqet=$1; mkdir data; mount -t tmpfs -o size=4M none data || exit
+        say add add --name {name} --memory 64M --accel tcg 
+        say disk disk add {name} data --size 1M
+        cat /dev/zero >data/full
+        say ls ls; say status status {name};
+        say change set {name} cpus=2; say rm rm {name}; say disks rm {name} --disks; say last ls"
+    );
+    let maqet = sandbox.command(&[]);
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-current-user", "--keep-caps", "--mount"])
+        .args(["sh", "-c", &script, "sh"])
+        .arg(maqet.get_program())
+        .envs(
+            maqet
+                .get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        )
+        .current_dir(sandbox.dir.path());
+    let done = command.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    let of = |what: &str| {
+        let said = said.split(&format!("== {what}\n")).nth(1);
+        let said = said.and_then(|said| said.split("== ").next());
+        said.unwrap_or_else(|| panic!("{what}: {done:?}"))
+            .to_owned()
+    };
+    let [ls, status] = ["ls", "status"].map(of);
+    assert!(ls.contains(&name) && ls.ends_with("= 0\n"), "{ls}");
+    assert!(
+        status.contains(": stopped") && status.ends_with("= 3\n"),
+        "{status}"
+    );
+    for refused in ["change", "rm"].map(of) {
+        assert!(refused.contains("file system is full"), "{refused}");
+        assert!(refused.ends_with("= 1\n"), "{refused}");
+    }
+    let removed = of("disks");
+    assert!(
+        removed.contains("removed") && removed.ends_with("= 0\n"),
+        "{removed}"
+    );
+    assert!(!of("last").contains(&name));
 }
