@@ -151,7 +151,7 @@ impl Cpu {
         } else if product != u64::from(cpus) {
             faults.add(
                 "cpus",
-                format!("{cpus} CPUs cannot be arranged as {levels} = {product}"),
+                format!("{levels} are {product} CPUs, and not {cpus}"),
             );
         }
     }

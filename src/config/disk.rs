@@ -26,6 +26,9 @@ pub struct Disk {
     #[serde(default)]
     #[schemars(extend("default" = null))]
     pub format: Format,
+    /// Whether the definition says that, so that it is not by the file's name.
+    #[serde(skip)]
+    pub is_format_said: bool,
     /// The size to create it with if it is missing.
     #[serde(default)]
     pub size: Option<Size>,

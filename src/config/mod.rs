@@ -533,7 +533,8 @@ impl VmConfig {
         }
         for (name, disk) in &mut self.disks {
             disk.read_only |= disk.interface == Interface::Cdrom;
-            if !source.says(&format!("disk.{name}.format")) {
+            disk.is_format_said = source.says(&format!("disk.{name}.format"));
+            if !disk.is_format_said {
                 disk.format = disk.usual_format();
             }
         }

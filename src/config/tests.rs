@@ -351,7 +351,7 @@ size = "1G"
 [net.root]
 [net.lan]
 "#), @r#"
-/vms/web.toml:1:8: 6 CPUs cannot be arranged as 4 cores = 4
+/vms/web.toml:1:8: 4 cores are 4 CPUs, and not 6
   1 | cpus = 6
     |        ^
 /vms/web.toml:2:27: `a` is there twice

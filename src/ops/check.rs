@@ -6,12 +6,12 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use crate::config::{DeviceName, Fault, VmConfig};
+use crate::config::{DeviceName, Fault, Format, VmConfig};
 use crate::store::Row;
 
 use super::claims::Claims;
-use super::disk::defined;
-use super::{Error, Host, knowledge, plumbing, policy};
+use super::disk::{defined, guard};
+use super::{Error, Host, knowledge, order, plumbing, policy};
 
 /// What is to be told where it is written; for [`VmConfig::parse_checked`].
 ///
@@ -59,9 +59,21 @@ fn disks(host: &Host, config: &VmConfig) -> Vec<Fault> {
     disks
         .filter_map(|(name, disk)| {
             let path = disk.path(name, dir.path())?;
-            let why = unusable(&path, disk.read_only)?;
-            let message = format!("{}: {why}", path.display());
-            Some(fault(format!("disk.{name}.file"), message))
+            if let Some(why) = unusable(&path, disk.read_only) {
+                let message = format!("{}: {why}", path.display());
+                return Some(fault(format!("disk.{name}.file"), message));
+            }
+            // What cannot be read now is not known to be another.
+            let other = guard::other_format(&path, disk).ok()??;
+            let (key, then) = match (disk.is_format_said, disk.format) {
+                (true, _) => ("format", ""),
+                (false, Format::Qcow2) => ("file", ": `format = \"raw\"` has it taken as it is"),
+                (false, Format::Raw) => ("file", ": say its `format`"),
+            };
+            Some(fault(
+                format!("disk.{name}.{key}"),
+                format!("{other}{then}"),
+            ))
         })
         .collect()
 }
@@ -174,6 +186,7 @@ pub(super) fn not_printed(
 pub(super) fn warnings(claims: &Claims<'_>, config: &VmConfig) -> Result<Vec<String>, Error> {
     let (_, mut found) = knowledge::check(claims.host, config);
     found.extend(claims.conflicts(config)?);
+    found.extend(order::circle(claims.host, config).map(|it| Error::Circle(it).to_string()));
     Ok(found)
 }
 

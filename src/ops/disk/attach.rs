@@ -55,7 +55,7 @@ pub fn attach(
         });
     }
     check::not_printed(host, &row, &new.config, disk)?;
-    guard::format(it, new.says("format"))?;
+    guard::format(it)?;
     let below = guard::sound(name, it)?;
     let others = guard::others(host, &it.path, name, disk)?;
     // Readers do not mind each other.

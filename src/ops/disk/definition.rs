@@ -54,11 +54,6 @@ impl New {
         })
     }
 
-    /// Whether the settings say this key.
-    pub fn says(&self, key: &str) -> bool {
-        self.with.says(&format!("disk.{}.{key}", self.it.name))
-    }
-
     /// Writes it into the definition, whatever else is changed there meanwhile.
     pub fn keep(&self, host: &Host, row: &Row) -> Result<(), Error> {
         let table = format!("disk.{}", self.it.name);

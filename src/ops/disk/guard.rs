@@ -1,8 +1,9 @@
 //! What must be so before a disk is changed.
 
+use std::io;
 use std::path::Path;
 
-use crate::config::{DeviceName, Format, is_device_node};
+use crate::config::{DeviceName, Disk, Format, is_device_node};
 use crate::image::{Chain, Header, Kind, Link};
 use crate::ops::operation::Work;
 use crate::ops::reach::Reach;
@@ -84,23 +85,33 @@ pub(in crate::ops) fn sound(name: &VmName, it: &Defined) -> Result<Vec<Link>, Er
 }
 
 /// Sees to it that a file is what the definition takes it for.
-pub(super) fn format(it: &Defined, is_said: bool) -> Result<(), Error> {
+pub(super) fn format(it: &Defined) -> Result<(), Error> {
     let failed = Error::io(format!("cannot read {}", it.path.display()));
-    let kind = Kind::of(&it.path).map_err(failed)?;
-    let format = it.disk.format.as_str();
-    // A raw disk may begin with whatever its guest likes.
-    if kind.driver() == Some(format) || (format == "raw" && is_said) {
-        return Ok(());
+    match other_format(&it.path, &it.disk).map_err(failed)? {
+        Some(why) => Err(why.into()),
+        None => Ok(()),
     }
-    Err(Why::OtherFormat {
-        file: it.path.clone(),
+}
+
+/// What is to be told of a file that is not what the definition takes it for.
+pub(in crate::ops) fn other_format(path: &Path, disk: &Disk) -> io::Result<Option<Why>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let kind = Kind::of(path)?;
+    let format = disk.format.as_str();
+    // A raw disk may begin with whatever its guest likes.
+    if kind.driver() == Some(format) || (format == "raw" && disk.is_format_said) {
+        return Ok(None);
+    }
+    Ok(Some(Why::OtherFormat {
+        file: path.to_owned(),
         taken_for: format,
         is: match kind {
             Kind::Image(name) | Kind::Compressed(name) => Some(name),
             Kind::Unknown => None,
         },
-    }
-    .into())
+    }))
 }
 
 /// Sees to it that nobody writes a file that an image is to stand on.
