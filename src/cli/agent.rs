@@ -31,7 +31,7 @@ enum Command {
     Ping,
     /// Show the version of the agent, and the commands it knows
     ///
-    /// Those that the guest's configuration forbids are marked.
+    /// ALLOWED is what the guest's configuration leaves of them.
     Info,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
             out.answer(&info, |w| {
                 writeln!(w, "qemu-ga {}\n", info.version)?;
                 let rows = info.supported_commands.iter().map(|command| {
-                    let note = if command.enabled { "" } else { "no" };
+                    let note = if command.enabled { "yes" } else { "no" };
                     [command.name.clone(), note.to_owned()]
                 });
                 table(w, ["COMMAND", "ALLOWED"], rows)

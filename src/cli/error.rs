@@ -114,7 +114,7 @@ fn hint(error: &Error) -> Option<String> {
             format!("its definition says `protect = true`; `maqet unset {name} protect` ends that")
         }
         Error::AlreadyExists(name) => {
-            format!("`maqet show {name}` shows it; `maqet rm {name}` forgets it")
+            format!("`maqet show {name}` shows it")
         }
         Error::Template(_) => "`maqet template ls` lists the templates there are".to_owned(),
         Error::NoSuchPort { known, .. } if known.is_empty() => {
@@ -200,6 +200,12 @@ fn hint(error: &Error) -> Option<String> {
         Error::MonitorGone { name, .. } => {
             format!("its disks are safe; `maqet stop --force {name}` ends it")
         }
+        Error::Renamed { name, other } => format!("`maqet rename {name} {other}` does that"),
+        Error::Extends(_) => "`maqet add` reads it, and what it extends".to_owned(),
+        Error::DiskGone { vm, disk, .. } => format!(
+            "put it there; or, for an empty one, `maqet disk rm {vm} {disk}` and then `maqet disk \
+             add {vm} {disk} --size SIZE`"
+        ),
         Error::NoDisk { disk, .. } => {
             format!("give `[disk.{disk}]` a `size` to have it made")
         }
@@ -264,8 +270,12 @@ fn migrate_hint(error: &migrate::Error) -> Option<String> {
     use migrate::Error;
     match error {
         Error::NoDatabase(_) => Some("`--from` says where its instances.db is".to_owned()),
-        Error::Name(old, new) => Some(format!("give it another name with `--rename {old}={new}`")),
+        Error::Name(old, new) => Some(format!(
+            "give it another name with `--rename {}={new}`",
+            quoted(old)
+        )),
         Error::StillRuns { .. } => Some("power it down in its guest first".to_owned()),
+        Error::Unreadable { .. } => Some("`--from` says where its instances.db is".to_owned()),
         Error::NoSuchVm(_) => None,
     }
 }
@@ -443,7 +453,9 @@ fn disk_hint(error: &disk::Error) -> Option<String> {
             true => "what a disk stands on is never written: make another one on top of it, or \
                      put those onto another base with `maqet disk rebase`"
                 .to_owned(),
-            false => "two VMs can have one disk only if both have it `read-only`".to_owned(),
+            false => {
+                "others can have a disk, or stand on it, only if all have it `read-only`".to_owned()
+            }
         },
         _ => return None,
     })

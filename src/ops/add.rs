@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{self, Document, Explained, Layer, Layers, VmConfig};
+use crate::config::{self, Document, Explained, Format, Layer, Layers, Size, VmConfig};
 use crate::image;
 use crate::qemu::argv::Sockets;
 use crate::store::{MadeDisk, Row};
@@ -48,6 +48,9 @@ impl From<Source> for Layer {
 pub fn read(file: &Path) -> Result<Source, Error> {
     let text = std::fs::read_to_string(file)
         .map_err(Error::io(format_args!("cannot read {}", file.display())))?;
+    if text.trim().is_empty() {
+        return Err(Error::Empty(file.to_owned()));
+    }
     let file = std::path::absolute(file).map_err(Error::io("cannot tell the current directory"))?;
     Ok(Source {
         notes: config::notes(&text, &file),
@@ -102,6 +105,7 @@ pub fn preview(host: &Host, layers: &Layers) -> Result<Preview, Error> {
     let defaults = host.defaults()?;
     let claims = Claims::for_vms(host, 1);
     let config = layers.check(&defaults, check::faults(&claims, None))?;
+    disks_to_make(host, &config, None)?;
     let mut warnings = Vec::new();
     if host.vm(&config.name).is_ok() {
         warnings.push(format!("there is a VM `{}` already", config.name));
@@ -222,6 +226,20 @@ pub(super) fn make_disks(
     old: Option<&VmConfig>,
     made: &mut Vec<PathBuf>,
 ) -> Result<(), Error> {
+    for (path, format, size) in disks_to_make(host, config, old)? {
+        image::create(&path, format.as_str(), size.bytes())?;
+        made.push(path);
+    }
+    Ok(())
+}
+
+/// Where they are to be, and as what.
+fn disks_to_make(
+    host: &Host,
+    config: &VmConfig,
+    old: Option<&VmConfig>,
+) -> Result<Vec<(PathBuf, Format, Size)>, Error> {
+    let mut missing = Vec::new();
     let dir = host.paths.vm(&config.name);
     for (name, disk) in &config.disks {
         let Some(path) = disk.path(name, dir.path()) else {
@@ -243,10 +261,9 @@ pub(super) fn make_disks(
                 path,
             });
         };
-        image::create(&path, disk.format.as_str(), size.bytes())?;
-        made.push(path);
+        missing.push((path, disk.format, size));
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// What is remembered of a disk that was just made.

@@ -20,7 +20,8 @@ use super::{Error, Host, TRIES, check};
 /// What became of a VM.
 #[derive(Clone, Debug, Serialize)]
 pub struct Applied {
-    /// Its name.
+    /// Its name; of those that are listed with what became of them, it is there already.
+    #[serde(skip)]
     pub name: VmName,
     /// Whether there was anything to do.
     pub outcome: Outcome,

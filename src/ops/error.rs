@@ -80,6 +80,25 @@ pub enum Error {
     /// A file is in the way.
     #[error("`{}` is there already", .0.display())]
     FileExists(PathBuf),
+    /// A file is in the way of one that is to be made, and is not replaced.
+    #[error("`{}` is there already", .0.display())]
+    InTheWay(PathBuf),
+    /// A definition has no text.
+    #[error("{} is empty: there is no definition in it", .0.display())]
+    Empty(PathBuf),
+    /// A text that is taken as it is extends others.
+    #[error("{} has a definition that extends others", .0.display())]
+    Extends(PathBuf),
+    /// A disk that had been made is not there any more.
+    #[error("disk `{disk}` of VM `{vm}`: {} does not exist", .path.display())]
+    DiskGone {
+        /// The VM.
+        vm: VmName,
+        /// Its disk.
+        disk: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// QEMU ended at a reset, as it was told to with `-no-reboot`.
     #[error("VM `{0}` ended instead of being reset: its QEMU was told to (`-no-reboot`)")]
     EndedByReset(VmName),

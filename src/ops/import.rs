@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::{self, VmConfig};
+use crate::config::{self, Document, VmConfig};
 use crate::store::Row;
 use crate::systemd::boot;
 use crate::vm::VmName;
@@ -134,6 +134,9 @@ fn read(
     let host = claims.host;
     // Mistakes are told by their lines in the whole text.
     let text = "\n".repeat(part.lines_before) + part.definition;
+    if Document::parse(&text, &source.file)?.says("extends") {
+        return Err(Error::Extends(source.file.clone()));
+    }
     let old = match &part.mark {
         Some(mark) if replace.contains(&mark.name) => host.store()?.get(&mark.name)?,
         _ => None,

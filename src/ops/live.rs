@@ -6,15 +6,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    DeviceName, Disk, Document, Forward, Interface, IoThread, NetKind, VmConfig, path_text,
+    DeviceName, Disk, Document, Forward, HostPort, Interface, IoThread, NetKind, VmConfig,
+    path_text,
 };
 use crate::qemu::disk::{self, Parts};
 use crate::qemu::net::{netdev_id, nic_id};
 use crate::qmp::Monitor;
 
-use super::Error;
 use super::device::ls::block_image;
 use super::hmp::print;
+use super::{Error, port};
 
 /// The key of how much memory the guest is asked to do with.
 const BALLOON: &str = "balloon.target";
@@ -245,6 +246,16 @@ fn set_forwards(monitor: &mut Monitor, name: &DeviceName, wanted: &[Forward]) ->
     let has = parse_forwards(&print(monitor, "info usernet")?, &netdev);
     if same(&has, wanted) {
         return Ok(());
+    }
+    let missing = wanted
+        .iter()
+        .find(|it| !has.contains(it))
+        .map(HostPort::from);
+    if let (Some(port), Some(_)) = (missing, &refused) {
+        return Err(Error::Host {
+            what: format!("net.{name}.forward"),
+            why: format!("{port} of the host cannot be had: {}", port::holder(port)),
+        });
     }
     let (line, words) = refused.unwrap_or_else(|| {
         let words = "its forwards are not what they should be".to_owned();

@@ -8,7 +8,10 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use serde::Serialize;
 
 use crate::config::{self, DeviceName, Document, Layers, VmConfig};
-use crate::store::python::{self, PythonVm};
+use crate::store::{
+    self,
+    python::{self, PythonVm},
+};
 use crate::vm::VmName;
 
 use super::add::{self, Source};
@@ -21,6 +24,15 @@ pub enum Error {
     /// There is no database of Python maqet.
     #[error("{} is no database of Python maqet", .0.display())]
     NoDatabase(PathBuf),
+    /// What is there is no such database.
+    #[error("cannot read {} as a database of Python maqet", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: store::Error,
+    },
     /// It has no VM of that name.
     #[error("no VM of Python maqet is named `{0}`")]
     NoSuchVm(String),
@@ -101,7 +113,10 @@ impl Old {
         if !file.is_file() {
             return Err(Error::NoDatabase(file).into());
         }
-        let mut vms = python::read(&file)?;
+        let mut vms = python::read(&file).map_err(|source| Error::Unreadable {
+            file: file.clone(),
+            source,
+        })?;
         if let Some(name) = names
             .iter()
             .find(|name| vms.iter().all(|vm| vm.name != **name))

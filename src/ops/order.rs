@@ -122,6 +122,27 @@ impl<F: Fn(&VmName) -> Result<Vm, Error>> Walk<F> {
     }
 }
 
+/// The VMs that a VM would start after, in a circle, if there is one.
+pub(super) fn circle(host: &Host, config: &VmConfig) -> Option<Vec<VmName>> {
+    // Most come after none.
+    config.before().next()?;
+    let find = |name: &VmName| {
+        let row = host.vm(name)?;
+        let config = match *name == config.name {
+            true => config.clone(),
+            false => host.config(&row)?,
+        };
+        Ok((row, config, false))
+    };
+    let mut walk = Walk {
+        find,
+        found: HashMap::new(),
+        order: IndexSet::new(),
+        path: Vec::new(),
+    };
+    walk.visit(&config.name).err()
+}
+
 /// A VM that is to stop.
 pub(super) struct Stop {
     pub name: VmName,

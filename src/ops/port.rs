@@ -59,8 +59,7 @@ fn check_one(name: &VmName, key: String, port: HostPort) -> Result<(), Error> {
             source: error,
         });
     }
-    let by = holder::of_port(is_udp, port.address, port.port).map_or(By::Unknown, By::from);
-    match by {
+    match holder(port) {
         // It runs, and this is its own.
         By::Vm(other) if other == *name => Ok(()),
         by => Err(Error::PortTaken {
@@ -70,6 +69,12 @@ fn check_one(name: &VmName, key: String, port: HostPort) -> Result<(), Error> {
             by,
         }),
     }
+}
+
+/// Who has a port of the host that is taken.
+pub(super) fn holder(port: HostPort) -> By {
+    let is_udp = port.protocol == Protocol::Udp;
+    holder::of_port(is_udp, port.address, port.port).map_or(By::Unknown, By::from)
 }
 
 /// Who has what a VM wants.

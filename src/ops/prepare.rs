@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::fs::File;
 
 use crate::config::{AccelChoice, VmConfig};
+use crate::image::{Chain, Fault};
 use crate::qemu::argv::{self, Accel, Sockets};
 use crate::qemu::{binary, kvm};
 use crate::store::Row;
 
 use super::save::{Kept, Place};
-use super::{Error, Host, check, plumbing};
+use super::{Error, Host, check, disk, plumbing};
 
 /// The command line that a definition becomes on this host, today; with a state that it goes on from,
 /// one that waits for it.
@@ -80,7 +81,24 @@ pub fn check_files(host: &Host, row: &Row, config: &VmConfig) -> Result<(), Erro
                     why,
                 });
             }
-            None if path.exists() => {}
+            None if path.exists() => {
+                let chain = Chain::of(&path, disk.format.as_str());
+                if let Some(fault @ Fault::Missing { .. }) = chain.fault {
+                    return Err(disk::Error::Broken {
+                        vm: row.name.clone(),
+                        disk: name.clone(),
+                        fault,
+                    }
+                    .into());
+                }
+            }
+            None if disk.size.is_some() => {
+                return Err(Error::DiskGone {
+                    vm: row.name.clone(),
+                    disk: disk_name,
+                    path,
+                });
+            }
             None => {
                 return Err(Error::NoDisk {
                     disk: disk_name,

@@ -44,7 +44,7 @@ pub struct Renamed {
 /// disks in it, and so does a saved state.
 ///
 /// # Errors
-/// [`Error::Running`], [`Error::AlreadyExists`], [`Error::FileExists`] when files of
+/// [`Error::Running`], [`Error::AlreadyExists`], [`Error::InTheWay`] when files of
 /// another VM are in the way.
 pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error> {
     let row = host.vm(old)?;
@@ -63,7 +63,7 @@ pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error>
     free(host.paths.vm(new).path())?;
     let saved = host.paths.saved(new).state();
     if saved.exists() {
-        return Err(Error::FileExists(saved));
+        return Err(Error::InTheWay(saved));
     }
     let enabled = boot::enabled(&host.scope)?.contains(old);
     let mut row = row;
@@ -138,7 +138,7 @@ fn free(dir: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         // Disks that a VM of that name has left.
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
-            Err(Error::FileExists(dir.to_owned()))
+            Err(Error::InTheWay(dir.to_owned()))
         }
         other => other.map_err(Error::io(format_args!("cannot remove {}", dir.display()))),
     }

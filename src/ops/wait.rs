@@ -114,8 +114,8 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.reason, &self.result) {
             (Some(reason), _) => f.write_str(reason),
-            (None, Some(result)) => write!(f, "without a word of QEMU, by systemd's: {result}"),
-            (None, None) => f.write_str("nothing is known of how"),
+            (None, Some(result)) => write!(f, "{result} (systemd's word: QEMU said nothing)"),
+            (None, None) => f.write_str("it does not run, and nothing is known of an earlier run"),
         }
     }
 }

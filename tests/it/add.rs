@@ -167,6 +167,10 @@ fn a_disk_that_is_neither_there_nor_has_a_size_is_refused() {
         .fails(1)
         .saying("none.qcow2 does not exist")
         .saying("`size`");
+    sandbox
+        .maqet(&["add", "--name", &name, "--disk", "none.qcow2", "--dry-run"])
+        .fails(1)
+        .saying("none.qcow2 does not exist");
     // What had been made before that is gone again.
     assert!(!sandbox.path("good.qcow2").exists());
     sandbox.maqet(&["show", "@web"]).fails(4);
@@ -195,7 +199,7 @@ fn a_name_is_taken_once() {
         .maqet(&["add", "--name", &name, "--disk", "other.qcow2:1M"])
         .fails(1)
         .saying("there is a VM")
-        .saying("maqet rm");
+        .saying("maqet show");
     assert!(!sandbox.path("other.qcow2").exists());
 }
 
@@ -305,4 +309,52 @@ fn what_is_wrong_with_an_option_is_told_of_the_option() {
         .saying("web.toml:1:8: ")
         .saying("--append x: ");
     assert!(!sandbox.path("data").exists());
+}
+
+#[test]
+fn a_disk_is_not_taken_for_what_it_is_not() {
+    let sandbox = Sandbox::new();
+    let image = sandbox.path("cloud.img");
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .args([image.as_os_str(), "1M".as_ref()])
+        .status();
+    assert!(made.unwrap().success());
+    fs::write(sandbox.path("notes"), "some text").unwrap();
+    sandbox
+        .try_lines("web", "[disk.root]\nfile = \"cloud.img\"")
+        .fails(1)
+        .saying(":5:8: ")
+        .saying(
+            "would be taken for a disk of format `raw`, and looks like `qcow2`: say its `format`",
+        );
+    sandbox
+        .try_lines("web", "[disk.root]\nfile = \"notes\"")
+        .fails(1)
+        .saying("`qcow2`, and does not look like one: `format = \"raw\"` has it taken as it is");
+    sandbox
+        .try_lines("web", "[disk.root]\nfile = \"notes\"\nformat = \"qcow2\"")
+        .fails(1)
+        .saying(":6:10: ");
+    // What is said is so; and a raw disk has what its guest likes.
+    sandbox.add_lines(
+        "web",
+        "[disk.root]\nfile = \"cloud.img\"\nformat = \"qcow2\"",
+    );
+    sandbox
+        .maqet(&["set", "@web", "disk.root.file=notes"])
+        .fails(1)
+        .saying("does not look like one");
+    sandbox.add_lines("raw", "[disk.root]\nfile = \"notes\"\nformat = \"raw\"");
+}
+
+#[test]
+fn an_empty_file_is_no_definition() {
+    let sandbox = Sandbox::new();
+    for verb in ["add", "import", "apply"] {
+        sandbox
+            .maqet(&[verb, "/dev/null"])
+            .fails(1)
+            .saying("/dev/null is empty");
+    }
 }

@@ -285,3 +285,12 @@ fn a_protected_vm_is_kept_and_its_definition_is_not() {
         .saying("protect: true -> false\n");
     sandbox.maqet(&["rm", "@web"]).ok();
 }
+
+#[test]
+fn a_line_of_json_has_each_key_once() {
+    let sandbox = Sandbox::new();
+    let text = format!("name = '{}'\n", sandbox.name("web"));
+    std::fs::write(sandbox.path("web.toml"), text).unwrap();
+    let ran = sandbox.maqet(&["apply", "web.toml", "--json"]).ok();
+    assert_eq!(ran.stdout.matches("\"name\":").count(), 1, "{}", ran.stdout);
+}

@@ -179,3 +179,12 @@ fn an_edit_that_is_cut_short_changes_nothing() {
     assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, text);
     sandbox.maqet(&["edit", "@nobody"]).fails(4);
 }
+
+#[test]
+fn a_text_that_was_emptied_changes_nothing() {
+    let sandbox = Sandbox::new();
+    let text = add(&sandbox);
+    edit(&sandbox, ": >\"$1\"").ok().saying("nothing changed");
+    assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, text);
+    assert!(left(&sandbox).is_empty());
+}

@@ -112,3 +112,15 @@ fn a_definition_by_hand_is_taken_from_standard_input() {
     assert!(child.wait().unwrap().success());
     assert_eq!(sandbox.listed("web")["cpus"], 2);
 }
+
+#[test]
+fn a_definition_that_extends_others_is_for_add() {
+    let sandbox = Sandbox::new();
+    let text = format!("name = '{}'\nextends = 'base.toml'\n", sandbox.name("web"));
+    fs::write(sandbox.path("web.toml"), text).unwrap();
+    sandbox
+        .maqet(&["import", "web.toml"])
+        .fails(1)
+        .saying("extends others")
+        .saying("`maqet add` reads it");
+}

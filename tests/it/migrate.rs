@@ -248,3 +248,12 @@ fn old_spellings_are_done_and_told_anew() {
         .saying(&format!("now this is `maqet qmp {name} query-status`"));
     assert!(ran.stdout.contains("prelaunch"), "{}", ran.stdout);
 }
+
+#[test]
+fn a_file_that_is_no_database_is_told_as_such() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("x.toml"), "memory = \"1G\"\n".repeat(99)).unwrap();
+    let ran = sandbox.maqet(&["migrate", "--from", "x.toml"]).fails(1);
+    let ran = ran.saying("cannot read x.toml as a database of Python maqet");
+    assert!(!ran.stderr.contains("--rebuild"), "{}", ran.stderr);
+}

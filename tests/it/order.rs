@@ -180,3 +180,21 @@ fn a_vm_that_others_come_after_starts_again_while_they_run() {
     assert_eq!(sandbox.pid("app"), pid, "it was left alone");
     sandbox.maqet(&["stop", "@app"]).ok();
 }
+
+#[test]
+fn a_circle_is_told_when_it_comes_to_be_and_so_is_what_requires_a_vm_that_goes() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("app", "requires = ['@db']");
+    sandbox.add_lines("db", "");
+    let (app, db) = (sandbox.name("app"), sandbox.name("db"));
+    sandbox
+        .maqet(&["set", "@db", &format!("after+={app}")])
+        .ok()
+        .saying(&format!("in a circle: {db} -> {app} -> {db}"));
+    let mended = sandbox.maqet(&["unset", "@db", "after"]).ok();
+    assert!(!mended.stderr.contains("circle"), "{}", mended.stderr);
+    sandbox
+        .maqet(&["rm", "@db"])
+        .ok()
+        .saying(&format!("VM `{app}` requires `{db}`"));
+}

@@ -151,3 +151,45 @@ fn a_definition_from_a_file_boots_a_guest() {
     sandbox.wait_for_console("probe", "probe: ready");
     assert_eq!(sandbox.state("probe"), "running");
 }
+
+#[test]
+fn a_disk_or_a_base_that_is_gone_is_named_with_what_mends_it() {
+    let sandbox = Sandbox::new();
+    let (base, disk) = (sandbox.path("base.qcow2"), sandbox.path("disk.qcow2"));
+    sandbox.add("base", &["--disk", "base.qcow2:1M"]);
+    let made = std::process::Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+        .args([&base, &disk])
+        .status();
+    assert!(made.unwrap().success());
+    sandbox.add("web", &["--disk", "disk.qcow2:1M"]);
+    std::fs::remove_file(&base).unwrap();
+    let mend = format!(
+        "`maqet disk rebase {} disk0 --moved FILE`",
+        sandbox.name("web")
+    );
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("the backing file of")
+        .saying(&mend);
+    let check = format!("`maqet disk check {} disk0`", sandbox.name("web"));
+    for verb in ["ls", "info"] {
+        sandbox.maqet(&["disk", verb, "@web"]).ok().saying(&check);
+    }
+    std::fs::remove_file(&disk).unwrap();
+    sandbox
+        .maqet(&["start", "@web"])
+        .fails(1)
+        .saying("disk.qcow2 does not exist")
+        .saying(&format!(
+            "maqet disk add {} disk0 --size",
+            sandbox.name("web")
+        ));
+    // As it says.
+    sandbox.maqet(&["disk", "rm", "@web", "disk0"]).ok();
+    sandbox
+        .maqet(&["disk", "add", "@web", "disk0", "--size", "1M"])
+        .ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+}

@@ -183,5 +183,8 @@ fn a_vm_that_never_ran_is_down_and_nothing_is_made_up() {
     let sandbox = Sandbox::new();
     sandbox.add_prelaunch("web");
     let came = sandbox.maqet(&["wait", "@web", "--for", "shutdown"]).ok();
-    assert_eq!(came.stdout, "shutdown: nothing is known of how\n");
+    assert_eq!(
+        came.stdout,
+        "shutdown: it does not run, and nothing is known of an earlier run\n"
+    );
 }

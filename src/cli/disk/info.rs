@@ -33,6 +33,14 @@ pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<Exit
         }
         Ok(())
     })?;
+    for disk in disks.iter().map(|info| &info.listed) {
+        if disk.fault.is_some() {
+            out.note(format_args!(
+                "hint: `maqet disk check {} {}` tells what mends it",
+                args.name, disk.disk
+            ));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -35,7 +35,10 @@ pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<Exit
     })?;
     for disk in &disks {
         if let Some(fault) = &disk.fault {
-            out.warn(format_args!("disk `{}`: {fault}", disk.disk));
+            out.warn(format_args!(
+                "disk `{0}`: {fault}; `maqet disk check {1} {0}` tells what mends it",
+                disk.disk, args.name
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -73,7 +73,7 @@ pub fn add(
     }
     let is_there = it.path.symlink_metadata().is_ok();
     if is_there {
-        return Err(Error::FileExists(it.path.clone()));
+        return Err(Error::InTheWay(it.path.clone()));
     }
     // All that can be found wrong is found before anything is made.
     check::not_printed(host, &row, &new.config, disk)?;

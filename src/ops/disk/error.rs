@@ -91,7 +91,7 @@ pub enum Error {
         count: u32,
     },
     /// A smaller disk has less on it.
-    #[error("disk `{disk}` has {}: with {} it would lose what is behind them", Size::from_bytes(*.from), Size::from_bytes(*.to))]
+    #[error("disk `{disk}` has {}: cut to {}, it would lose what is beyond that", Size::from_bytes(*.from), Size::from_bytes(*.to))]
     Shrinks {
         /// The disk.
         disk: DeviceName,

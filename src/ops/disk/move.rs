@@ -33,7 +33,7 @@ pub struct Moved {
 /// system too. The old one is deleted when the new one was verified and the definition names it.
 ///
 /// # Errors
-/// [`Error::Running`], [`Error::FileExists`], [`Why::Needed`](super::Error::Needed) by
+/// [`Error::Running`], [`Error::InTheWay`], [`Why::Needed`](super::Error::Needed) by
 /// those who name the old place. The disk is where it was then.
 pub fn r#move(
     host: &Host,
@@ -57,7 +57,7 @@ pub fn r#move(
     }
     let (from, to) = (&it.path, &target.path);
     if to.symlink_metadata().is_ok() {
-        return Err(Error::FileExists(to.clone()));
+        return Err(Error::InTheWay(to.clone()));
     }
     let file = definition::text(to)?;
     let identity = image::identity(from).map_err(failed(from))?;

@@ -137,7 +137,7 @@ const MAX_NAME: usize = 255;
 /// Refuses what cannot name a snapshot; nearly every text can.
 fn check_name(name: &str) -> Result<(), Error> {
     let why = match name {
-        "" => "it is empty",
+        name if name.trim().is_empty() => "it is empty",
         name if name.len() > MAX_NAME => "it is longer than 255 bytes",
         name if name.contains(char::is_control) => "it has control characters",
         _ => return Ok(()),
