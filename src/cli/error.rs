@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use signal_hook::consts::SIGINT;
 
 use crate::config::{DeviceName, without_index};
-use crate::image::Fault;
+use crate::image::{Fault, free};
 use crate::ops::{By, Error, clone, device, disk, migrate, snapshot};
 use crate::qemu::vhost;
 use crate::qmp::RunState;
@@ -258,6 +258,12 @@ fn hint(error: &Error) -> Option<String> {
         Error::Store(error) if error.is_damage() => {
             "`maqet doctor --rebuild` makes it again, from what VMs last started with".to_owned()
         }
+        // A database that nobody has open needs 32 KiB before it can be read (sqlite.org/wal.html).
+        Error::Store(store::Error::Open { path, .. })
+            if free(path).is_ok_and(|free| free.is_some_and(|free| free < 1 << 15)) =>
+        {
+            format!("the file system of {} is full: make room there", path.display())
+        }
         Error::Store(store::Error::Open { .. }) => {
             "the definition that each VM last started with is beside it, in vms/NAME/definition.toml"
                 .to_owned()
@@ -315,6 +321,7 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
              ends it",
             quoted(name)
         ),
+        Error::NoRoom { .. } => "make room there; `--disk-only` needs little of it".to_owned(),
         Error::NotMerged { vm, name } => format!(
             "the VM goes on as before; `maqet snapshot merge {vm} {}` goes on with that, and to \
              restore it is not possible any more",

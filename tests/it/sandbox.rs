@@ -27,11 +27,16 @@ pub struct Ran {
 
 impl Sandbox {
     pub fn new() -> Self {
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    /// One in this directory.
+    pub fn within(dir: tempfile::TempDir) -> Self {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let sandbox = Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir,
             prefix: format!("t{}x{count}", std::process::id()),
         };
         let answer = systemctl(&["is-system-running"]);

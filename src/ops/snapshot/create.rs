@@ -17,6 +17,9 @@ use crate::vm::VmName;
 use super::disks::Disks;
 use super::{Error as Why, Facts, Memory, Plan, What, beside, check_name, find, live, quiesce};
 
+/// Room in bytes that is as good as none: a qcow2 image grows by pieces of 64 KiB.
+const LITTLE: u64 = 1 << 20;
+
 /// What to make, and how.
 pub struct Options<'a> {
     /// What its user says of it.
@@ -74,6 +77,10 @@ pub fn create(
         return Err(exists().into());
     }
     let facts = facts(host, &row, &disks, &mut reach, options)?;
+    // What finds no room halfway may not find any to be undone either.
+    for file in disks.paths().iter().chain([&host.paths.database()]) {
+        image::require(file, LITTLE)?;
+    }
     let plan = AnyPlan::Snapshot(Plan {
         what: What::Create,
         name: name.to_owned(),
@@ -87,7 +94,7 @@ pub fn create(
                     all_at_once(monitor, name, &disks)
                 })?;
             }
-            _ => make(reach, id, name, &disks, &facts)?,
+            _ => make(reach, id, vm, name, &disks, &facts)?,
         }
         if (options.interrupted)() {
             return Err(Error::Interrupted);
@@ -175,7 +182,14 @@ fn facts(
 }
 
 /// Makes it in all images.
-fn make(reach: &mut Reach, id: Id, name: &str, disks: &Disks, facts: &Facts) -> Result<(), Error> {
+fn make(
+    reach: &mut Reach,
+    id: Id,
+    vm: &VmName,
+    name: &str,
+    disks: &Disks,
+    facts: &Facts,
+) -> Result<(), Error> {
     match (reach, &facts.memory) {
         (Reach::Stopped(_), _) => {
             for disk in &disks.disks {
@@ -185,7 +199,19 @@ fn make(reach: &mut Reach, id: Id, name: &str, disks: &Disks, facts: &Facts) -> 
             Ok(())
         }
         (Reach::Running(monitor), Some(memory)) => {
-            live::perform(monitor, id, live::SAVE, name, &memory.image, disks)
+            let done = live::perform(monitor, id, live::SAVE, name, &memory.image, disks);
+            done.map_err(|error| match error {
+                // QEMU only knows that something was not written.
+                Error::JobFailed { why, .. }
+                    if image::free(&memory.image)
+                        .is_ok_and(|free| free.is_some_and(|free| free < LITTLE)) =>
+                {
+                    let dir = memory.image.parent().unwrap_or(&memory.image).to_owned();
+                    let vm = vm.clone();
+                    Why::NoRoom { vm, dir, why }.into()
+                }
+                error => error,
+            })
         }
         (Reach::Running(monitor), None) => all_at_once(monitor, name, disks),
     }

@@ -107,6 +107,16 @@ pub enum Error {
         /// Who stands on that.
         users: Vec<User>,
     },
+    /// There was too little room for its memory.
+    #[error("{} has no room left for the memory of VM `{vm}`: {why}", .dir.display())]
+    NoRoom {
+        /// The VM.
+        vm: VmName,
+        /// The directory of the image that it was to be in.
+        dir: PathBuf,
+        /// What QEMU says of it.
+        why: String,
+    },
     /// Its merging was called off.
     #[error("interrupted: snapshot `{name}` of VM `{vm}` is merged in part")]
     NotMerged {

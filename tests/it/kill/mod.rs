@@ -9,6 +9,8 @@ mod trace;
 
 /// Of disks.
 mod disk;
+/// Not killed, but without room.
+mod full;
 /// Not killed, but called off.
 mod interrupt;
 /// QEMU is killed, and not the command.
@@ -80,7 +82,10 @@ struct World {
 
 impl World {
     fn new(case: &Case) -> Self {
-        let sandbox = Sandbox::new();
+        Self::within(Sandbox::new(), case)
+    }
+
+    fn within(sandbox: Sandbox, case: &Case) -> Self {
         let there = tempfile::tempdir_in("/dev/shm").unwrap();
         std::os::unix::fs::symlink(there.path(), sandbox.path("there")).unwrap();
         (case.setup)(&sandbox);

@@ -110,26 +110,23 @@ pub fn merge(
             ..facts
         };
         host.store()?.set_facts(snapshot.id, &begun.text())?;
-        match reach {
-            Reach::Running(monitor) => {
-                let done = commit(host, vm, monitor, id, &overlays, was_running, watch);
-                if let Err(error) = &done
-                    && is_over(error)
-                    && is_named(host, vm, &overlays)?
-                {
-                    give_up(monitor, id, was_running)?;
-                    host.store()?.end_operation(id.0)?;
-                }
-                done.map_err(|error| match error {
-                    Error::Interrupted => Why::NotMerged {
-                        vm: vm.clone(),
-                        name: name.to_owned(),
-                    }
-                    .into(),
-                    other => other,
-                })?;
+        let done = match &mut *reach {
+            Reach::Running(monitor) => commit(host, vm, monitor, id, &overlays, was_running, watch),
+            Reach::Stopped(_) => commit_stopped(host, vm, &overlays),
+        };
+        if let Err(error) = done {
+            if is_over(&error) && is_named(host, vm, &overlays)? {
+                give_up(reach, id, was_running)?;
+                host.store()?.end_operation(id.0)?;
             }
-            Reach::Stopped(_) => commit_stopped(host, vm, &overlays)?,
+            return Err(match error {
+                Error::Interrupted => Why::NotMerged {
+                    vm: vm.clone(),
+                    name: name.to_owned(),
+                }
+                .into(),
+                other => other,
+            });
         }
         end(host, &mut *host.store()?, &overlays, snapshot.id, id)
     })?;
@@ -267,22 +264,25 @@ fn shorter(overlay: &Overlay) -> Result<Option<u64>, Error> {
     Ok((own < size(&overlay.base, &overlay.format)?).then_some(own))
 }
 
-/// Whether it was called off, or cannot be done, as long as it is tried.
+/// Whether it was called off, or cannot be done, as long as it is tried. A qemu-img that says
+/// nothing was killed, and may do it the next time.
 pub(super) fn is_over(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Interrupted
-            | Error::JobFailed { .. }
-            | Error::JobCanceled(_)
-            | Error::Qmp(qmp::Error::Refused { .. })
-    )
+    match error {
+        Error::Interrupted | Error::JobFailed { .. } | Error::JobCanceled(_) => true,
+        Error::Qmp(qmp::Error::Refused { .. }) => true,
+        Error::Image(image::Error::Failed { words, .. }) => !words.is_empty(),
+        _ => false,
+    }
 }
 
 /// Has a guest go on in the overlays, with the images as far as they have got. They can be
 /// merged again.
-pub(super) fn give_up(monitor: &mut Client, id: Id, was_running: bool) -> Result<(), Error> {
-    end_jobs(monitor, id, false)?;
-    set_running(monitor, was_running)
+pub(super) fn give_up(reach: &mut Reach, id: Id, was_running: bool) -> Result<(), Error> {
+    if let Reach::Running(monitor) = reach {
+        end_jobs(monitor, id, false)?;
+        set_running(monitor, was_running)?;
+    }
+    Ok(())
 }
 
 /// Has QEMU close overlays that it was started with: those it would keep open, and their

@@ -69,30 +69,28 @@ impl Plan {
                 ))
             }
             What::Merge { id } => {
-                match reach {
-                    Reach::Stopped(_) if is_named => commit_stopped(host, vm, overlays)?,
-                    Reach::Stopped(_) => shorten_stopped(overlays)?,
+                let done = match &mut *reach {
+                    Reach::Stopped(_) if is_named => commit_stopped(host, vm, overlays),
+                    Reach::Stopped(_) => shorten_stopped(overlays),
                     Reach::Running(monitor) if is_named => {
-                        let (id, was_running) = (left.id, self.was_running);
                         let all = &mut |_: &_| true;
-                        let done = commit(host, vm, monitor, id, overlays, was_running, all);
-                        match done {
-                            Err(error) if is_over(&error) => {
-                                give_up(monitor, id, was_running)?;
-                                return Ok(format!(
-                                    "snapshot `{name}` of VM `{vm}` is not merged, and can be: \
-                                     {error}"
-                                ));
-                            }
-                            done => done?,
-                        }
+                        commit(host, vm, monitor, left.id, overlays, self.was_running, all)
                     }
                     Reach::Running(monitor) => {
                         end_jobs(monitor, left.id, true)?;
                         close(monitor, overlays)?;
                         shorten(monitor, overlays)?;
-                        set_running(monitor, self.was_running)?;
+                        set_running(monitor, self.was_running)
                     }
+                };
+                match done {
+                    Err(error) if is_named && is_over(&error) => {
+                        give_up(reach, left.id, self.was_running)?;
+                        return Ok(format!(
+                            "snapshot `{name}` of VM `{vm}` is not merged, and can be: {error}"
+                        ));
+                    }
+                    done => done?,
                 }
                 merge::end(host, &mut store, overlays, *id, left.id)?;
                 Ok(format!(
