@@ -114,8 +114,13 @@ pub struct Vm {
 pub struct World {
     pub vms: BTreeMap<String, Vm>,
     pub images: Vec<Image>,
+    /// Whether what can be done to images while their VM runs, though it need not be, is.
+    pub live: bool,
     count: usize,
 }
+
+/// Of what is refused while the VM runs, if [`World::live`] does not say otherwise.
+pub const RUNS: Refusal = "it runs";
 
 /// Fails for a reason.
 fn refuse_if(is_wrong: bool, why: Refusal) -> Result<(), Refusal> {
@@ -339,7 +344,14 @@ impl World {
                 shrink,
             } => self.resize(vm, disk, *blocks, *shrink),
             Step::Move { vm, disk, place } => self.r#move(vm, disk, place),
-            Step::Compact { vm, disk } => self.rewrite(vm, disk).map(drop),
+            Step::Compact { vm, disk } => {
+                let image = self.rewrite(vm, disk)?;
+                // A running QEMU has the old one open.
+                if self.vm(vm)?.machine().is_some() {
+                    self.images[image].place = self.beside(&self.images[image].place);
+                }
+                Ok(())
+            }
             Step::Flatten { vm, disk } => {
                 refuse_if(
                     self.images[self.disk(vm, disk)?.image].format == Format::Raw,
@@ -744,11 +756,34 @@ impl World {
         Ok(())
     }
 
-    /// What is done to the image of a disk of a VM that does not run.
+    /// A place beside another: its name with a number.
+    fn beside(&self, place: &str) -> String {
+        let (stem, suffix) = place.rsplit_once('.').unwrap();
+        let stem = match stem.rsplit_once('.') {
+            Some((stem, number)) if number.parse::<u32>().is_ok() => stem,
+            _ => stem,
+        };
+        let mut places = (1..).map(|n| format!("{stem}.{n}.{suffix}"));
+        places.find(|place| !self.is_taken(place)).unwrap()
+    }
+
+    /// Whether something else may be done to an image of a VM that runs.
+    fn may_be_live(&self, vm: &Vm, disk: &str, image: Id) -> Result<(), Refusal> {
+        let Some(machine) = vm.machine() else {
+            return Ok(());
+        };
+        refuse_if(!self.live, RUNS)?;
+        let plugged = machine.disks.get(disk).map(|disk| disk.image);
+        refuse_if(plugged != Some(image), "it is not plugged")?;
+        let within = &self.images[image].within;
+        refuse_if(!within.is_empty(), "there are snapshots within")
+    }
+
+    /// What is done to the image of a disk.
     fn rewrite(&mut self, vm: &str, disk: &str) -> Result<Id, Refusal> {
         let it = self.vm(vm)?;
         let image = self.disk(vm, disk)?.image;
-        refuse_if(it.machine().is_some(), "it runs")?;
+        self.may_be_live(it, disk, image)?;
         refuse_if(it.is_awaited(), "it has a saved state")?;
         refuse_if(!self.is_alone(vm, disk, image), "others have it")?;
         refuse_if(
@@ -761,7 +796,7 @@ impl World {
     fn r#move(&mut self, vm: &str, disk: &str, place: &str) -> Result<(), Refusal> {
         let it = self.vm(vm)?;
         let image = self.disk(vm, disk)?.image;
-        refuse_if(it.machine().is_some(), "it runs")?;
+        self.may_be_live(it, disk, image)?;
         refuse_if(it.is_awaited(), "it has a saved state")?;
         refuse_if(!self.is_alone(vm, disk, image), "others have it")?;
         refuse_if(self.is_taken(place), "there is such a file")?;
