@@ -457,9 +457,14 @@ fn disk_hint(error: &disk::Error) -> Option<String> {
             "what a snapshot stands on is never written: `maqet snapshot merge` ends one".to_owned()
         }
         Error::Needed { users, .. } => match users.iter().all(|user| user.as_base) {
-            true => "what a disk stands on is never written: make another one on top of it, or \
-                     put those onto another base with `maqet disk rebase`"
-                .to_owned(),
+            true => {
+                let disk::User { vm, disk, .. } = users.first()?;
+                format!(
+                    "what a disk stands on is never written, and stays where it is: make another \
+                     one on top of it, or put those onto another base with `maqet disk rebase`, \
+                     such as `maqet disk rebase --flat {vm} {disk}`"
+                )
+            }
             false => {
                 "others can have a disk, or stand on it, only if all have it `read-only`".to_owned()
             }

@@ -10,7 +10,9 @@ use super::output::Output;
 /// The VM must not run. Its disks in its own directory and its saved state go
 /// along; its UUID and its MAC addresses stay. VMs that come after it or require it,
 /// and whether it starts at boot, follow. What past runs printed stays in the
-/// journal under the old name: `journalctl --user --unit maqet-OLD`.
+/// journal under the old name: `journalctl --user --unit maqet-OLD`. What disks of other
+/// VMs stand on, such as linked clones, stays where it is, and so does the name:
+/// `maqet disk rebase --flat` has those stand on nothing else.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Name of the VM

@@ -104,6 +104,12 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
             )?;
         }
     }
+    if let Some(snapshot) = &status.resumes {
+        line(
+            "snapshot",
+            &format_args!("the next start goes on at `{snapshot}`"),
+        )?;
+    }
     if unit.restarts > 0 {
         let why = status.failure.as_ref().map(restart_words);
         let why = why.unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Having VMs be as files say: made where there are none, changed where they differ.
 
+mod images;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -109,8 +111,11 @@ impl Plan {
                     (Some(store), Some(name)) => store.get(name)?,
                     _ => None,
                 };
-                let (text, file) = (&source.text, &source.file);
-                let new = Proposal::read(claims, text, old.as_ref(), file, file)?;
+                let (text, file) = match &old {
+                    Some(old) => images::kept(host, old, source)?,
+                    None => (source.text.clone(), source.file.clone()),
+                };
+                let new = Proposal::read(claims, &text, old.as_ref(), &file, &source.file)?;
                 claims.expect(&new.row, &new.definition.config);
                 let name = new.row.name.clone();
                 let old = old.map(|row| {
@@ -253,7 +258,12 @@ impl Item {
             made: self.made.clone(),
             warnings: match self.is_same() {
                 true => Vec::new(),
-                false => check::new_warnings(claims, config, old.map(|old| &old.config)),
+                false => {
+                    let name = &self.new.row.name;
+                    let goes_on = change::goes_on(claims.host, name).ok().flatten();
+                    let new = check::new_warnings(claims, config, old.map(|old| &old.config));
+                    new.into_iter().chain(goes_on).collect()
+                }
             },
             name: self.new.row.name.clone(),
         }
@@ -275,12 +285,13 @@ fn change_running(
     source: &Source,
     live: bool,
 ) -> Result<Applied, Error> {
+    let (_, file) = images::kept(claims.host, &claims.host.vm(name)?, source)?;
     let changed = change::change(
         claims.host,
         name,
         Request {
-            edit: &mut |_| Ok(source.text.clone()),
-            file: &source.file,
+            edit: &mut |row| Ok(images::kept(claims.host, row, source)?.0),
+            file: &file,
             label: &source.file,
             reach: reach(live),
             limits: &[],

@@ -18,7 +18,7 @@ use crate::vm::VmName;
 
 use super::claims::Claims;
 use super::in_force::{self, Definition, InForce, take_over};
-use super::{Error, Host, add, check, live, monitor, operation, policy};
+use super::{Error, Host, add, check, live, monitor, operation, policy, snapshot};
 
 /// A VM that was changed.
 #[derive(Clone, Debug, Serialize)]
@@ -144,6 +144,27 @@ pub(super) fn change(
     done
 }
 
+/// What is to be known of a changed VM that does not run and does not boot with its next
+/// start.
+pub(super) fn goes_on(host: &Host, name: &VmName) -> Result<Option<String>, Error> {
+    if host.unit(name)?.active_state.is_up() {
+        return Ok(None);
+    }
+    if host.paths.saved(name).state().exists() {
+        return Ok(Some(format!(
+            "VM `{name}` is saved, and goes on as it was: what was changed is for when it boots, \
+             as with `maqet start --discard-saved {name}`"
+        )));
+    }
+    let snapshot = snapshot::awaited(host, name)?;
+    Ok(snapshot.map(|snapshot| {
+        format!(
+            "VM `{name}` is to go on at snapshot `{snapshot}`, and cannot as another machine: \
+             `maqet start --discard-saved {name}` boots it"
+        )
+    }))
+}
+
 struct Doing<'a> {
     host: &'a Host,
     name: &'a VmName,
@@ -188,8 +209,12 @@ impl Doing<'_> {
                 continue;
             }
             let config = &new.definition.config;
+            let mut warnings = check::new_warnings(claims, config, old_config);
+            if is_changed {
+                warnings.extend(goes_on(self.host, self.name)?);
+            }
             return Ok(Changed {
-                warnings: check::new_warnings(claims, config, old_config),
+                warnings,
                 name: self.name.clone(),
                 persisted: is_changed,
                 changes: self.judge(&new.definition, edited, live, request.limits),

@@ -7,11 +7,15 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use crate::config::{DeviceName, Fault, Format, VmConfig};
+use crate::image::Header;
 use crate::store::Row;
 
 use super::claims::Claims;
 use super::disk::{defined, guard};
 use super::{Error, Host, knowledge, order, plumbing, policy};
+
+/// Sizes of disks are multiples of it, in bytes.
+const SECTOR: u64 = 512;
 
 /// What is to be told where it is written; for [`VmConfig::parse_checked`].
 ///
@@ -187,7 +191,33 @@ pub(super) fn warnings(claims: &Claims<'_>, config: &VmConfig) -> Result<Vec<Str
     let (_, mut found) = knowledge::check(claims.host, config);
     found.extend(claims.conflicts(config)?);
     found.extend(order::circle(claims.host, config).map(|it| Error::Circle(it).to_string()));
+    found.extend(sizes(claims.host, config));
     Ok(found)
+}
+
+/// Disks whose images are there, and have another size than is said.
+fn sizes(host: &Host, config: &VmConfig) -> Vec<String> {
+    let mut found = Vec::new();
+    for it in defined(host, config) {
+        let size = it
+            .disk
+            .size
+            .map(|size| size.bytes().next_multiple_of(SECTOR));
+        let is = match it.disk.format {
+            Format::Qcow2 => Header::read(&it.path).ok().map(|it| it.virtual_size),
+            Format::Raw => fs::metadata(&it.path).ok().map(|it| it.len()),
+        };
+        if let (Some(size), Some(is)) = (size, is.filter(|is| *is > 0))
+            && size != is.next_multiple_of(SECTOR)
+        {
+            let (name, path) = (&it.name, it.path.display());
+            found.push(format!(
+                "disk `{name}`: {path} is there and has {is} bytes, and not {size}; \
+                 `maqet disk resize` changes that"
+            ));
+        }
+    }
+    found
 }
 
 /// The warnings that were none before. What cannot be told now keeps nothing from being done.

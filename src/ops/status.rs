@@ -23,7 +23,7 @@ use super::ls::State;
 use super::past;
 pub use super::past::{Ending, Failure};
 use super::save::settle;
-use super::{Error, Host, endpoint};
+use super::{Error, Host, endpoint, snapshot};
 
 /// All that is known of a VM at this moment.
 #[derive(Debug, Serialize)]
@@ -71,6 +71,8 @@ pub struct Status {
     pub save_cut_short: bool,
     /// The state that the next start goes on from.
     pub saved: Option<KeptState>,
+    /// The snapshot that the next start goes on at, with its memory.
+    pub resumes: Option<String>,
     /// How the last run failed that did, if this is it or came after it by a restart.
     pub failure: Option<Failure>,
     /// The last lines of QEMU and systemd in that run.
@@ -198,6 +200,10 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
         not_ready: std::fs::read_to_string(runtime.not_ready()).ok(),
         save_cut_short: is_cut_short,
         saved,
+        resumes: match up {
+            true => None,
+            false => snapshot::awaited(host, name)?,
+        },
         labels: row
             .as_ref()
             .map(|row| row.labels.clone())

@@ -294,3 +294,72 @@ fn a_line_of_json_has_each_key_once() {
     let ran = sandbox.maqet(&["apply", "web.toml", "--json"]).ok();
     assert_eq!(ran.stdout.matches("\"name\":").count(), 1, "{}", ran.stdout);
 }
+
+#[test]
+fn a_disk_that_maqet_has_put_elsewhere_is_as_its_file_says() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("own.raw"), vec![7; 1 << 20]).unwrap();
+    let disks = "disk.root.size = \"1M\"\ndisk.own = { file = \"own.raw\", format = \"raw\" }\n";
+    let web = write(&sandbox, "web", disks);
+    sandbox.maqet(&["apply", &web]).ok();
+    let files = || {
+        let disks = sandbox.maqet(&["disk", "ls", "@web", "--json"]).json();
+        let disks = disks.as_array().unwrap().iter();
+        disks.map(|it| it["file"].clone()).collect::<Vec<_>>()
+    };
+    let to = sandbox.path("moved.qcow2");
+    for command in [
+        &["snapshot", "create", "@web", "x", "--external"][..],
+        &["snapshot", "merge", "@web", "x"],
+        &["clone", "@web", "@db"],
+        &["disk", "move", "@web", "root", to.to_str().unwrap()],
+    ] {
+        sandbox.maqet(command).ok();
+        let before = files();
+        let json = sandbox.maqet(&["apply", &web, "--json"]).json();
+        assert_eq!(
+            json[0]["changes"],
+            serde_json::json!([]),
+            "{command:?} {json}"
+        );
+        assert_eq!(files(), before, "{command:?}");
+    }
+    // What else it says is done.
+    let web = write(&sandbox, "web", &format!("cpus = 2\n{disks}"));
+    sandbox.maqet(&["apply", &web]).ok().saying("cpus: 1 -> 2");
+}
+
+#[test]
+fn what_the_next_start_goes_on_at_is_told_when_its_vm_is_changed() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '1M'");
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.maqet(&["snapshot", "create", "@web", "then"]).ok();
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.maqet(&["snapshot", "restore", "@web", "then"]).ok();
+    let status = sandbox.maqet(&["status", "@web"]).fails(3).stdout;
+    assert!(status.contains("goes on at `then`"), "{status}");
+    sandbox
+        .maqet(&["set", "@web", "memory=80M"])
+        .ok()
+        .saying("snapshot `then`");
+    sandbox.maqet(&["start", "@web", "--discard-saved"]).ok();
+    sandbox.maqet(&["resume", "@web"]).ok();
+    sandbox.maqet(&["save", "@web"]).ok();
+    sandbox
+        .maqet(&["set", "@web", "memory=96M"])
+        .ok()
+        .saying("goes on as it was");
+}
+
+#[test]
+fn an_image_of_another_size_than_is_said_is_told() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("own.raw"), vec![7; 1 << 20]).unwrap();
+    let disk = "disk.own = { file = \"own.raw\", format = \"raw\", size = \"2M\" }\n";
+    let web = write(&sandbox, "web", disk);
+    sandbox
+        .maqet(&["apply", &web])
+        .ok()
+        .saying("has 1048576 bytes");
+}

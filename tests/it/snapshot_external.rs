@@ -3,6 +3,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::kill;
 use crate::sandbox::{Ran, Sandbox, signal, wait_until};
 use crate::snapshot::{counting_on, goes_on, listed, reads_as, tool, write_as};
 
@@ -387,4 +388,24 @@ fn a_qemu_that_is_killed_while_it_merges_loses_nothing() {
         .status();
     assert!(status.unwrap().success());
     assert!(Path::new(&image).exists());
+}
+
+#[test]
+fn a_snapshot_that_was_cut_short_is_listed_as_unfinished() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '4M'");
+    let create = ["snapshot", "create", "@web", "x"];
+    let calls = kill::count(&sandbox, &create);
+    let mut seen = 0;
+    for at in 1..=calls {
+        // It settles what is left, and may find nothing then.
+        let _ = sandbox.maqet(&["snapshot", "rm", "@web", "x"]);
+        kill::at(&sandbox, at, &create);
+        let all = sandbox.maqet(&["snapshot", "ls", "@web", "--json"]).json();
+        for it in all.as_array().unwrap() {
+            assert_eq!(it["is_foreign"], false, "{at}: {it}");
+            seen += usize::from(it["is_unfinished"] == true);
+        }
+    }
+    assert!(seen > 0);
 }

@@ -55,6 +55,9 @@ pub(super) fn words(snapshot: &Listed) -> String {
     if snapshot.is_external {
         words.push("(external)".to_owned());
     }
+    if snapshot.is_unfinished {
+        words.push("(unfinished)".to_owned());
+    }
     if snapshot.is_foreign {
         words.push("(made without maqet)".to_owned());
     }

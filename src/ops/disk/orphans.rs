@@ -9,6 +9,8 @@ use serde::Serialize;
 
 use crate::config::DeviceName;
 use crate::image::Chain;
+use crate::lock::{self, VmLock};
+use crate::ops::operation::settle;
 use crate::ops::{Error, Host, in_force, snapshot};
 use crate::paths::VmDir;
 use crate::vm::VmName;
@@ -58,6 +60,7 @@ pub fn orphans(host: &Host) -> Result<Orphans, Error> {
     let mut found = Orphans::default();
     let mut named = BTreeSet::new();
     let mut names: Vec<VmName> = Vec::new();
+    let mut busy = Vec::new();
     for row in host.rows()? {
         let config = host.config(&row)?;
         let used = in_force::read(host, &row.name)?;
@@ -75,6 +78,7 @@ pub fn orphans(host: &Host) -> Result<Orphans, Error> {
         for it in used.iter().flat_map(|used| defined(host, &used.config)) {
             name_all(&Chain::of(&it.path, it.disk.format.as_str()), &mut named);
         }
+        busy.extend(at_work(host, &row.name)?);
         names.push(row.name);
     }
     for it in snapshot::stood_on(host)? {
@@ -90,7 +94,7 @@ pub fn orphans(host: &Host) -> Result<Orphans, Error> {
             let Some(inode) = Inode::of(&file).ok().flatten() else {
                 continue;
             };
-            if named.contains(&inode) {
+            if named.contains(&inode) || busy.iter().any(|id| is_of(&file, *id)) {
                 continue;
             }
             let metadata = fs::symlink_metadata(&file);
@@ -113,12 +117,19 @@ pub fn orphans(host: &Host) -> Result<Orphans, Error> {
 
 /// Deletes files that are among the orphans; all of them must be.
 pub fn delete(host: &Host, files: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let before = orphans(host)?;
+    // What is at work now may be about to name one; what was killed has some of them undone.
+    for row in host.rows()? {
+        settle(host, &row.name)?;
+    }
     let known = orphans(host)?;
     let mut deleted = Vec::new();
     for file in files {
         let path =
             std::path::absolute(file).map_err(Error::io("cannot tell the current directory"))?;
-        if !known.files.iter().any(|orphan| orphan.file == path) {
+        let is_among = |all: &Orphans| all.files.iter().any(|orphan| orphan.file == path);
+        let is_undone = is_among(&before) && path.symlink_metadata().is_err();
+        if !is_among(&known) && !is_undone {
             return Err(Why::NoOrphan(path).into());
         }
         deleted.push(path);
@@ -132,6 +143,33 @@ pub fn delete(host: &Host, files: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         }
     }
     Ok(deleted)
+}
+
+/// The numbers of the operations that a process is doing to a VM at this moment.
+fn at_work(host: &Host, name: &VmName) -> Result<Vec<i64>, Error> {
+    let store = host.existing_store()?;
+    let left = store.map(|store| store.operations(name)).transpose()?;
+    let ids: Vec<i64> = left.into_iter().flatten().map(|it| it.id).collect();
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    match VmLock::try_take(&host.paths.vm(name).operation_lock()) {
+        Err(lock::Error::Held { .. }) => Ok(ids),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Whether a file is what an operation has not finished.
+fn is_of(file: &Path, id: i64) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| {
+        [
+            format!(".{id}.unfinished"),
+            format!(".{id}.unpacked.unfinished"),
+        ]
+        .iter()
+        .any(|end| name.ends_with(end))
+    })
 }
 
 fn name_all(chain: &Chain, named: &mut BTreeSet<Inode>) {

@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::image::snapshot;
+use crate::ops::operation::Plan as AnyPlan;
 use crate::ops::{Error, Host, monitor};
 use crate::store::{self, Position};
 use crate::systemd::rfc3339;
 use crate::vm::VmName;
 
 use super::disks::Disks;
-use super::{Facts, no_such};
+use super::{Facts, What, no_such};
 
 /// How long a running VM may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -52,6 +53,9 @@ pub struct Listed {
     pub is_below: bool,
     /// Whether it was made without maqet.
     pub is_foreign: bool,
+    /// Whether it is being made, or its making was cut short: the next command that changes
+    /// the VM undoes that.
+    pub is_unfinished: bool,
     /// The definition that the VM went by, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
@@ -96,6 +100,9 @@ fn collect(host: &Host, vm: &VmName) -> Result<Vec<Listed>, Error> {
     let store = host.store()?;
     let kept = store.snapshots(vm)?;
     let position = store.position(vm)?;
+    let plans = store.operations(vm)?.into_iter();
+    let plans = plans.filter_map(|it| serde_json::from_str(&it.plan).ok());
+    let begun: Vec<String> = plans.filter_map(|plan| begun(plan)).collect();
     let mut all = Vec::new();
     below(None, 0, &kept, &mut |snapshot, depth| {
         all.push(listed(snapshot, depth, &kept, position, &disks)?);
@@ -103,10 +110,23 @@ fn collect(host: &Host, vm: &VmName) -> Result<Vec<Listed>, Error> {
     })?;
     for name in disks.names() {
         if all.iter().all(|listed| listed.name != name) {
-            all.push(foreign(name, &disks));
+            let is_unfinished = begun.contains(&name);
+            all.push(Listed {
+                is_foreign: !is_unfinished,
+                is_unfinished,
+                ..foreign(name, &disks)
+            });
         }
     }
     Ok(all)
+}
+
+/// The name of the snapshot that an operation is to make.
+fn begun(plan: AnyPlan) -> Option<String> {
+    match plan {
+        AnyPlan::Snapshot(plan) if matches!(plan.what, What::Create) => Some(plan.name),
+        _ => None,
+    }
 }
 
 /// Tells of all snapshots below one, each before those below it.
@@ -171,6 +191,7 @@ fn listed(
         is_external,
         is_below,
         is_foreign: false,
+        is_unfinished: false,
         definition: Some(facts.definition),
     })
 }
@@ -196,6 +217,7 @@ fn foreign(name: String, disks: &Disks) -> Listed {
         is_external: false,
         is_below: false,
         is_foreign: true,
+        is_unfinished: false,
         definition: None,
         name,
     }

@@ -184,6 +184,19 @@ fn stands_on(host: &Host, vm: &VmName, name: &str, file: PathBuf) -> Result<Erro
     })
 }
 
+/// The snapshot at which the next start goes on with the memory that is in it.
+pub(super) fn awaited(host: &Host, vm: &VmName) -> Result<Option<String>, super::Error> {
+    let Some(store) = host.existing_store()? else {
+        return Ok(None);
+    };
+    let Some(position) = store.position(vm)?.filter(|it| it.resumes) else {
+        return Ok(None);
+    };
+    let mut all = store.snapshots(vm)?.into_iter();
+    let snapshot = all.find(|snapshot| snapshot.id == position.snapshot);
+    Ok(snapshot.map(|snapshot| snapshot.name))
+}
+
 /// Sees to it that all images have a snapshot that should have it.
 fn require_whole(vm: &VmName, name: &str, wanted: &[PathBuf], disks: &Disks) -> Result<(), Error> {
     let missing: Vec<PathBuf> = wanted

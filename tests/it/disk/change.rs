@@ -573,3 +573,41 @@ fn what_takes_long_is_called_off_by_an_interrupt_and_leaves_nothing() {
         sandbox.disk("add", &["d", "--from", "big.img"]).ok();
     }
 }
+
+#[test]
+fn what_a_command_is_at_work_on_is_no_orphan() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "");
+    std::fs::write(sandbox.path("big.raw"), vec![7; 8 << 20]).unwrap();
+    let unfinished = || {
+        let all = std::fs::read_dir(sandbox.vm_dir("web"))
+            .into_iter()
+            .flatten();
+        let mut names = all.map(|it| it.unwrap().file_name().into_string().unwrap());
+        names.any(|name| name.ends_with(".unfinished"))
+    };
+    // Halted while its image is not finished, which takes some tries.
+    loop {
+        let mut add = sandbox.spawn(&["disk", "add", "@web", "d", "--from", "big.raw"]);
+        while !unfinished() && add.try_wait().unwrap().is_none() {}
+        let pid = add.id() as libc::pid_t;
+        // SAFETY: it is a child that was not waited for, or there is nobody of that number.
+        unsafe { libc::kill(pid, libc::SIGSTOP) };
+        let is_halted = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.contains(") T ")
+        };
+        while add.try_wait().unwrap().is_none() && !is_halted() {}
+        let is_met = unfinished() && add.try_wait().unwrap().is_none();
+        if is_met {
+            assert!(sandbox.orphans().is_empty());
+        }
+        // SAFETY: as above.
+        unsafe { libc::kill(pid, libc::SIGCONT) };
+        add.wait().unwrap();
+        sandbox.disk("rm", &["d", "--delete"]).ok();
+        if is_met {
+            break;
+        }
+    }
+}
