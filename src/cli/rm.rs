@@ -42,6 +42,11 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
                         "VM `{by}` requires `{name}`, and will not start"
                     ));
                 }
+                for vm in &removed.left_alone {
+                    out.note(format_args!(
+                        "only VM `{vm}` stands on what both did: `maqet disk merge {vm}` ends that"
+                    ));
+                }
                 if removed.was_enabled {
                     out.note(format_args!("VM `{name}` does not start at boot any more"));
                 }

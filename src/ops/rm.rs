@@ -32,6 +32,8 @@ pub struct Removed {
     pub kept: Vec<PathBuf>,
     /// The VMs whose definitions say that they require it.
     pub required_by: Vec<VmName>,
+    /// The VMs that alone stand on an image now that this one stood on, too.
+    pub left_alone: Vec<VmName>,
 }
 
 /// Forgets a VM that does not run.
@@ -64,8 +66,12 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
         deleted: Vec::new(),
         kept: Vec::new(),
         required_by: Vec::new(),
+        left_alone: Vec::new(),
     };
     let users = disks.then(|| Users::find(host)).transpose()?;
+    if let Some(users) = &users {
+        removed.left_alone = users.left_alone_by(name);
+    }
     let made = store.made_disks(name)?;
     // One whose definition cannot be read can be removed all the same.
     let named = host

@@ -427,9 +427,9 @@ fn a_full_clone_can_be_of_a_snapshot() {
     // Also while it runs, and writes elsewhere.
     sandbox.maqet(&["start", "@web"]).ok();
     write_live(&sandbox, "@web", "root", 9, "0");
-    clone("@d", "2").ok();
+    clone("@e", "2").ok();
     sandbox.maqet(&["stop", "--force", "@web"]).ok();
-    assert!(sandbox.is_filled("@d", "root", 1, "0"));
+    assert!(sandbox.is_filled("@e", "root", 1, "0"));
     assert!(sandbox.is_filled("@web", "root", 9, "0"));
     clone("@c", "3").fails(1).saying("has no snapshot `3`");
     // The disk is as large as it was then.
@@ -564,4 +564,85 @@ fn a_full_clone_that_is_called_off_leaves_nothing() {
     }
     assert!(!sandbox.has_vm("@new") && !sandbox.vm_dir("new").exists());
     sandbox.maqet(&["clone", "@web", "@new", "--full"]).ok();
+}
+
+#[test]
+fn disks_go_back_into_their_images_when_the_clones_are_gone() {
+    for runs in [false, true] {
+        let sandbox = three_disks();
+        sandbox.fill("@web", "root", 1, "0");
+        sandbox.fill("@web", "data", 1, "0");
+        let images = ["root", "data"].map(|disk| sandbox.disk_image("@web", disk));
+        if runs {
+            sandbox.maqet(&["start", "@web"]).ok();
+        }
+        let merge = ["disk", "merge", "@web"];
+        sandbox.maqet(&merge).fails(1).saying("stands on nothing");
+        for new in ["@a", "@b"] {
+            sandbox.maqet(&["clone", "@web", new]).ok();
+            match runs {
+                true => write_live(&sandbox, "@web", "root", 2, "64k"),
+                false => sandbox.fill("@web", "root", 2, "64k"),
+            }
+        }
+        sandbox.maqet(&merge).fails(1).saying("disk `root` of VM");
+        sandbox.maqet(&["rm", "@a", "--disks"]).ok();
+        sandbox.maqet(&merge).fails(1).saying("disk `root` of VM");
+        // What it leaves behind is still good for something.
+        sandbox.maqet(&["rm", "@b"]).ok();
+        sandbox.maqet(&merge).fails(1).saying("is no VM's");
+        for disk in ["root", "data"] {
+            let file = sandbox.vm_dir("b").join(format!("{disk}.qcow2"));
+            let delete = ["disk", "orphans", "--delete", file.to_str().unwrap()];
+            sandbox.maqet(&delete).ok();
+        }
+        let merged = sandbox.maqet(&["disk", "merge", "@web", "--json"]).json();
+        assert_eq!(merged["disks"].as_array().unwrap().len(), 2, "{merged}");
+        let images_now = ["root", "data"].map(|disk| sandbox.disk_image("@web", disk));
+        assert_eq!(images_now, images);
+        sandbox.maqet(&merge).fails(1).saying("stands on nothing");
+        if runs {
+            write_live(&sandbox, "@web", "data", 3, "64k");
+            sandbox.maqet(&["stop", "--force", "@web"]).ok();
+            assert!(sandbox.is_filled("@web", "data", 3, "64k"));
+        }
+        assert!(sandbox.is_filled("@web", "root", 1, "0"));
+        assert!(sandbox.is_filled("@web", "root", 2, "64k"));
+        assert!(sandbox.is_filled("@web", "data", 1, "0"));
+        let left = std::fs::read_dir(sandbox.vm_dir("web")).unwrap();
+        let left = left.map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name != "root.qcow2").collect();
+        let mut left = left.iter().map(|name| name.to_string_lossy());
+        assert!(left.all(|name| !name.contains("qcow2")), "{runs}");
+        sandbox.maqet(&["start", "@web"]).ok();
+        sandbox.maqet(&["stop", "--force", "@web"]).ok();
+        sandbox.check_all();
+    }
+}
+
+#[test]
+fn an_image_that_maqet_did_not_make_is_merged_into_only_by_its_name() {
+    let sandbox = Sandbox::new();
+    let mine = sandbox.path("mine.raw");
+    std::fs::write(&mine, [1; 1 << 20]).unwrap();
+    sandbox.add_lines("web", "disk.root.file = 'mine.raw'");
+    sandbox.maqet(&["clone", "@web", "@new"]).ok();
+    sandbox.fill("@web", "root", 2, "64k");
+    let removed = sandbox.maqet(&["rm", "@new", "--disks"]).ok();
+    removed.saying("`maqet disk merge");
+    let merge = ["disk", "merge", "@web", "root"];
+    sandbox
+        .maqet(&merge)
+        .fails(1)
+        .saying("mine.raw was not made by maqet");
+    let into = |file: &str| sandbox.maqet(&[&merge[..], &["--into", file]].concat());
+    std::fs::write(sandbox.path("other.raw"), "x").unwrap();
+    into("other.raw").fails(1).saying("and not on other.raw");
+    into("nowhere.raw")
+        .fails(1)
+        .saying("and not on nowhere.raw");
+    assert_eq!(std::fs::read(&mine).unwrap(), [1; 1 << 20]);
+    into(mine.to_str().unwrap()).ok();
+    assert_eq!(sandbox.disk_image("@web", "root"), (mine, "raw".to_owned()));
+    assert!(sandbox.is_filled("@web", "root", 2, "64k"));
 }

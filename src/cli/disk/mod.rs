@@ -8,6 +8,7 @@ mod detach;
 mod info;
 mod ls;
 mod map;
+mod merge;
 mod r#move;
 mod orphans;
 pub(super) mod progress;
@@ -40,6 +41,7 @@ pub(super) enum Command {
     Move(r#move::Args),
     Compact(compact::Args),
     Rebase(rebase::Args),
+    Merge(merge::Args),
     Check(check::Args),
     Map(map::Args),
     Orphans(orphans::Args),
@@ -57,6 +59,7 @@ pub(super) fn run(out: &Output, host: &Host, command: Command) -> anyhow::Result
         Command::Move(args) => r#move::run(out, host, &args),
         Command::Compact(args) => compact::run(out, host, &args),
         Command::Rebase(args) => rebase::run(out, host, &args),
+        Command::Merge(args) => merge::run(out, host, &args),
         Command::Check(args) => check::run(out, host, &args),
         Command::Map(args) => map::run(out, host, &args),
         Command::Orphans(args) => orphans::run(out, host, &args),

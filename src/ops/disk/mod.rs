@@ -14,6 +14,7 @@ pub(super) mod guard;
 pub mod info;
 pub mod ls;
 pub mod map;
+pub mod merge;
 pub mod r#move;
 pub mod orphans;
 pub(super) mod plan;

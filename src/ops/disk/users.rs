@@ -141,6 +141,23 @@ impl Users {
         found.collect()
     }
 
+    /// The VMs that alone stand on an image when `name` does so no more.
+    pub fn left_alone_by(&self, name: &VmName) -> Vec<VmName> {
+        let mut left: Vec<VmName> = Vec::new();
+        for users in self.by_inode.values() {
+            let (theirs, others): (Vec<_>, Vec<_>) = users.iter().partition(|it| it.vm == *name);
+            if let ([_, ..], [only]) = (&theirs[..], &others[..])
+                && users
+                    .iter()
+                    .all(|user| user.as_base && user.snapshot.is_none())
+                && !left.contains(&only.vm)
+            {
+                left.push(only.vm.clone());
+            }
+        }
+        left
+    }
+
     fn take(&mut self, host: &Host, config: &VmConfig) {
         for it in defined(host, config) {
             let chain = Chain::of(&it.path, it.disk.format.as_str());

@@ -114,6 +114,20 @@ fn a_disk_that_gets_another_base_reads_the_same() {
     stopped(with_base, FLATTEN);
 }
 
+/// With a disk that was cloned, by a VM that is gone.
+fn with_overlay(sandbox: &Sandbox) {
+    with_disk(sandbox);
+    sandbox.maqet(&["clone", "@web", "@zoe"]).ok();
+    sandbox.maqet(&["rm", "@zoe", "--disks"]).ok();
+    write_as(&sandbox.vm_dir("web").join("data.1.qcow2"), "qcow2", 6);
+}
+
+#[test]
+fn a_disk_that_is_merged_reads_the_same() {
+    stopped(with_overlay, &["disk", "merge", "@web"]);
+    running(with_overlay, &["disk", "merge", "@web"]);
+}
+
 #[test]
 fn a_disk_that_is_attached_or_detached_is_so_or_not() {
     let setup = |sandbox: &Sandbox| {

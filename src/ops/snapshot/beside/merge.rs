@@ -52,7 +52,7 @@ pub fn merge(
     watch: &mut dyn FnMut(&Job) -> bool,
 ) -> Result<Merged, Error> {
     let work = Work::take(host, vm)?;
-    let mut reach = work.reach()?;
+    let reach = work.reach()?;
     let Some((snapshot, facts)) = find(host, vm, name)? else {
         let all = host.store()?.snapshots(vm)?;
         let beside = all
@@ -69,7 +69,7 @@ pub fn merge(
     };
     let config = host.config(&host.vm(vm)?)?;
     let mut overlays = facts.overlays.clone();
-    let mut obstacles = others_above(host, vm, snapshot.id, &overlays)?;
+    let mut obstacles = others_above(host, vm, Some(snapshot.id), &overlays)?;
     for overlay in &mut overlays {
         // Another one than it was made with, if the VM has been at another snapshot since.
         match above(host, &config, overlay) {
@@ -79,61 +79,78 @@ pub fn merge(
     }
     if !obstacles.is_empty() {
         return Err(Why::Obstacles {
-            doing: "merging into the images of",
+            doing: MERGING,
             vm: vm.clone(),
             obstacles,
         }
         .into());
     }
-    if host.paths.saved(vm).state().exists() {
-        return Err(Error::HasSavedState(vm.clone()));
-    }
-    nothing_within(
-        "merging into the images of",
-        vm,
-        overlays.iter().map(|it| &it.file),
-    )?;
-    let was_running = match &mut reach {
-        Reach::Running(monitor) => monitor.status()?.run_state == RunState::Running,
-        Reach::Stopped(_) => false,
-    };
-    let plan = AnyPlan::Beside(Plan {
-        what: What::Merge { id: snapshot.id },
-        name: name.to_owned(),
-        overlays: overlays.clone(),
-        was_running,
-    });
-    work.perform(&plan, reach, |id, reach| {
-        // From now on the images are not what they were.
-        let begun = Facts {
-            is_merging: true,
-            ..facts
-        };
-        host.store()?.set_facts(snapshot.id, &begun.text())?;
-        let done = match &mut *reach {
-            Reach::Running(monitor) => commit(host, vm, monitor, id, &overlays, was_running, watch),
-            Reach::Stopped(_) => commit_stopped(host, vm, &overlays),
-        };
-        if let Err(error) = done {
-            if is_over(&error) && is_named(host, vm, &overlays)? {
-                give_up(reach, id, was_running)?;
-                host.store()?.end_operation(id.0)?;
-            }
-            return Err(match error {
-                Error::Interrupted => Why::NotMerged {
-                    vm: vm.clone(),
-                    name: name.to_owned(),
-                }
-                .into(),
-                other => other,
-            });
-        }
-        end(host, &mut *host.store()?, &overlays, snapshot.id, id)
-    })?;
+    let of = Some((name, snapshot.id, facts));
+    into_images(host, vm, (&work, reach), of, &overlays, watch)?;
     Ok(Merged {
         vm: vm.clone(),
         name: name.to_owned(),
         disks: overlays.into_iter().map(|it| it.base).collect(),
+    })
+}
+
+/// What is done, for what is in the way of it.
+pub(in crate::ops) const MERGING: &str = "merging into the images of";
+
+/// Writes overlays into the images that they are right above, and that nobody else needs,
+/// and deletes them; `of` is the snapshot that ends with that, with its facts.
+pub(in crate::ops) fn into_images(
+    host: &Host,
+    vm: &VmName,
+    (work, mut reach): (&Work<'_>, Reach),
+    of: Option<(&str, i64, Facts)>,
+    overlays: &[Overlay],
+    watch: &mut dyn FnMut(&Job) -> bool,
+) -> Result<(), Error> {
+    if host.paths.saved(vm).state().exists() {
+        return Err(Error::HasSavedState(vm.clone()));
+    }
+    nothing_within(MERGING, vm, overlays.iter().map(|it| &it.file))?;
+    let was_running = match &mut reach {
+        Reach::Running(monitor) => monitor.status()?.run_state == RunState::Running,
+        Reach::Stopped(_) => false,
+    };
+    let snapshot = of.as_ref().map(|(_, id, _)| *id);
+    let of_name = of.as_ref().map(|(name, _, _)| *name);
+    let plan = AnyPlan::Beside(Plan {
+        what: What::Merge { id: snapshot },
+        name: of_name.unwrap_or_default().to_owned(),
+        overlays: overlays.to_owned(),
+        was_running,
+    });
+    work.perform(&plan, reach, |id, reach| {
+        if let Some((_, snapshot, facts)) = of {
+            // From now on the images are not what they were.
+            let begun = Facts {
+                is_merging: true,
+                ..facts
+            };
+            host.store()?.set_facts(snapshot, &begun.text())?;
+        }
+        let done = match &mut *reach {
+            Reach::Running(monitor) => commit(host, vm, monitor, id, overlays, was_running, watch),
+            Reach::Stopped(_) => commit_stopped(host, vm, overlays),
+        };
+        if let Err(error) = done {
+            if is_over(&error) && is_named(host, vm, overlays)? {
+                give_up(reach, id, was_running)?;
+                host.store()?.end_operation(id.0)?;
+            }
+            return Err(match (error, of_name) {
+                (Error::Interrupted, Some(name)) => Why::NotMerged {
+                    vm: vm.clone(),
+                    name: name.to_owned(),
+                }
+                .into(),
+                (other, _) => other,
+            });
+        }
+        end(host, &mut *host.store()?, overlays, snapshot, id)
     })
 }
 
@@ -150,11 +167,14 @@ pub(super) fn end(
     host: &Host,
     store: &mut Store,
     overlays: &[Overlay],
-    snapshot: i64,
+    snapshot: Option<i64>,
     id: Id,
 ) -> Result<(), Error> {
     delete(host, overlays.iter().map(|it| &it.file))?;
-    store.remove_snapshot(Some(snapshot), id.0)?;
+    match snapshot {
+        Some(_) => store.remove_snapshot(snapshot, id.0)?,
+        None => store.end_operation(id.0)?,
+    }
     Ok(())
 }
 

@@ -69,8 +69,9 @@ enum What {
         facts: String,
         old: Vec<PathBuf>,
     },
-    /// They are to go on in the images, which get what is in the overlays.
-    Merge { id: i64 },
+    /// They are to go on in the images, which get what is in the overlays; the snapshot
+    /// that these are, if they are one, is no more then.
+    Merge { id: Option<i64> },
     /// It is to be deleted, and so are these, which nothing else needs.
     Rm { id: i64, files: Vec<PathBuf> },
 }
@@ -203,15 +204,28 @@ fn nodes_of(monitor: &mut Client, path: &Path) -> Result<Vec<(String, String)>, 
 
 /// Who else stands on one of these images, or on what is below it, in words: what is written to
 /// the image would be written to them.
-fn others_above(
+pub(in crate::ops) fn others_above(
     host: &Host,
     vm: &VmName,
-    id: i64,
+    id: Option<i64>,
     overlays: &[Overlay],
 ) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
+    // What a VM has left behind can be given to another one.
+    let orphans = disk::orphans::orphans(host)?.files.into_iter();
+    let orphans = orphans.map(|it| Chain::of(&it.file, "qcow2").links);
+    let orphans: Vec<_> = orphans.filter(|links| links.len() > 1).collect();
     let users = disk::Users::find(host)?;
     for overlay in overlays {
+        for links in &orphans {
+            if links[1..].iter().any(|link| link.path == overlay.base) {
+                found.push(format!(
+                    "{} is no VM's, and stands on {}",
+                    links[0].path.display(),
+                    overlay.base.display()
+                ));
+            }
+        }
         // What stands on the overlay stands on the image, too.
         let users = users.of(&overlay.base)?.into_iter();
         for user in users.filter(|user| user.snapshot.is_none()) {
@@ -231,7 +245,7 @@ fn others_above(
             let is_in = |link: &Link| overlays.iter().any(|overlay| overlay.base == link.path);
             chain.links.iter().any(is_in)
         };
-        if snapshot.id != id && facts.overlays.iter().any(stands_on) {
+        if Some(snapshot.id) != id && facts.overlays.iter().any(stands_on) {
             found.push(format!("snapshot `{}` stands on it", snapshot.name));
         }
     }

@@ -69,6 +69,10 @@ impl Plan {
                 ))
             }
             What::Merge { id } => {
+                let what = match id {
+                    Some(_) => format!("snapshot `{name}` of VM `{vm}` is"),
+                    None => format!("disks of VM `{vm}` are"),
+                };
                 let done = match &mut *reach {
                     Reach::Stopped(_) if is_named => commit_stopped(host, vm, overlays),
                     Reach::Stopped(_) => shorten_stopped(overlays),
@@ -86,16 +90,12 @@ impl Plan {
                 match done {
                     Err(error) if is_named && is_over(&error) => {
                         give_up(reach, left.id, self.was_running)?;
-                        return Ok(format!(
-                            "snapshot `{name}` of VM `{vm}` is not merged, and can be: {error}"
-                        ));
+                        return Ok(format!("{what} not merged, and can be: {error}"));
                     }
                     done => done?,
                 }
                 merge::end(host, &mut store, overlays, *id, left.id)?;
-                Ok(format!(
-                    "snapshot `{name}` of VM `{vm}` is merged, as was begun"
-                ))
+                Ok(format!("{what} merged, as was begun"))
             }
         }
     }

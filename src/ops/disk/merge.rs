@@ -1,0 +1,166 @@
+//! A disk that is one with the image that it stands on again, now that nobody else needs
+//! that: the way back from a clone that is gone.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::DeviceName;
+use crate::image::{Header, Link};
+use crate::ops::operation::Work;
+use crate::ops::snapshot::Error as Obstacle;
+use crate::ops::snapshot::beside::merge::{MERGING, into_images};
+use crate::ops::snapshot::beside::{Overlay, others_above};
+use crate::ops::{Error, Host};
+use crate::qmp::Job;
+use crate::vm::VmName;
+
+use super::plan::is_made;
+use super::users::Inode;
+use super::{Defined, defined, find, guard};
+
+/// Disks that are in the images that they stood on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Merged {
+    /// The VM.
+    pub vm: VmName,
+    /// The disks.
+    pub disks: Vec<Disk>,
+}
+
+/// A disk that was merged.
+#[derive(Clone, Debug, Serialize)]
+pub struct Disk {
+    /// Its name.
+    pub disk: DeviceName,
+    /// Its image from now on.
+    pub file: PathBuf,
+    /// The overlays that are gone.
+    pub overlays: Vec<PathBuf>,
+}
+
+/// Writes what disks have of their own into the images that they stand on, as far down as
+/// nobody else needs those, while the VM runs or not, and has them go on there: one disk,
+/// or all where that can be done.
+///
+/// Only images that maqet made are written, and that which `into` names; only overlays that
+/// maqet made are deleted. `watch` is shown QEMU's jobs, and says whether to go on; the disk
+/// reads the same in any case.
+///
+/// # Errors
+/// [`Obstacle::Obstacles`] with all that is in the way; [`Error::HasSavedState`].
+pub fn merge(
+    host: &Host,
+    name: &VmName,
+    disk: Option<&DeviceName>,
+    into: Option<&Path>,
+    watch: &mut dyn FnMut(&Job) -> bool,
+) -> Result<Merged, Error> {
+    let work = Work::take(host, name)?;
+    let mut merged: Vec<Disk> = Vec::new();
+    loop {
+        let (overlays, obstacles) = overlays(host, name, disk, into)?;
+        if overlays.is_empty() && merged.is_empty() {
+            return Err(Obstacle::Obstacles {
+                doing: MERGING,
+                vm: name.clone(),
+                obstacles,
+            }
+            .into());
+        }
+        if overlays.is_empty() {
+            let (vm, disks) = (name.clone(), merged);
+            return Ok(Merged { vm, disks });
+        }
+        into_images(host, name, (&work, work.reach()?), None, &overlays, watch)?;
+        for overlay in overlays {
+            match merged.iter_mut().find(|it| it.disk == overlay.disk) {
+                Some(it) => {
+                    it.file = overlay.base;
+                    it.overlays.push(overlay.file);
+                }
+                None => merged.push(Disk {
+                    disk: overlay.disk,
+                    file: overlay.base,
+                    overlays: vec![overlay.file],
+                }),
+            }
+        }
+    }
+}
+
+/// What can be merged by one layer, and why not all else can, in words.
+fn overlays(
+    host: &Host,
+    name: &VmName,
+    disk: Option<&DeviceName>,
+    into: Option<&Path>,
+) -> Result<(Vec<Overlay>, Vec<String>), Error> {
+    let config = host.config(&host.vm(name)?)?;
+    let disks = match disk {
+        Some(disk) => vec![find(host, &config, disk)?],
+        None => defined(host, &config),
+    };
+    let (mut overlays, mut obstacles) = (Vec::new(), Vec::new());
+    for it in disks.iter().filter(|it| !it.disk.read_only) {
+        let links = guard::sound(name, it)?;
+        let Some(base) = links.get(1) else {
+            let disk = &it.name;
+            obstacles.push(format!("disk `{disk}` stands on nothing"));
+            continue;
+        };
+        let overlay = Overlay {
+            disk: it.name.clone(),
+            base: base.path.clone(),
+            format: base.format.clone(),
+            file: it.path.clone(),
+        };
+        let found = in_the_way(host, name, it, base, &overlay, into)?;
+        if found.is_empty() {
+            overlays.push(overlay);
+        }
+        obstacles.extend(found);
+    }
+    Ok((overlays, obstacles))
+}
+
+/// Why a disk cannot be merged into what is below it, in words.
+fn in_the_way(
+    host: &Host,
+    vm: &VmName,
+    it: &Defined,
+    base: &Link,
+    overlay: &Overlay,
+    into: Option<&Path>,
+) -> Result<Vec<String>, Error> {
+    let failed = |path: &Path| Error::io(format!("cannot read {}", path.display()));
+    let mut found = others_above(host, vm, None, std::slice::from_ref(overlay))?;
+    let file = it.path.display();
+    if !is_made(host, vm, &it.path)? {
+        found.push(format!("{file} was not made by maqet"));
+    }
+    let is_into = match into {
+        Some(into) => {
+            let inode = |path: &Path| Inode::of(path).map_err(failed(path));
+            inode(into)? == inode(&base.path)?
+        }
+        None => false,
+    };
+    if !is_into && !is_made(host, vm, &base.path)? {
+        let base = base.path.display();
+        found.push(match into {
+            Some(into) => format!("{file} stands on {base}, and not on {}", into.display()),
+            None => {
+                format!("{base} was not made by maqet, and is written only if `--into` names it")
+            }
+        });
+    }
+    if base.format == "qcow2" {
+        let size = |path: &Path| Header::read(path).map_err(failed(path));
+        if size(&it.path)?.virtual_size < size(&base.path)?.virtual_size {
+            let base = base.path.display();
+            found.push(format!("{base} is larger than disk `{}`", it.name));
+        }
+    }
+    Ok(found)
+}
