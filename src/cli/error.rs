@@ -297,9 +297,11 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
         Error::Exists { vm, name } => {
             format!("`maqet snapshot rm {vm} {}` deletes it", quoted(name))
         }
-        Error::DisksAlone { vm, .. } => {
-            format!("stop it first with `maqet stop {vm}`; it boots from them then")
-        }
+        Error::DisksAlone { vm, name } => format!(
+            "there is no memory in it to go on with: `maqet stop {vm}`, then `maqet snapshot \
+             restore {vm} {}` and `maqet start {vm}` boots from it",
+            quoted(name)
+        ),
         Error::Misfit { vm, name, .. } => format!(
             "`maqet snapshot restore --disk-only {vm} {}` restores its disks alone, and so does \
              `maqet start --discard-saved {vm}`, once it is restored",
@@ -316,11 +318,6 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
                 quoted(newest.unwrap_or(name))
             )
         }
-        Error::Overlays { vm, name } => format!(
-            "`maqet snapshot merge {vm} {}` writes what was written since into its images, and \
-             ends it",
-            quoted(name)
-        ),
         Error::NoRoom { .. } => "make room there; `--disk-only` needs little of it".to_owned(),
         Error::NotMerged { vm, name } => format!(
             "the VM goes on as before; `maqet snapshot merge {vm} {}` goes on with that, and to \

@@ -34,7 +34,7 @@ pub use chain::{Chain, Fault, Link};
 pub use check::{Checked, check, repair, repair_leaks};
 pub use convert::{Conversion, convert};
 pub use copy::{copy, dig, is_same};
-pub use create::{commit, create, create_at};
+pub use create::{Empty, commit, create, create_at, create_unopened};
 pub use error::Error;
 pub use format::Kind;
 pub use header::{Header, is_untouched};

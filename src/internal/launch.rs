@@ -66,6 +66,7 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
         _ => config::with_defaults(&row.definition, &vm_dir.definition(), &host.defaults()?)?,
     };
     let config = host.whole_config(name, &definition)?;
+    prepare::spare_bases(&host, &config)?;
     for required in &config.requires {
         // systemd only knows that it runs.
         if let Ok(reason) = fs::read_to_string(host.paths.sockets(required).not_ready()) {

@@ -14,6 +14,7 @@ use crate::qemu::net::{netdev_id, nic_id};
 use crate::qmp::Monitor;
 
 use super::device::ls::block_image;
+use super::disk::Nodes;
 use super::hmp::print;
 use super::{Error, port};
 
@@ -351,16 +352,17 @@ fn set_limits(
         monitor.execute("qom-set", limits)?;
     }
     let id = disk::id(name);
-    let [limit_node, format_node, _] = disk::node_names(&id);
-    let nodes = node_names(monitor)?;
+    let [limit_node, ..] = disk::node_names(&id);
     let Some(node) = parts.nodes.iter().find(|node| node.id() == limit_node) else {
         return Ok(());
     };
     // A drive may be empty.
-    if nodes.contains(&limit_node) || !nodes.contains(&format_node) {
+    let Some(nodes) = Nodes::find(monitor, &id)?.filter(|nodes| nodes.root != limit_node) else {
         return Ok(());
-    }
-    monitor.execute(node.kind().command(), node.arguments())?;
+    };
+    let mut arguments = node.arguments();
+    arguments["file"] = json!(nodes.root);
+    monitor.execute(node.kind().command(), arguments)?;
     let path = format!("/machine/peripheral/{id}");
     let drive = json!({ "path": path, "property": "drive", "value": limit_node });
     if let Err(error) = monitor.execute("qom-set", drive) {

@@ -7,6 +7,7 @@
 pub mod add;
 pub mod agent;
 pub mod apply;
+mod block_job;
 pub mod change;
 mod check;
 mod claims;

@@ -59,7 +59,7 @@ impl Plan {
         match self {
             Self::Snapshot(plan) => plan.settle(left, reach),
             Self::Beside(plan) => plan.settle(left, reach),
-            Self::Disk(plan) => plan.settle(left),
+            Self::Disk(plan) => plan.settle(left, reach),
             Self::Clone(plan) => plan.settle(left, reach),
         }
     }

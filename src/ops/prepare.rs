@@ -9,6 +9,7 @@ use crate::qemu::argv::{self, Accel, Sockets};
 use crate::qemu::{binary, kvm};
 use crate::store::Row;
 
+use super::disk::Users;
 use super::save::{Kept, Place};
 use super::{Error, Host, check, disk, plumbing};
 
@@ -40,6 +41,18 @@ pub fn command_line(
         sockets,
     };
     Ok(argv::argv(config, &facts))
+}
+
+/// Sees to it that a VM writes nothing that disks of others stand on.
+///
+/// # Errors
+/// [`Needed`](super::disk::Error::Needed).
+pub fn spare_bases(host: &Host, config: &VmConfig) -> Result<(), Error> {
+    match Users::known(host) {
+        Ok(users) => users.spare_bases(host, config),
+        // One of which too much is unknown is for QEMU to judge.
+        Err(_) => Ok(()),
+    }
 }
 
 /// Why a VM that would rather have KVM is emulated; `None` if it is not, or is meant to be.

@@ -22,7 +22,7 @@ use crate::vm::VmName;
 
 use super::disk::{self, Users};
 use super::operation::Work;
-use super::snapshot::{self, Facts};
+use super::snapshot::Facts;
 use super::{Error, Host};
 
 /// A VM that has another name now.
@@ -84,14 +84,8 @@ pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error>
             }
         }
         let mut facts = Vec::new();
-        // The newest first: it can be merged.
-        for snapshot in store.snapshots(old)?.into_iter().rev() {
+        for snapshot in store.snapshots(old)? {
             let kept = Facts::of(&snapshot)?;
-            // Its overlays name their images by where they are.
-            if !kept.overlays.is_empty() {
-                let (vm, name) = (old.clone(), snapshot.name);
-                return Err(snapshot::Error::Overlays { vm, name }.into());
-            }
             let renamed = kept.renamed(|text| change.of(text), |path| change.path(path))?;
             facts.push((snapshot.id, renamed.text()));
         }
@@ -224,21 +218,27 @@ fn move_dir(old: &Path, new: &Path) -> io::Result<()> {
 /// Those that are named from beside an image are found as they are.
 fn move_bases(host: &Host, change: &Change<'_>) -> io::Result<()> {
     // Not `Host::vm`, which would finish renames first.
-    let row = Store::open(&host.paths.database()).and_then(|store| store.get(change.new));
-    let row = row.map_err(io::Error::other)?;
+    let store = Store::open(&host.paths.database()).map_err(io::Error::other)?;
+    let row = store.get(change.new).map_err(io::Error::other)?;
     let Some(config) = row.and_then(|row| host.config(&row).ok()) else {
         return Ok(());
     };
-    let dir = host.paths.vm(change.new);
-    for (name, disk) in &config.disks {
-        let Some(path) = disk.path(name, dir.path()) else {
-            continue;
-        };
+    let disks = disk::defined(host, &config);
+    let mut images: Vec<Link> = disks.iter().map(disk::Defined::link).collect();
+    // Those that no disk is in now, and snapshots are of, may stand on others.
+    for snapshot in store.snapshots(change.new).map_err(io::Error::other)? {
+        let overlays = Facts::of(&snapshot).map_or(Vec::new(), |facts| facts.overlays);
+        images.extend(overlays.into_iter().map(|overlay| Link {
+            path: overlay.base,
+            format: overlay.format,
+        }));
+    }
+    for Link { path, format } in images {
         // Each turn finds one more of the chain, or the end of it.
         while let Chain {
             links,
             fault: Some(Fault::Missing { backing, .. }),
-        } = Chain::of(&path, disk.format.as_str())
+        } = Chain::of(&path, &format)
         {
             let (Some(image), Some(backing)) = (links.last(), change.path(&backing)) else {
                 break;

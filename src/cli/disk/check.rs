@@ -12,7 +12,10 @@ use super::super::output::{Output, table};
 ///
 /// Those of a disk, or of all disks of a VM, and of what they stand on. CORRUPT is how
 /// often an image contradicts itself, which may have lost data: the exit status is 1 then.
-/// LEAKED clusters take up room and are harmless. The VM must not run.
+/// LEAKED clusters take up room and are harmless.
+///
+/// The VM must not run: QEMU has some of an image in memory, and what is in the file
+/// need not fit together meanwhile.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Name of the VM

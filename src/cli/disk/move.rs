@@ -11,9 +11,14 @@ use super::progress::watched;
 
 /// Move the image of a disk
 ///
-/// To another file or directory, on another file system too; its snapshots go along. What is
-/// copied is compared with the original, the definition then names the new place, and the
-/// old file is deleted last. The VM must not run.
+/// To another file or directory, on another file system too. The definition names the new
+/// place when all is there, and the old file is deleted last.
+///
+/// While the VM runs, QEMU copies the image, within the disk's limits, and goes on in the
+/// copy: the guest halts for a moment. There can be no snapshots in the image then. Of a VM
+/// that does not run, they go along, and what is copied is compared with the original.
+///
+/// Interrupted, the disk is where it was.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Name of the VM

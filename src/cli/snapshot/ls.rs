@@ -58,6 +58,9 @@ pub(super) fn words(snapshot: &Listed) -> String {
     if snapshot.is_unfinished {
         words.push("(unfinished)".to_owned());
     }
+    if snapshot.is_merging {
+        words.push("(partly merged: it can only be merged)".to_owned());
+    }
     if snapshot.is_foreign {
         words.push("(made without maqet)".to_owned());
     }

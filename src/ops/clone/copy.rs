@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::config::VmConfig;
 use crate::image::{self, Progress, Watch};
+use crate::ops::block_job;
+use crate::ops::disk::Nodes;
 use crate::ops::disk::defined;
-use crate::ops::disk::resize::node;
 use crate::ops::operation::{Id, Work};
 use crate::ops::reach::Reach;
-use crate::ops::snapshot::beside::merge::end_jobs;
 use crate::ops::snapshot::quiesce;
 use crate::ops::{Error, Host};
 use crate::qmp::{Job, JobEnd, Monitor, RunState, job};
@@ -47,7 +47,7 @@ pub(super) fn begin(
             continue;
         };
         let name = name(id, index);
-        let (source, _) = node(monitor, it)?;
+        let source = Nodes::of(monitor, it)?.image;
         let file = image::unfinished(&layer.file, id.0);
         monitor.execute(
             "blockdev-add",
@@ -147,7 +147,7 @@ fn end(monitor: &mut Monitor, id: Id, layers: &[Layer], ends: &[JobEnd]) -> Resu
 
 /// Ends what there is of jobs, and closes the copies.
 pub(super) fn close(monitor: &mut Monitor, id: Id, layers: &[Layer]) -> Result<(), Error> {
-    end_jobs(monitor, id, false)?;
+    block_job::end(monitor, id, false)?;
     let all = monitor.execute("query-named-block-nodes", json!({ "flat": true }))?;
     let all: Vec<&Value> = all.as_array().into_iter().flatten().collect();
     for index in 0..layers.len() {

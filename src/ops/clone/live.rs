@@ -1,14 +1,11 @@
 //! A running QEMU whose disks go on in overlays.
 
-use std::path::Path;
+use serde_json::json;
 
-use serde_json::{Value, json};
-
-use crate::config::{Disk, Format, Limits, VmConfig};
+use crate::config::{Format, VmConfig};
 use crate::ops::Error;
 use crate::ops::Host;
-use crate::ops::disk::resize::node;
-use crate::ops::disk::{Defined, defined};
+use crate::ops::disk::{Nodes, defined, other_image};
 use crate::ops::operation::Id;
 use crate::ops::snapshot::quiesce;
 use crate::qemu::disk;
@@ -36,9 +33,11 @@ pub(super) fn switch(
         else {
             continue;
         };
-        let (base, _) = node(monitor, &it)?;
+        let base = Nodes::of(monitor, &it)?.image;
         let overlay = disk::layer_name(&disk::id(&it.name), id.0);
-        monitor.execute("blockdev-add", overlay_node(config, &it, own, &overlay))?;
+        let image = (own, Format::Qcow2);
+        let node = other_image(&it, config.board(), image, &overlay, None);
+        monitor.execute("blockdev-add", node)?;
         actions.push(json!({
             "type": "blockdev-snapshot",
             "data": { "node": base, "overlay": overlay },
@@ -51,35 +50,16 @@ pub(super) fn switch(
     Ok(())
 }
 
-/// The node of an overlay that is not on top of its base yet.
-fn overlay_node(config: &VmConfig, it: &Defined, own: &Path, name: &str) -> Value {
-    let overlay = Disk {
-        file: Some(own.to_owned()),
-        format: Format::Qcow2,
-        // Those stay above it.
-        limits: Limits::default(),
-        ..it.disk.clone()
-    };
-    let parts = disk::parts(&it.name, &overlay, config.board(), Path::new(""), None);
-    let [mut file, mut node] = [0, 1].map(|index| parts.nodes[index].arguments());
-    if let Some(file) = file.as_object_mut() {
-        file.remove("node-name");
-    }
-    node["node-name"] = json!(name);
-    node["file"] = file;
-    node["backing"] = Value::Null;
-    node
-}
-
 /// Whether a disk of a running VM is in one of these overlays.
 pub(super) fn is_switched(monitor: &mut Monitor, layers: &[Layer]) -> Result<bool, Error> {
-    let blocks = monitor.execute("query-block", ())?;
-    let blocks = blocks.as_array().into_iter().flatten();
-    let mut files = blocks.map(|block| &block["inserted"]["file"]);
-    Ok(files.any(|file| {
-        let mut own = layers.iter().filter_map(|layer| layer.own.as_ref());
-        own.any(|own| *file == json!(own))
-    }))
+    for layer in layers {
+        let nodes = Nodes::find(monitor, &disk::id(&layer.disk))?;
+        let own = layer.own.as_ref().and_then(|own| own.to_str());
+        if own.is_some() && nodes.as_ref().and_then(Nodes::file) == own {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Closes overlays that nothing is in.

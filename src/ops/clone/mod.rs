@@ -23,8 +23,7 @@ use crate::vm::VmName;
 
 use super::change::Proposal;
 use super::claims::Claims;
-use super::disk::resize::node;
-use super::disk::{Defined, defined, guard};
+use super::disk::{Defined, Nodes, defined, guard};
 use super::operation::{Id, Plan as AnyPlan, Work};
 use super::reach::Reach;
 use super::snapshot::beside;
@@ -302,7 +301,7 @@ fn layers(
                 room += image::measure(&it.path, format, format)?.required;
                 Layer {
                     size: match reach {
-                        Reach::Running(monitor) => Some(node(monitor, &it)?.1),
+                        Reach::Running(monitor) => Nodes::of(monitor, &it)?.size(),
                         Reach::Stopped(_) => None,
                     },
                     copy: Some(plan::Copy {
@@ -399,7 +398,7 @@ fn overlay(
             layer.base = below.clone();
             return Ok(layer);
         }
-        (_, Reach::Running(monitor)) => layer.size = Some(node(monitor, it)?.1),
+        (_, Reach::Running(monitor)) => layer.size = Nodes::of(monitor, it)?.size(),
         _ => {}
     }
     if let Some(count) = header.map(|header| header.snapshots).filter(|it| *it > 0) {

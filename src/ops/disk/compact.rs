@@ -1,7 +1,7 @@
 //! An image without what takes up room for nothing.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -9,11 +9,12 @@ use crate::config::DeviceName;
 use crate::image::{self, Conversion, Watch};
 use crate::ops::add::made_disk;
 use crate::ops::operation::{Plan as AnyPlan, Work};
+use crate::ops::reach::Reach;
 use crate::ops::{Error, Host};
 use crate::vm::VmName;
 
 use super::plan::{Plan, is_made};
-use super::{definition, find, guard};
+use super::{definition, find, guard, live};
 
 /// A disk that was compacted.
 #[derive(Clone, Debug, Serialize)]
@@ -31,10 +32,10 @@ pub struct Compacted {
 }
 
 /// Writes the image of a disk anew, without zeroes and what was given back; what is below
-/// it stays below it.
+/// it stays below it. While the VM runs, the new one gets another name, beside the old one.
 ///
 /// # Errors
-/// [`Error::Running`]; [`Why::HasSnapshots`](super::Error::HasSnapshots), which would be lost.
+/// [`Why::HasSnapshots`](super::Error::HasSnapshots), which would be lost.
 pub fn compact(
     host: &Host,
     name: &VmName,
@@ -49,16 +50,19 @@ pub fn compact(
     let links = guard::sound(name, &it)?;
     guard::alone(host, name, &it)?;
     guard::no_snapshots(name, &it)?;
-    let reach = guard::stopped(&work, host, name)?;
-    let taken = || {
-        let metadata = it.path.metadata();
-        let metadata = metadata.map_err(Error::io(format_args!(
-            "cannot look at {}",
-            it.path.display()
-        )))?;
-        Ok::<u64, Error>(metadata.blocks() * 512)
-    };
-    let from = taken()?;
+    let reach = guard::reach(&work, host, name)?;
+    let from = taken(&it.path)?;
+    if let Reach::Running(monitor) = reach {
+        let file = free_name(&it.path);
+        live::relocate(host, &work, monitor, (&config, &it), (&file, true), watch)?;
+        return Ok(Compacted {
+            vm: name.clone(),
+            disk: disk.clone(),
+            from,
+            to: taken(&file)?,
+            file,
+        });
+    }
     // A link is not to become a file.
     let path = it.path.canonicalize().map_err(Error::io(format_args!(
         "cannot look at {}",
@@ -91,8 +95,30 @@ pub fn compact(
     Ok(Compacted {
         vm: name.clone(),
         disk: disk.clone(),
-        file: path,
         from,
-        to: taken()?,
+        to: taken(&path)?,
+        file: path,
     })
+}
+
+/// What a file takes up on the host, in bytes.
+fn taken(file: &Path) -> Result<u64, Error> {
+    let metadata = file.metadata();
+    let failed = Error::io(format!("cannot look at {}", file.display()));
+    Ok(metadata.map_err(failed)?.blocks() * 512)
+}
+
+/// A name beside an image that no file has: its own with a number.
+fn free_name(image: &Path) -> PathBuf {
+    let stem = image.file_stem().unwrap_or_default().to_string_lossy();
+    // It may have one already.
+    let stem = match stem.rsplit_once('.') {
+        Some((stem, number)) if number.parse::<u32>().is_ok() => stem,
+        _ => &stem,
+    };
+    let suffix = image.extension().unwrap_or_default().to_string_lossy();
+    let dot = if suffix.is_empty() { "" } else { "." };
+    let names = (1..).map(|n| image.with_file_name(format!("{stem}.{n}{dot}{suffix}")));
+    let mut free = names.filter(|path| path.symlink_metadata().is_err());
+    free.next().expect("there are more numbers than files")
 }

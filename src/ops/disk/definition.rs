@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{DeviceName, Document, VmConfig, path_text};
-use crate::ops::device::definition::{edited, keep};
+use crate::config::{self, DeviceName, Document, VmConfig, path_text};
+use crate::ops::device::definition::{edited, keep, note};
 use crate::ops::{Error, Host};
 use crate::store::Row;
+use crate::vm::VmName;
 
 use super::{Defined, Error as Why, find};
 
@@ -66,15 +67,38 @@ impl New {
 /// Changes the table of a disk.
 pub(super) fn change(
     host: &Host,
-    config: &VmConfig,
+    name: &VmName,
     disk: &DeviceName,
     values: &[(&str, toml_edit::Value)],
 ) -> Result<(), Error> {
-    keep(host, &config.name, &|document| {
-        values
-            .iter()
-            .try_for_each(|(key, value)| document.set(&format!("disk.{disk}.{key}"), value.clone()))
-    })
+    keep(host, name, &|document| set(document, disk, values))
+}
+
+/// The same in that which a running VM goes by, too. To be called while its monitor is held.
+pub(super) fn point(
+    host: &Host,
+    name: &VmName,
+    disk: &DeviceName,
+    values: &[(&str, toml_edit::Value)],
+) -> Result<(), Error> {
+    change(host, name, disk, values)?;
+    note(host, name, &|document| set(document, disk, values));
+    Ok(())
+}
+
+fn set(
+    document: &mut Document,
+    disk: &DeviceName,
+    values: &[(&str, toml_edit::Value)],
+) -> Result<(), config::Error> {
+    let table = format!("disk.{disk}");
+    // One that was taken out since is nobody's.
+    if !document.says(&table) {
+        return Ok(());
+    }
+    values
+        .iter()
+        .try_for_each(|(key, value)| document.set(&format!("{table}.{key}"), value.clone()))
 }
 
 /// Takes a disk out of the definition.

@@ -14,10 +14,17 @@ use super::{Defined, Error as Why, User, users};
 
 /// Takes the disks of a VM that does not run, and has no saved state that they would not fit.
 pub(super) fn stopped(work: &Work<'_>, host: &Host, name: &VmName) -> Result<Reach, Error> {
-    match work.reach()? {
+    match reach(work, host, name)? {
         Reach::Running(_) => Err(Error::Running(name.clone())),
-        reach => save::require_none(host, name).map(|()| reach),
+        reach => Ok(reach),
     }
+}
+
+/// Gets at the disks of a VM that has no saved state which they would not fit then.
+pub(super) fn reach(work: &Work<'_>, host: &Host, name: &VmName) -> Result<Reach, Error> {
+    let reach = work.reach()?;
+    save::require_none(host, name)?;
+    Ok(reach)
 }
 
 /// The users of a file other than one disk.

@@ -15,6 +15,8 @@ use crate::ops::{Error, Host, live, monitor};
 use crate::qemu::disk;
 use crate::vm::VmName;
 
+use super::nodes::device_of;
+
 /// One disk, or drive.
 #[derive(Clone, Debug, Serialize)]
 pub struct Listed {
@@ -72,7 +74,7 @@ pub(super) fn look(host: &Host, name: &VmName) -> Result<(Vec<Listed>, Vec<Value
         let id = disk::id(disk);
         let at = blocks
             .iter()
-            .position(|block| device_of(block) == Some(&id));
+            .position(|block| device_of(block) == Some(id.as_str()));
         match at.map(|at| blocks.remove(at)) {
             Some(block) => {
                 it.take_running(&block);
@@ -120,15 +122,6 @@ fn blocks(host: &Host, name: &VmName) -> Result<Vec<Value>, Error> {
         Value::Array(blocks) => blocks,
         _ => Vec::new(),
     })
-}
-
-/// The id of the device that an element of `query-block` is about.
-fn device_of(block: &Value) -> Option<&str> {
-    // With a part of the device behind it, for some.
-    let path = block["qdev"].as_str()?;
-    path.trim_start_matches("/machine/peripheral/")
-        .split('/')
-        .next()
 }
 
 impl Listed {

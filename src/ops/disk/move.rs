@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -9,12 +10,13 @@ use serde::Serialize;
 use crate::config::DeviceName;
 use crate::image::{self, Header, Link, Watch};
 use crate::ops::operation::{Plan as AnyPlan, Work};
+use crate::ops::reach::Reach;
 use crate::ops::{Error, Host};
 use crate::vm::VmName;
 
 use super::add::record;
 use super::plan::{Plan, finish_move, is_made};
-use super::{Defined, definition, find, guard};
+use super::{Defined, definition, find, guard, live};
 
 /// A disk that was moved.
 #[derive(Clone, Debug, Serialize)]
@@ -32,9 +34,12 @@ pub struct Moved {
 /// Moves the image of a disk to another file or into another directory, to another file
 /// system too. The old one is deleted when the new one was verified and the definition names it.
 ///
+/// While the VM runs, QEMU copies the image and goes on in the copy.
+///
 /// # Errors
-/// [`Error::Running`], [`Error::InTheWay`], [`Why::Needed`](super::Error::Needed) by
-/// those who name the old place. The disk is where it was then.
+/// [`Error::InTheWay`], [`Why::Needed`](super::Error::Needed) by those who name the old
+/// place; of a running VM [`Why::HasSnapshots`](super::Error::HasSnapshots), and
+/// [`Error::Running`] if the disk is read-only. The disk is where it was then.
 pub fn r#move(
     host: &Host,
     name: &VmName,
@@ -48,7 +53,7 @@ pub fn r#move(
     guard::file(&it, "move")?;
     let links = guard::sound(name, &it)?;
     guard::alone(host, name, &it)?;
-    let reach = guard::stopped(&work, host, name)?;
+    let reach = guard::reach(&work, host, name)?;
     let failed = |path: &Path| Error::io(format!("cannot look at {}", path.display()));
     let mut target = it.clone();
     target.path = std::path::absolute(to).map_err(failed(to))?;
@@ -59,29 +64,38 @@ pub fn r#move(
     if to.symlink_metadata().is_ok() {
         return Err(Error::InTheWay(to.clone()));
     }
-    let file = definition::text(to)?;
-    let identity = image::identity(from).map_err(failed(from))?;
-    let made = is_made(host, name, from)?;
-    let plan = AnyPlan::Disk(Plan::Move {
-        disk: disk.clone(),
-        from: from.clone(),
-        to: to.clone(),
-        made,
-        identity: identity.clone(),
-    });
-    work.perform(&plan, reach, |id, _| {
-        image::place(to, id.0, |unfinished| {
-            link_or_copy(from, unfinished, watch)?;
-            keep_base(&it, &links, unfinished)?;
-            record(host, name, &target, unfinished)
-        })?;
-        // What follows from the name of a file may not follow from another.
-        let format = it.disk.format.as_str();
-        let values = [("file", file.as_str().into()), ("format", format.into())];
-        definition::change(host, &config, disk, &values)?;
-        finish_move(host, name, (from, to), &identity, made)?;
-        Ok(host.store()?.end_operation(id.0)?)
-    })?;
+    match reach {
+        Reach::Stopped(_) => {
+            // What follows from the name of a file may not follow from another.
+            let values = [
+                ("file", definition::text(to)?.into()),
+                ("format", it.disk.format.as_str().into()),
+            ];
+            let identity = image::identity(from).map_err(failed(from))?;
+            let made = is_made(host, name, from)?;
+            let plan = AnyPlan::Disk(Plan::Move {
+                disk: disk.clone(),
+                from: from.clone(),
+                to: to.clone(),
+                made,
+                identity: identity.clone(),
+                was_running: None,
+            });
+            work.perform(&plan, reach, |id, _| {
+                image::place(to, id.0, |unfinished| {
+                    link_or_copy(from, unfinished, watch)?;
+                    keep_base(&it, &links, unfinished)?;
+                    record(host, name, &target, unfinished)
+                })?;
+                definition::change(host, name, disk, &values)?;
+                finish_move(host, name, (from, to), &identity, made)?;
+                Ok(host.store()?.end_operation(id.0)?)
+            })?;
+        }
+        Reach::Running(monitor) => {
+            live::relocate(host, &work, monitor, (&config, &it), (to, false), watch)?;
+        }
+    }
     Ok(Moved {
         vm: name.clone(),
         disk: disk.clone(),
@@ -112,10 +126,7 @@ fn link_or_copy(from: &Path, to: &Path, watch: Watch<'_>) -> Result<(), Error> {
             ));
         }
     }
-    let taken = fs::metadata(from).map(|file| {
-        use std::os::unix::fs::MetadataExt;
-        file.blocks() * 512
-    });
+    let taken = fs::metadata(from).map(|file| file.blocks() * 512);
     image::require(to, taken.unwrap_or_default())?;
     Ok(image::copy(from, to, watch)?)
 }

@@ -9,11 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::config::DeviceName;
 use crate::image::{self, Access, Info};
 use crate::ops::add::made_disk;
+use crate::ops::block_job::set_running;
 use crate::ops::operation::{Id, Left};
+use crate::ops::reach::Reach;
 use crate::ops::{Error, Host, in_force, snapshot};
+use crate::qemu::disk;
 use crate::vm::VmName;
 
-use super::{Defined, defined, find, resize};
+use super::{Defined, defined, definition, find, live, resize};
 
 /// An operation on a disk, as it is recorded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,6 +57,9 @@ pub(in crate::ops) enum Plan {
         made: bool,
         /// Tells the file that is moved from another.
         identity: String,
+        /// Whether the guest ran; `None` if no QEMU had the disk.
+        #[serde(default)]
+        was_running: Option<bool>,
     },
     /// The definition loses a disk, then its image is deleted.
     Delete {
@@ -73,7 +79,11 @@ pub(super) fn unpacked(file: &Path, id: Id) -> PathBuf {
 
 impl Plan {
     /// Finishes it if the definition is as it was to be, undoes it if not.
-    pub(in crate::ops) fn settle(&self, left: &Left<'_>) -> Result<String, Error> {
+    pub(in crate::ops) fn settle(
+        &self,
+        left: &Left<'_>,
+        reach: &mut Reach,
+    ) -> Result<String, Error> {
         let Left { host, name, id } = *left;
         let told = |disk: &DeviceName, what: &str, how: &str| {
             format!("disk `{disk}` of VM `{name}`: {what}, which was cut short, is {how}")
@@ -117,9 +127,22 @@ impl Plan {
                 to,
                 made,
                 identity,
+                was_running,
             } => {
                 remove(&image::unfinished(to, id.0))?;
-                if names(host, name, to)? {
+                let mut is_there = names(host, name, to)?;
+                if let (Reach::Running(monitor), Some(was_running)) = (reach, was_running) {
+                    let files = (from.as_path(), to.as_path());
+                    let is_in = live::settle(monitor, id, &disk::id(disk), files, is_there)?;
+                    if is_in != is_there {
+                        let file = if is_in { to } else { from };
+                        let file = definition::text(file)?.into();
+                        definition::point(host, name, disk, &[("file", file)])?;
+                        is_there = is_in;
+                    }
+                    set_running(monitor, *was_running)?;
+                }
+                if is_there {
                     finish_move(host, name, (from, to), identity, *made)?;
                     return Ok(told(disk, "its move", "finished"));
                 }

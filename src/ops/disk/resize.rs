@@ -10,11 +10,10 @@ use crate::image::{self, Access, Info};
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host, save};
-use crate::qmp::Monitor;
 use crate::vm::VmName;
 
 use super::plan::Plan;
-use super::{Defined, Error as Why, definition, find, guard};
+use super::{Error as Why, Nodes, definition, find, guard};
 
 /// A size, or how much larger than now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +74,12 @@ pub fn resize(
     save::require_none(host, name)?;
     let format = it.disk.format.as_str();
     let (node, from) = match &mut reach {
-        Reach::Running(monitor) => node(monitor, &it)?,
+        Reach::Running(monitor) => {
+            let nodes = Nodes::of(monitor, &it)?;
+            let size = nodes.size().unwrap_or_default();
+            // The node of limits would have the size that it had.
+            (nodes.root, size)
+        }
         Reach::Stopped(_) => {
             let info = Info::of(&it.path, format, Access::Alone)?;
             (String::new(), info.virtual_size)
@@ -130,24 +134,7 @@ pub(super) fn follow(
     let said = config.disks.get(disk).and_then(|disk| disk.size);
     if said.is_some_and(|size| size.bytes() != to) {
         let size = Size::from_bytes(to).to_string();
-        definition::change(host, config, disk, &[("size", size.into())])?;
+        definition::point(host, &config.name, disk, &[("size", size.into())])?;
     }
     Ok(())
-}
-
-/// The node of a disk's image, and the disk's size in bytes.
-pub(in crate::ops) fn node(monitor: &mut Monitor, it: &Defined) -> Result<(String, u64), Error> {
-    let all = monitor.execute("query-named-block-nodes", json!({ "flat": true }))?;
-    let mut all = all.as_array().into_iter().flatten();
-    // Limits are a node above it, with the same file.
-    let node = all.find(|node| {
-        node["file"] == json!(it.path)
-            && node["drv"] == it.disk.format.as_str()
-            && node["ro"] == false
-    });
-    let found = node.and_then(|node| {
-        let name = node["node-name"].as_str()?.to_owned();
-        Some((name, node["image"]["virtual-size"].as_u64()?))
-    });
-    found.ok_or_else(|| Why::NotPlugged(it.name.clone()).into())
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::config::{Format, VmConfig};
 use crate::image::{Chain, Snapshot, snapshot};
+use crate::ops::disk::Nodes;
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host};
 use crate::qmp::Client;
@@ -23,7 +24,7 @@ pub(super) struct Disks {
 pub(super) struct Disk {
     /// Where it is.
     pub path: PathBuf,
-    /// QEMU's node of it, while it runs.
+    /// The node that its device has in QEMU, while that runs: of the image, or of limits.
     pub node: Option<String>,
     /// The snapshots in it.
     pub snapshots: Vec<Snapshot>,
@@ -84,67 +85,37 @@ impl Disks {
     /// The same of a running one.
     pub fn of_qemu(monitor: &mut Client) -> Result<Self, Error> {
         #[derive(Deserialize)]
-        struct Block {
-            device: String,
-            #[serde(default)]
-            qdev: Option<String>,
-            inserted: Option<Inserted>,
-        }
-        #[derive(Deserialize)]
-        struct Inserted {
-            file: String,
-            ro: bool,
-        }
-        #[derive(Deserialize)]
-        struct Node {
-            #[serde(rename = "node-name")]
-            name: String,
-            drv: String,
-            file: String,
-            ro: bool,
-            image: Image,
-        }
-        #[derive(Deserialize)]
         struct Image {
             #[serde(default)]
             snapshots: Vec<Snapshot>,
         }
 
-        let blocks: Vec<Block> = monitor.call("query-block", ())?;
-        let nodes: Vec<Node> = monitor.call("query-named-block-nodes", json!({ "flat": true }))?;
-        let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
         let mut found = Self {
             disks: Vec::new(),
             others: Vec::new(),
         };
-        for block in blocks {
-            let Some(inserted) = block.inserted.filter(|inserted| !inserted.ro) else {
+        for nodes in Nodes::all(monitor)? {
+            if nodes.is_read_only() {
                 continue;
-            };
-            // Limits are a node above that of the format, which has the same file.
-            let node = nodes.iter_mut().find(|node| {
-                node.as_ref()
-                    .is_some_and(|it| it.drv == "qcow2" && !it.ro && it.file == inserted.file)
-            });
-            match node.and_then(Option::take) {
-                Some(node) => found.disks.push(Disk {
-                    path: node.file.into(),
-                    node: Some(node.name),
-                    snapshots: node.image.snapshots,
-                }),
-                None => {
-                    let device = block.qdev.filter(|id| !id.is_empty());
-                    let device = device.unwrap_or(block.device);
-                    let id = device
-                        .strip_prefix("/machine/peripheral/")
-                        .unwrap_or(&device);
-                    let id = id.split('/').next().unwrap_or(id);
-                    let what = match id.strip_prefix("disk-") {
-                        Some(name) => format!("disk `{name}`"),
-                        None => format!("`{id}` ({})", inserted.file),
-                    };
-                    found.others.push(not_within(&what));
-                }
+            }
+            let file = nodes.file().unwrap_or_default();
+            if nodes.said["drv"] == "qcow2" {
+                let image = Image::deserialize(&nodes.said["image"]);
+                let image = image.map_err(|error| {
+                    Error::Io(format!("cannot tell the snapshots in {file}"), error.into())
+                })?;
+                found.disks.push(Disk {
+                    path: file.into(),
+                    snapshots: image.snapshots,
+                    // QEMU takes no other for a snapshot, and goes down to the image.
+                    node: Some(nodes.root),
+                });
+            } else {
+                let what = match nodes.device.strip_prefix("disk-") {
+                    Some(name) => format!("disk `{name}`"),
+                    None => format!("`{}` ({file})", nodes.device),
+                };
+                found.others.push(not_within(&what));
             }
         }
         Ok(found)

@@ -81,16 +81,6 @@ pub enum Error {
         /// Who stands on it.
         users: Vec<User>,
     },
-    /// It is beside its images, and the VM is to have another name.
-    #[error(
-        "snapshot `{name}` of VM `{vm}` is beside its images, and names them by where they are"
-    )]
-    Overlays {
-        /// The VM.
-        vm: VmName,
-        /// The snapshot.
-        name: String,
-    },
     /// It is within an image that something stands on, and that must be as it is.
     #[error(
         "snapshot `{name}` of VM `{vm}` is within {}: {}",

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::ops::Error;
 use crate::ops::operation::Id;
-use crate::qmp::{Client, JobEnd, RunState, job};
+use crate::qmp::{Client, JobEnd, job};
 
 use super::disks::Disks;
 
@@ -75,17 +75,6 @@ fn ended(monitor: &mut Client, id: Id) -> Result<Option<JobEnd>, Error> {
     let jobs = job::list(monitor)?;
     let job = jobs.into_iter().find(|job| job.id == id.job());
     Ok(job.and_then(|job| job.end()))
-}
-
-/// Has the guest run, or not, after its memory is another one.
-pub(super) fn set_running(monitor: &mut Client, runs: bool) -> Result<(), Error> {
-    match (runs, monitor.status()?.run_state) {
-        (true, RunState::Running) => {}
-        (true, _) => drop(monitor.execute("cont", ())?),
-        (false, RunState::Running) => drop(monitor.execute("stop", ())?),
-        (false, _) => {}
-    }
-    Ok(())
 }
 
 /// Forgets the job of an operation that is over.

@@ -51,6 +51,9 @@ pub struct Listed {
     /// Whether it is within an image that an overlay stands on, which is not written.
     #[serde(skip)]
     pub is_below: bool,
+    /// Whether its images have some of what was written since: it can be merged, and not be
+    /// restored.
+    pub is_merging: bool,
     /// Whether it was made without maqet.
     pub is_foreign: bool,
     /// Whether it is being made, or its making was cut short: the next command that changes
@@ -164,9 +167,10 @@ fn listed(
             .iter()
             .any(|path| is_within(path) && disks.stands_on(path));
     let is_in = |path: &PathBuf| match is_external {
-        true => path.exists() && !facts.is_merging,
+        true => path.exists(),
         false => is_within(path),
     };
+    let is_merging = facts.is_merging;
     let (there, missing) = facts.disks.into_iter().partition(is_in);
     let is_current = position.is_some_and(|position| position.snapshot == kept.id);
     let parent = kept.parent;
@@ -190,6 +194,7 @@ fn listed(
         resumes: is_current && position.is_some_and(|position| position.resumes),
         is_external,
         is_below,
+        is_merging,
         is_foreign: false,
         is_unfinished: false,
         definition: Some(facts.definition),
@@ -216,6 +221,7 @@ fn foreign(name: String, disks: &Disks) -> Listed {
         resumes: false,
         is_external: false,
         is_below: false,
+        is_merging: false,
         is_foreign: true,
         is_unfinished: false,
         definition: None,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::ops::block_job::set_running;
 use crate::ops::in_force::{self, Definition};
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
@@ -158,7 +159,7 @@ pub fn restore(
         host.store()?.restore_snapshot(vm, position, operation.0)?;
         if let (Reach::Running(monitor), Some(memory)) = (reach, memory) {
             live::dismiss(monitor, operation);
-            live::set_running(monitor, memory.was_running)?;
+            set_running(monitor, memory.was_running)?;
         }
         Ok(())
     })?;

@@ -1,5 +1,6 @@
 //! A start that goes on in a snapshot, with the memory that is in it.
 
+use crate::ops::block_job::set_running;
 use crate::ops::in_force::Definition;
 use crate::ops::operation::Id;
 use crate::ops::{Error, Host};
@@ -78,6 +79,6 @@ pub(crate) fn load(
     live::perform(monitor, id, live::LOAD, name, &memory.image, &disks)?;
     live::dismiss(monitor, id);
     host.store()?.end_resume(vm)?;
-    live::set_running(monitor, memory.was_running)?;
+    set_running(monitor, memory.was_running)?;
     Ok(Some(memory))
 }

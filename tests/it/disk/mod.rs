@@ -11,6 +11,8 @@ mod add;
 mod change;
 /// What is known, of stopped and running VMs, whole and broken.
 mod info;
+/// Moved and rewritten while the VM runs.
+mod live;
 
 impl Sandbox {
     /// Runs qemu-img in the sandbox's directory.

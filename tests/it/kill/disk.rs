@@ -98,11 +98,13 @@ fn a_disk_that_is_resized_has_the_one_size_or_the_other() {
 fn a_disk_that_is_moved_is_at_the_one_place_or_at_the_other() {
     stopped(with_disk, &["disk", "move", "@web", "data", "beside.qcow2"]);
     stopped(with_disk, MOVE_AWAY);
+    running(with_disk, MOVE_AWAY);
 }
 
 #[test]
 fn a_disk_that_is_compacted_reads_the_same() {
     stopped(with_disk, COMPACT);
+    running(with_disk, COMPACT);
 }
 
 #[test]

@@ -1,29 +1,26 @@
 //! Merging overlays back into their images. The snapshot is gone then; the VM is as it is.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
 
 use crate::config::VmConfig;
 use crate::image::{self, Access, Chain, Info};
+use crate::ops::block_job::{self, bring_to_rest, is_going_on, job_id, set_running, until_ready};
+use crate::ops::disk::{self, Nodes};
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host};
-use crate::qmp::{self, Client, Job, JobEnd, JobStatus, RunState, Started, job};
+use crate::qemu;
+use crate::qmp::{self, Client, Job, job};
 use crate::store::Store;
 use crate::vm::VmName;
 
-use super::super::live::set_running;
 use super::super::{Error as Why, Facts, no_such};
 use super::{
-    Overlay, Plan, Side, What, delete, find, is_named, node_of, nodes_of, nothing_within,
-    others_above, path_of, point,
+    Overlay, Plan, Side, What, delete, find, is_named, nothing_within, others_above, path_of, point,
 };
-
-/// Between looks at a job; what it does next is an event, and seen at once.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// A snapshot that was merged.
 #[derive(Clone, Debug, Serialize)]
@@ -69,6 +66,9 @@ pub fn merge(
     };
     let config = host.config(&host.vm(vm)?)?;
     let mut overlays = facts.overlays.clone();
+    // QEMU may have come to go on in some of the images only.
+    let is_done = |it: &Overlay| path_of(host, &config, &it.disk).as_ref() == Some(&it.base);
+    overlays.retain(|it| !(facts.is_merging && is_done(it)));
     let mut obstacles = others_above(host, vm, Some(snapshot.id), &overlays)?;
     for overlay in &mut overlays {
         // Another one than it was made with, if the VM has been at another snapshot since.
@@ -112,7 +112,7 @@ pub(in crate::ops) fn into_images(
     }
     nothing_within(MERGING, vm, overlays.iter().map(|it| &it.file))?;
     let was_running = match &mut reach {
-        Reach::Running(monitor) => monitor.status()?.run_state == RunState::Running,
+        Reach::Running(monitor) => is_going_on(monitor)?,
         Reach::Stopped(_) => false,
     };
     let snapshot = of.as_ref().map(|(_, id, _)| *id);
@@ -123,7 +123,7 @@ pub(in crate::ops) fn into_images(
         overlays: overlays.to_owned(),
         was_running,
     });
-    work.perform(&plan, reach, |id, reach| {
+    work.perform_beside(&plan, |id| {
         if let Some((_, snapshot, facts)) = of {
             // From now on the images are not what they were.
             let begun = Facts {
@@ -132,13 +132,17 @@ pub(in crate::ops) fn into_images(
             };
             host.store()?.set_facts(snapshot, &begun.text())?;
         }
-        let done = match &mut *reach {
-            Reach::Running(monitor) => commit(host, vm, monitor, id, overlays, was_running, watch),
-            Reach::Stopped(_) => commit_stopped(host, vm, overlays),
+        let done = match reach {
+            Reach::Running(mut monitor) => begin(&mut monitor, id, overlays).and_then(|ids| {
+                let mut monitor = until_ready(host, vm, monitor, &ids, watch)?;
+                switch(host, vm, &mut monitor, &ids, overlays, was_running)
+            }),
+            Reach::Stopped(_lock) => commit_stopped(host, vm, overlays),
         };
         if let Err(error) = done {
             if is_over(&error) && is_named(host, vm, overlays)? {
-                give_up(reach, id, was_running)?;
+                // The monitor was free meanwhile, or QEMU has ended.
+                give_up(&mut work.reach()?, id, was_running)?;
                 host.store()?.end_operation(id.0)?;
             }
             return Err(match (error, of_name) {
@@ -198,62 +202,50 @@ pub(super) fn shorten_stopped(overlays: &[Overlay]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Has QEMU write overlays into their images and go on in those. Jobs that do so already
-/// are joined.
-///
-/// When the images have nearly all of it, the guest halts for a moment, so that both are the
-/// same while the definition goes from the one to the other: whatever ends it then, either
-/// is right.
-pub(super) fn commit(
-    host: &Host,
-    vm: &VmName,
+/// Has QEMU write overlays into their images; the ids of the jobs that do so. Those that do
+/// already are joined.
+pub(super) fn begin(
     monitor: &mut Client,
     id: Id,
     overlays: &[Overlay],
-    was_running: bool,
-    watch: &mut dyn FnMut(&Job) -> bool,
-) -> Result<(), Error> {
-    let mut jobs = Vec::new();
+) -> Result<Vec<String>, Error> {
+    let all = job::list(monitor)?;
+    let mut ids = Vec::new();
     for (index, overlay) in overlays.iter().enumerate() {
-        let job = format!("{}-{index}", id.job());
-        if let Some(job) = monitor.join_job(&job)? {
-            jobs.push(job);
-            continue;
+        let job = job_id(id, index);
+        if !all.iter().any(|it| it.id == job) {
+            let nodes = Nodes::find(monitor, &qemu::disk::id(&overlay.disk))?;
+            let is_it = |nodes: &Nodes| nodes.file() == overlay.file.to_str();
+            let Some(nodes) = nodes.filter(is_it) else {
+                return Err(disk::Error::NotPlugged(overlay.disk.clone()).into());
+            };
+            let arguments = json!({
+                "job-id": job,
+                // Limits are above the overlay, and stay there.
+                "device": nodes.root,
+                "top-node": nodes.image,
+                "base-node": nodes.backing,
+                "auto-dismiss": false,
+            });
+            monitor.execute("block-commit", arguments)?;
         }
-        let arguments = json!({
-            "job-id": job,
-            "device": node_of(monitor, &overlay.file)?,
-            "base-node": node_of(monitor, &overlay.base)?,
-        });
-        jobs.push(monitor.start_job("block-commit", arguments)?);
+        ids.push(job);
     }
-    for job in &jobs {
-        wait_until_ready(
-            monitor,
-            job,
-            &mut |job| job.status == JobStatus::Ready,
-            watch,
-        )?;
-    }
-    monitor.execute("stop", ())?;
-    for job in &jobs {
-        let is_all = |job: &Job| {
-            job.status == JobStatus::Ready && job.current_progress == job.total_progress
-        };
-        wait_until_ready(monitor, job, &mut { is_all }, &mut |_| true)?;
-    }
+    Ok(ids)
+}
+
+/// Has QEMU, whose jobs are ready, go on in the images.
+pub(super) fn switch(
+    host: &Host,
+    vm: &VmName,
+    monitor: &mut Client,
+    ids: &[String],
+    overlays: &[Overlay],
+    was_running: bool,
+) -> Result<(), Error> {
+    bring_to_rest(monitor, ids)?;
     point(host, vm, overlays, Side::Images)?;
-    for job in jobs {
-        monitor.execute("job-complete", json!({ "id": job.id() }))?;
-        match monitor.finish_job(&job, None)? {
-            JobEnd::Completed => {}
-            JobEnd::Canceled => return Err(Error::JobCanceled(job.id().to_owned())),
-            JobEnd::Failed(why) => {
-                let id = job.id().to_owned();
-                return Err(Error::JobFailed { id, why });
-            }
-        }
-    }
+    block_job::complete(monitor, ids)?;
     close(monitor, overlays)?;
     shorten(monitor, overlays)?;
     set_running(monitor, was_running)
@@ -263,9 +255,11 @@ pub(super) fn commit(
 pub(super) fn shorten(monitor: &mut Client, overlays: &[Overlay]) -> Result<(), Error> {
     for overlay in overlays {
         if let Some(size) = shorter(overlay)? {
-            let node = node_of(monitor, &overlay.base)?;
-            let arguments = json!({ "node-name": node, "size": size });
-            monitor.execute("block_resize", arguments)?;
+            // The node of limits would have the size that it had.
+            if let Some(nodes) = Nodes::find(monitor, &qemu::disk::id(&overlay.disk))? {
+                let arguments = json!({ "node-name": nodes.root, "size": size });
+                monitor.execute("block_resize", arguments)?;
+            }
         }
     }
     Ok(())
@@ -299,7 +293,7 @@ pub(super) fn is_over(error: &Error) -> bool {
 /// merged again.
 pub(super) fn give_up(reach: &mut Reach, id: Id, was_running: bool) -> Result<(), Error> {
     if let Reach::Running(monitor) = reach {
-        end_jobs(monitor, id, false)?;
+        block_job::end(monitor, id, false)?;
         set_running(monitor, was_running)?;
     }
     Ok(())
@@ -309,68 +303,7 @@ pub(super) fn give_up(reach: &mut Reach, id: Id, was_running: bool) -> Result<()
 /// images busy.
 pub(super) fn close(monitor: &mut Client, overlays: &[Overlay]) -> Result<(), Error> {
     for overlay in overlays {
-        for (node, _) in nodes_of(monitor, &overlay.file)? {
-            // One that it has opened itself goes by itself.
-            let _ = monitor.execute("blockdev-del", json!({ "node-name": node }));
-        }
+        block_job::close(monitor, overlay.file.to_str().unwrap_or_default())?;
     }
     Ok(())
-}
-
-fn wait_until_ready(
-    monitor: &mut Client,
-    job: &Started,
-    is_ready: &mut dyn FnMut(&Job) -> bool,
-    watch: &mut dyn FnMut(&Job) -> bool,
-) -> Result<(), Error> {
-    loop {
-        let now = job::list(monitor)?.into_iter().find(|it| it.id == job.id());
-        let Some(now) = now.filter(|it| !it.status.is_end()) else {
-            return Err(match monitor.finish_job(job, None)? {
-                JobEnd::Failed(why) => Error::JobFailed {
-                    id: job.id().to_owned(),
-                    why,
-                },
-                _ => Error::JobCanceled(job.id().to_owned()),
-            });
-        };
-        if is_ready(&now) {
-            return Ok(());
-        }
-        if !watch(&now) {
-            return Err(Error::Interrupted);
-        }
-        monitor.next_event(LOOK)?;
-    }
-}
-
-/// Ends the jobs of an operation that was not done: completes those of disks that are to go
-/// on in their images, and cancels all others.
-pub(in crate::ops) fn end_jobs(monitor: &mut Client, id: Id, completes: bool) -> Result<(), Error> {
-    let prefix = format!("{}-", id.job());
-    let mut told = Vec::new();
-    loop {
-        let jobs = job::list(monitor)?;
-        let ours = jobs.into_iter().filter(|job| job.id.starts_with(&prefix));
-        let mut is_any = false;
-        for job in ours {
-            is_any = true;
-            let command = match (&job.status, completes) {
-                (status, _) if status.is_end() => "job-dismiss",
-                _ if told.contains(&job.id) => continue,
-                (JobStatus::Ready, true) => "job-complete",
-                // It becomes so.
-                (_, true) => continue,
-                (_, false) => "job-cancel",
-            };
-            // It may have gone on meanwhile; the next look tells.
-            if monitor.execute(command, json!({ "id": job.id })).is_ok() {
-                told.push(job.id);
-            }
-        }
-        if !is_any {
-            return Ok(());
-        }
-        monitor.next_event(LOOK)?;
-    }
 }

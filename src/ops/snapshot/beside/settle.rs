@@ -2,13 +2,15 @@
 
 use crate::image::unfinished;
 use crate::ops::Error;
+use crate::ops::block_job::{self, set_running, until_ready_held};
+use crate::ops::disk::Nodes;
 use crate::ops::operation::Left;
 use crate::ops::reach::Reach;
+use crate::qemu::disk;
 
 use super::super::Facts;
-use super::super::live::set_running;
 use super::merge::{
-    close, commit, commit_stopped, end_jobs, give_up, is_over, shorten, shorten_stopped,
+    begin, close, commit_stopped, give_up, is_over, shorten, shorten_stopped, switch,
 };
 use super::{Plan, Side, What, delete, is_named, merge, node_of, point, restore, take_back};
 
@@ -76,12 +78,26 @@ impl Plan {
                 let done = match &mut *reach {
                     Reach::Stopped(_) if is_named => commit_stopped(host, vm, overlays),
                     Reach::Stopped(_) => shorten_stopped(overlays),
-                    Reach::Running(monitor) if is_named => {
-                        let all = &mut |_: &_| true;
-                        commit(host, vm, monitor, left.id, overlays, self.was_running, all)
-                    }
+                    Reach::Running(monitor) if is_named => begin(monitor, left.id, overlays)
+                        .and_then(|ids| {
+                            until_ready_held(monitor, &ids)?;
+                            switch(host, vm, monitor, &ids, overlays, self.was_running)
+                        }),
                     Reach::Running(monitor) => {
-                        end_jobs(monitor, left.id, true)?;
+                        block_job::end(monitor, left.id, true)?;
+                        let mut behind = Vec::new();
+                        for overlay in overlays {
+                            let nodes = Nodes::find(monitor, &disk::id(&overlay.disk))?;
+                            if nodes.is_some_and(|it| it.file() == overlay.file.to_str()) {
+                                behind.push(overlay.clone());
+                            }
+                        }
+                        if !behind.is_empty() {
+                            // Both are the same still: the guest was halted before.
+                            point(host, vm, &behind, Side::Overlays)?;
+                            set_running(monitor, self.was_running)?;
+                            return Ok(format!("{what} not merged, and can be"));
+                        }
                         close(monitor, overlays)?;
                         shorten(monitor, overlays)?;
                         set_running(monitor, self.was_running)
