@@ -110,7 +110,13 @@ pub fn resize(
                 let arguments = json!({ "node-name": node, "size": to });
                 monitor.execute("block_resize", arguments)?;
             }
-            Reach::Stopped(_) => image::resize(&it.path, format, to, to < from)?,
+            Reach::Stopped(_) => {
+                image::resize(&it.path, format, to, to < from)?;
+                if to < from {
+                    // What is cut off, qemu-img does not always give back.
+                    image::repair_leaks(&it.path, format)?;
+                }
+            }
         }
         follow(host, &config, disk, to)?;
         Ok(host.store()?.end_operation(id.0)?)
