@@ -105,7 +105,7 @@ fn collect(host: &Host, vm: &VmName) -> Result<Vec<Listed>, Error> {
     let position = store.position(vm)?;
     let plans = store.operations(vm)?.into_iter();
     let plans = plans.filter_map(|it| serde_json::from_str(&it.plan).ok());
-    let begun: Vec<String> = plans.filter_map(|plan| begun(plan)).collect();
+    let begun: Vec<String> = plans.filter_map(begun).collect();
     let mut all = Vec::new();
     below(None, 0, &kept, &mut |snapshot, depth| {
         all.push(listed(snapshot, depth, &kept, position, &disks)?);
