@@ -250,7 +250,7 @@ fn qcow2(path: &Path, leaks: bool) -> Value {
     }
     json!({
         "size": info["virtual-size"],
-        "below": info["backing-filename"],
+        "below": info["full-backing-filename"],
         "reads": what,
     })
 }
