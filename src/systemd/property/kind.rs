@@ -154,7 +154,14 @@ impl Kind {
             Self::Signal => names::signal(given.one()?)?.into(),
             Self::Errno => names::error_number(given.one()?)?.into(),
             Self::Mode => mode(given.one()?)?.into(),
-            Self::Time => microseconds(given.one()?)?.into(),
+            Self::Time => {
+                let time = microseconds(given.one()?)?;
+                // src/core/dbus-cgroup.c
+                if name.starts_with("ManagedOOM") && time < 1_000_000 {
+                    return Err("it is at least 1s".to_owned());
+                }
+                time.into()
+            }
             Self::TimerSlack => timer_slack(given.one()?)?.into(),
             Self::Memory => {
                 let limit = memory(given.one()?, u64::MAX)?;
@@ -274,6 +281,10 @@ impl Kind {
 fn amount(name: &str, amount: Amount) -> Read<Values> {
     Ok(vec![match amount {
         Amount::Absolute(number) => (name.to_owned(), number.into()),
+        // Seen with systemd 257; unit files may say it.
+        Amount::Share(_) if name.contains("Startup") => {
+            return Err("it is an amount of memory, such as 1G".to_owned());
+        }
         Amount::Share(permyriad) => (format!("{name}Scale"), scale(permyriad).into()),
     }])
 }
