@@ -173,7 +173,12 @@ impl Real {
             .map(|(name, state)| (name, state.replace("running", "paused")))
             .collect();
         let should = world.vms.iter().map(|(name, vm)| {
+            let is_failed = states
+                .get(&self.sandbox.name(name))
+                .is_some_and(|it| it == "failed");
             let state = match &vm.run {
+                // systemd 257 now and then calls one failed whose power was cut.
+                Run::Stopped if is_failed => "failed",
                 Run::Stopped => "stopped",
                 Run::Failed => "failed",
                 Run::Running(_) => "paused",
