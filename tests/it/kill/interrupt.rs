@@ -15,7 +15,7 @@ impl Case {
             let fate = Fate::Signal(signal);
             let (world, ran) = self.meets(point, fate);
             world.stop();
-            let now = world.look(true);
+            let now = world.look(false);
             let is_right = match (ran.status.code(), ran.status.signal()) {
                 // As it could not be undone any more.
                 (Some(0), None) => now == recorded.after,
