@@ -119,11 +119,6 @@ impl Plan {
                     host.store()?.record_disk(name, &made_disk(file)?)?;
                     return Ok(told(disk, "its rewriting", "finished"));
                 }
-                if matches!(reach, Reach::Stopped(_)) {
-                    // What a qemu-img that was cut short had taken and not used. Nothing is
-                    // lost where it cannot be given back, as in what is no qcow2.
-                    let _ = image::repair_leaks(file, "qcow2");
-                }
                 Ok(told(disk, "its rewriting", "undone"))
             }
             Self::Move {

@@ -72,10 +72,10 @@ pub fn rebase(
         }
     }
     match onto {
-        Onto::Nothing => image::rebase(&image, image::Onto::Nothing, watch)?,
+        Onto::Nothing => copy(&image, image::Onto::Nothing, watch)?,
         Onto::Image(base) => {
             let base = new_base(host, &it.path, base, None)?;
-            image::rebase(&image, image::Onto::Image(&base), watch)?;
+            copy(&image, image::Onto::Image(&base), watch)?;
         }
         Onto::Moved(base) => {
             let header = Header::read(&it.path)
@@ -93,6 +93,17 @@ pub fn rebase(
         disk: disk.clone(),
         bases: below.map(|link| link.path).collect(),
     })
+}
+
+/// Copies what differs. Cut short, the disk reads as before, and what was taken in its image
+/// and not used is given back.
+fn copy(image: &Link, onto: image::Onto<'_>, watch: Watch<'_>) -> Result<(), Error> {
+    let done = image::rebase(image, onto, watch);
+    if done.is_err() {
+        // Leaks lose nothing; the error is what its user is to hear of.
+        let _ = image::repair_leaks(&image.path, &image.format);
+    }
+    Ok(done?)
 }
 
 /// The image that another one is to stand on, which may not stand on that.
