@@ -12,6 +12,7 @@
 //! | [`systemd`] | the transient unit, its jobs and its journal, over D-Bus |
 //! | [`store`] | `maqet.db`: definitions, and which disks maqet made |
 //! | [`image`] | disk images, while no QEMU has them open |
+//! | [`address`] | where the devices of a machine are on its buses |
 //! | [`saved`] | the saved state of a VM that is to go on where it was |
 //! | [`console`] | the bounded log of a guest's serial port, and its copy in the journal |
 //! | [`keyboard`] | keys by name, and the keys that give a text |
@@ -26,6 +27,7 @@
 //! for the VM, console log, lock, last definition), `…/saved/` ([`paths::SavedState`]), `$XDG_RUNTIME_DIR/maqet/NAME/`
 //! ([`paths::RuntimeDir`]: sockets of a running VM), `$XDG_CONFIG_HOME/maqet/config.toml`.
 
+pub mod address;
 pub mod cli;
 pub mod config;
 pub mod console;

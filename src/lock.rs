@@ -45,6 +45,15 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The lock file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Held { path, .. } | Self::Io { path, .. } => path,
+        }
+    }
+}
+
 fn by(pid: Option<u32>) -> String {
     pid.map(|pid| format!(": process {pid}"))
         .unwrap_or_default()
@@ -150,7 +159,8 @@ mod tests {
             other => panic!("{other:?}"),
         }
         drop(held);
-        VmLock::try_take(&path).unwrap();
+        // A program that another test runs at this moment has it, too, until its exec.
+        VmLock::take(&path, Duration::from_secs(10)).unwrap();
     }
 
     #[test]

@@ -120,21 +120,47 @@ pub struct Usage {
     pub cpu: Duration,
 }
 
-/// What a process has used, by the kernel's count (proc_pid_stat(5)).
+/// What a process has used, by the kernel's count.
 pub fn usage(pid: u32) -> Option<Usage> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything; the third field follows.
-    let fields: Vec<u64> = stat
-        .rsplit_once(") ")?
-        .1
-        .split(' ')
-        .map(|field| field.parse().unwrap_or(0))
-        .collect();
-    let ticks = fields.get(11)? + fields.get(12)?;
+    let stat = Stat::read(pid)?;
+    let ticks = stat.number(14)? + stat.number(15)?;
     Some(Usage {
-        memory: fields.get(21)? * rustix::param::page_size() as u64,
+        memory: stat.number(24)? * rustix::param::page_size() as u64,
         cpu: Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64),
     })
+}
+
+/// The kernel is taking the process apart (`PF_EXITING`, include/linux/sched.h).
+const EXITING: u64 = 0x4;
+
+/// Whether a process has ended or is about to: it was killed, or ends by itself.
+///
+/// What it had open is closed some time before it has ended, and others hear of that first.
+pub fn is_ending(pid: u32) -> bool {
+    let Some(stat) = Stat::read(pid) else {
+        return true;
+    };
+    let is_set = |field, bits| stat.number(field).is_some_and(|value| value & bits != 0);
+    matches!(stat.0.first().map(String::as_str), Some("Z" | "X"))
+        || is_set(9, EXITING)
+        || is_set(31, 1 << (libc::SIGKILL - 1))
+}
+
+/// The fields of proc_pid_stat(5), from the third one on.
+struct Stat(Vec<String>);
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name stands in parentheses and may hold anything; the third field follows.
+        let fields = stat.trim_end().rsplit_once(") ")?.1.split(' ');
+        Some(Self(fields.map(str::to_owned).collect()))
+    }
+
+    /// A field that is a number, counted as in the manual.
+    fn number(&self, field: usize) -> Option<u64> {
+        self.0.get(field - 3)?.parse().ok()
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +179,25 @@ mod tests {
         assert!(process.wait(Duration::from_secs(10)));
         child.wait().unwrap();
         assert!(Process::open(child.id()).is_none());
+    }
+
+    #[test]
+    fn a_process_whose_files_are_closed_is_ending() {
+        assert!(!is_ending(std::process::id()));
+        for _ in 0..20 {
+            let mut child = std::process::Command::new("sleep")
+                .arg("1000")
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            child.kill().unwrap();
+            // Its end of the pipe is gone.
+            let mut stdout = child.stdout.take().unwrap();
+            std::io::Read::read_to_end(&mut stdout, &mut Vec::new()).unwrap();
+            assert!(is_ending(child.id()));
+            child.wait().unwrap();
+            assert!(is_ending(child.id()));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::Addresses;
 use crate::paths::{SavedState, create_private_dir};
 use crate::vm::VmName;
 
@@ -38,6 +39,9 @@ pub struct Saved {
     pub notified: bool,
     /// The disks that the guest could write to.
     pub disks: Vec<DiskStamp>,
+    /// Where its devices were. States of old do not tell.
+    #[serde(default)]
+    pub addresses: Addresses,
 }
 
 fn was_ready() -> bool {
@@ -72,7 +76,8 @@ impl DiskStamp {
 /// A state that is being written; dropping it leaves nothing behind.
 pub struct Unfinished<'a> {
     files: &'a SavedState,
-    path: PathBuf,
+    /// The file.
+    pub path: PathBuf,
     /// Where QEMU is to write.
     pub file: File,
 }
@@ -203,6 +208,7 @@ mod tests {
             ready: true,
             notified: false,
             disks,
+            addresses: Addresses::default(),
         }
     }
 

@@ -1,17 +1,16 @@
 //! Definitions, in SQLite. What a VM *is*; never what it is doing.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use indexmap::IndexMap;
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use crate::paths::create_private_dir;
 use crate::vm::{GroupName, VmName};
 
 mod budget;
+mod error;
+mod open;
 mod operation;
 mod pool;
 pub mod python;
@@ -19,179 +18,11 @@ mod renaming;
 mod snapshot;
 
 pub use budget::Limit;
+pub use error::Error;
 pub use operation::Operation;
 pub use pool::{Lent, Pool};
 pub use renaming::Renaming;
 pub use snapshot::{Position, Snapshot};
-
-/// Schema changes, oldest first. `user_version` counts the ones applied.
-///
-/// Only ever append: an entry that shipped is never edited, moved or removed.
-const MIGRATIONS: &[&str] = &[
-    // `memory` (bytes) and `cpus` repeat what the definition says, written with it, so
-    // that a list of a thousand VMs parses no definition; NULL where it says nothing.
-    "CREATE TABLE vm (
-        name       TEXT PRIMARY KEY,
-        uuid       TEXT NOT NULL UNIQUE,
-        definition TEXT NOT NULL,
-        memory     INTEGER,
-        cpus       INTEGER,
-        created_at INTEGER NOT NULL
-    ) STRICT;
-    -- Disks that maqet made: the only ones it may ever delete. What is at a path now may
-    -- be another file; `identity` tells (image::identity).
-    CREATE TABLE made_disk (
-        path TEXT PRIMARY KEY,
-        identity TEXT NOT NULL,
-        vm   TEXT NOT NULL REFERENCES vm (name) ON DELETE CASCADE ON UPDATE CASCADE
-    ) STRICT;",
-    // `team` repeats the definition's `group`, as `memory` does. A group has no definition:
-    // its budget is kept here, as unit files write it.
-    "ALTER TABLE vm ADD COLUMN team TEXT;
-    CREATE TABLE budget (
-        team     TEXT NOT NULL,
-        property TEXT NOT NULL,
-        value    TEXT NOT NULL,
-        PRIMARY KEY (team, property)
-    ) STRICT;",
-    // `labels` (an object of JSON, NULL for none) and `protected` repeat the definition.
-    "ALTER TABLE vm ADD COLUMN labels TEXT;
-    ALTER TABLE vm ADD COLUMN protected INTEGER NOT NULL DEFAULT 0;",
-    // Renames of which the files are still to be moved.
-    "CREATE TABLE renaming (
-        old     TEXT PRIMARY KEY,
-        new     TEXT NOT NULL,
-        enabled INTEGER NOT NULL
-    ) STRICT;",
-    // What is being done to a VM in more than one step. An id is never given twice: files
-    // and jobs are called by it.
-    "CREATE TABLE operation (
-        id         INTEGER PRIMARY KEY AUTOINCREMENT,
-        vm         TEXT NOT NULL REFERENCES vm (name) ON DELETE CASCADE ON UPDATE CASCADE,
-        plan       TEXT NOT NULL,
-        created_at INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX operation_vm ON operation (vm);
-    -- What images cannot say of a snapshot. Whether there is one, they say.
-    CREATE TABLE snapshot (
-        id          INTEGER PRIMARY KEY AUTOINCREMENT,
-        vm          TEXT NOT NULL REFERENCES vm (name) ON DELETE CASCADE ON UPDATE CASCADE,
-        name        TEXT NOT NULL,
-        parent      INTEGER REFERENCES snapshot (id) ON DELETE SET NULL,
-        description TEXT,
-        created_at  INTEGER NOT NULL,
-        facts       TEXT NOT NULL,
-        UNIQUE (vm, name)
-    ) STRICT;
-    CREATE INDEX snapshot_parent ON snapshot (parent);
-    -- The snapshot that the disks of a VM have come from, and whether its next start goes
-    -- on there.
-    CREATE TABLE position (
-        vm       TEXT PRIMARY KEY REFERENCES vm (name) ON DELETE CASCADE ON UPDATE CASCADE,
-        snapshot INTEGER NOT NULL REFERENCES snapshot (id) ON DELETE CASCADE,
-        resumes  INTEGER NOT NULL
-    ) STRICT;",
-];
-
-/// How long to wait for another process that writes.
-const BUSY: Duration = Duration::from_secs(5);
-
-/// What can go wrong with the database.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The database file or its directory.
-    #[error("cannot open {}", .path.display())]
-    Open {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A newer maqet wrote it.
-    #[error("{} was made by a newer maqet (schema {found}, this one knows {known})", .path.display())]
-    TooNew {
-        /// The database.
-        path: PathBuf,
-        /// Its schema.
-        found: u32,
-        /// The newest known here.
-        known: u32,
-    },
-    /// The name is taken.
-    #[error("there is a VM `{0}` already")]
-    Exists(VmName),
-    /// The UUID is another VM's.
-    #[error("VM `{other}` has the UUID of VM `{name}`")]
-    SameUuid {
-        /// The VM that was to have it.
-        name: VmName,
-        /// The one that has it.
-        other: String,
-    },
-    /// There is no room to write.
-    #[error("the database cannot be written: its file system is full, or read-only")]
-    Full,
-    /// SQLite failed.
-    #[error("the database failed")]
-    Sqlite(#[source] rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) => Self::Full,
-            _ => Self::Sqlite(error),
-        }
-    }
-}
-
-/// Whether it says that SQLite cannot make the file that processes share (`maqet.db-shm`):
-/// SQLITE_IOERR_SHMSIZE.
-fn is_for_room(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error().map(|error| error.extended_code);
-    code == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
-}
-
-/// Opens a database to read it as it is, with nothing beside it where its log is empty.
-fn as_it_is(path: &Path) -> rusqlite::Result<Connection> {
-    // Where nothing waits in its log, SQLite need not even look whether others are there.
-    let log = path.with_extension("db-wal");
-    let settled = std::fs::metadata(log).map_or(0, |log| log.len()) == 0;
-    let mut uri = "file:".to_owned();
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
-            byte => uri += &format!("%{byte:02x}"),
-        }
-    }
-    uri += if settled {
-        "?mode=ro&immutable=1"
-    } else {
-        "?mode=ro"
-    };
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let db = Connection::open_with_flags(uri, flags)?;
-    db.busy_timeout(BUSY)?;
-    Ok(db)
-}
-
-impl Error {
-    /// Whether it says that the file is damaged, or no database at all.
-    pub fn is_damage(&self) -> bool {
-        let cause = match self {
-            Self::Sqlite(error) => Some(error),
-            Self::Open { source, .. } => source.downcast_ref::<rusqlite::Error>(),
-            _ => None,
-        };
-        let code = cause.and_then(rusqlite::Error::sqlite_error_code);
-        matches!(
-            code,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        )
-    }
-}
 
 /// One VM as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,91 +75,15 @@ pub struct Summary {
 /// The open database.
 pub struct Store {
     db: Connection,
-    /// Whether it can only be read, because there is no room for what SQLite has beside it.
-    is_full: bool,
+    /// Whether it can only be read: what SQLite has beside it cannot be made, for want of room
+    /// or of the right to.
+    is_read_only: bool,
 }
 
 impl Store {
-    /// Opens the database, and makes or upgrades it where need be.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let open = |source: Box<dyn std::error::Error + Send + Sync>| Error::Open {
-            path: path.to_owned(),
-            source,
-        };
-        if let Some(dir) = path.parent()
-            && !dir.is_dir()
-        {
-            create_private_dir(dir).map_err(|error| open(error.into()))?;
-        }
-        let db = Connection::open(path).map_err(|error| open(error.into()))?;
-        let mut store = Self { db, is_full: false };
-        match store.prepare(path) {
-            Ok(()) => Ok(store),
-            Err(Error::Sqlite(source)) if is_for_room(&source) => {
-                let Ok(db) = as_it_is(path) else {
-                    return Err(Error::Full);
-                };
-                let store = Self { db, is_full: true };
-                // Whoever makes or upgrades it, needs room.
-                let is_known = store.schema().is_ok_and(|it| it == MIGRATIONS.len() as u32);
-                is_known.then_some(store).ok_or(Error::Full)
-            }
-            Err(Error::Sqlite(source)) => Err(open(source.into())),
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Opens the database to read it; `None` where there is none yet.
-    pub fn open_existing(path: &Path) -> Result<Option<Self>, Error> {
-        if path.try_exists().unwrap_or(true) {
-            Self::open(path).map(Some)
-        } else {
-            Ok(None)
-        }
-    }
-
-    fn prepare(&mut self, path: &Path) -> Result<(), Error> {
-        self.db.busy_timeout(BUSY)?;
-        self.db.pragma_update(None, "foreign_keys", true)?;
-        let known = MIGRATIONS.len() as u32;
-        let applied = self.schema()?;
-        if applied > known {
-            return Err(Error::TooNew {
-                path: path.to_owned(),
-                found: applied,
-                known,
-            });
-        }
-        if applied == known {
-            return Ok(());
-        }
-        if applied == 0 {
-            self.db.pragma_update(None, "journal_mode", "wal")?;
-        } else {
-            back_up(&self.db, path, applied)?;
-        }
-        let tx = self
-            .db
-            .transaction_with_behavior(TransactionBehavior::Exclusive)?;
-        // Another process may have been quicker.
-        let applied: u32 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        for sql in MIGRATIONS.iter().skip(applied as usize) {
-            tx.execute_batch(sql)?;
-        }
-        tx.pragma_update(None, "user_version", known.max(applied))?;
-        tx.commit()?;
-        Ok(())
-    }
-
-    fn schema(&self) -> Result<u32, Error> {
-        Ok(self
-            .db
-            .pragma_query_value(None, "user_version", |row| row.get(0))?)
-    }
-
-    /// Whether it can only be read, for want of room.
-    pub fn is_full(&self) -> bool {
-        self.is_full
+    /// Whether it can only be read, for want of room or of the right to write.
+    pub fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     /// Begins to write: nobody else does until that is committed, or dropped and undone.
@@ -507,38 +262,6 @@ impl Store {
         Ok(())
     }
 
-    /// What is wrong with the file and the tables in it; nothing, if it is sound.
-    pub fn faults(&self) -> Result<Vec<String>, Error> {
-        let mut faults = Vec::new();
-        let mut check = self.db.prepare("PRAGMA integrity_check(10)")?;
-        let words = check.query_map([], |row| row.get::<_, String>(0))?;
-        for word in words {
-            let word = word?;
-            if word != "ok" {
-                faults.push(word);
-            }
-        }
-        let mut check = self.db.prepare("PRAGMA foreign_key_check")?;
-        let rows = check.query_map([], |row| row.get::<_, String>(0))?;
-        for table in rows {
-            faults.push(format!("{} has a row of a VM that is not there", table?));
-        }
-        for columns in [
-            "SELECT name, uuid, definition, memory, cpus, team, labels, protected FROM vm",
-            "SELECT path, identity, vm FROM made_disk",
-            "SELECT team, property, value FROM budget",
-            "SELECT old, new, enabled FROM renaming",
-            "SELECT id, vm, plan, created_at FROM operation",
-            "SELECT id, vm, name, parent, description, created_at, facts FROM snapshot",
-            "SELECT vm, snapshot, resumes FROM position",
-        ] {
-            if let Err(error) = self.db.prepare(columns) {
-                faults.push(error.to_string());
-            }
-        }
-        Ok(faults)
-    }
-
     /// Forgets a VM that is not protected. Whether it was there, and is no more.
     pub fn remove(&mut self, name: &VmName) -> Result<bool, Error> {
         Ok(self.db.execute(
@@ -664,17 +387,6 @@ fn labels_text(labels: &Labels) -> Option<String> {
     (!labels.is_empty()).then(|| serde_json::to_string(labels).expect("texts are JSON"))
 }
 
-/// Copies the database beside itself before its schema changes.
-fn back_up(db: &Connection, path: &Path, schema: u32) -> Result<(), Error> {
-    let mut copy = path.as_os_str().to_owned();
-    copy.push(format!(".schema-{schema}"));
-    let copy = PathBuf::from(copy);
-    if !copy.exists() {
-        db.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -699,7 +411,7 @@ mod tests {
         }
     }
 
-    fn insert(store: &mut Store, name: &str, disks: &[MadeDisk]) -> Result<bool, Error> {
+    pub(super) fn insert(store: &mut Store, name: &str, disks: &[MadeDisk]) -> Result<bool, Error> {
         store.insert(&row(name), |_| Ok(Some(disks.to_vec())))
     }
 
@@ -769,43 +481,5 @@ mod tests {
         assert_eq!(store.made_disks(&web).unwrap(), [disk()]);
         store.forget_disk(&disk().path).unwrap();
         assert!(store.made_disks(&web).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_newer_schema_is_refused_and_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("maqet.db");
-        drop(Store::open(&path).unwrap());
-        let db = Connection::open(&path).unwrap();
-        db.pragma_update(None, "user_version", 99).unwrap();
-        drop(db);
-        match Store::open(&path) {
-            Err(Error::TooNew { found: 99, .. }) => {}
-            other => panic!("{:?}", other.err()),
-        }
-    }
-
-    #[test]
-    fn opening_at_once_makes_one_schema() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("maqet.db");
-        std::thread::scope(|scope| {
-            for i in 0..8 {
-                let path = &path;
-                scope.spawn(move || {
-                    let mut store = Store::open(path).unwrap();
-                    insert(&mut store, &format!("vm{i}"), &[]).unwrap();
-                });
-            }
-        });
-        assert_eq!(Store::open(&path).unwrap().list().unwrap().len(), 8);
-    }
-
-    #[test]
-    fn reading_makes_no_database() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("maqet.db");
-        assert!(Store::open_existing(&path).unwrap().is_none());
-        assert!(!path.exists());
     }
 }

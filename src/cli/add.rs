@@ -19,7 +19,7 @@ use super::output::Output;
 /// and --unset, which take any key, over those.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Definition files (TOML, or YAML in `.yaml` and `.yml`), see maqet.toml(5)
+    /// Definition files (TOML, or YAML in `.yaml` and `.yml`), see maqet.toml(5); `-` is standard input
     #[arg(required_unless_present = "name", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Begin with a template (`maqet template ls`); for several, give it several times

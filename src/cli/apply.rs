@@ -1,11 +1,9 @@
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use serde::Serialize;
 
-use crate::ops::add::{self, Source};
+use crate::ops::add;
 use crate::ops::apply::{Applied, Options, Outcome};
 use crate::ops::{self, Host};
 use crate::vm::VmName;
@@ -43,10 +41,7 @@ struct Line<'a> {
 pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitCode> {
     let mut sources = Vec::new();
     for file in &args.files {
-        sources.push(match file == Path::new("-") {
-            true => standard_input()?,
-            false => add::read_whole(host, file)?,
-        });
+        sources.push(add::read_whole(host, file)?);
     }
     for note in sources.iter().flat_map(|source| &source.notes) {
         out.note(note);
@@ -89,21 +84,6 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
     Ok(code)
 }
 
-/// A definition from a pipe, whose paths are relative to the current directory.
-fn standard_input() -> anyhow::Result<Source> {
-    let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
-        .context("cannot read standard input")?;
-    let dir = std::env::current_dir().context("cannot tell the current directory")?;
-    Ok(Source {
-        text,
-        // No name of a VM: it has to be in the text.
-        file: dir.join("standard input"),
-        notes: Vec::new(),
-    })
-}
-
 fn tell(out: &Output, applied: &Applied, dry_run: bool) {
     let name = &applied.name;
     for warning in &applied.warnings {
@@ -111,6 +91,9 @@ fn tell(out: &Output, applied: &Applied, dry_run: bool) {
     }
     for disk in &applied.made {
         out.note(format_args!("made {}", disk.display()));
+    }
+    if !dry_run {
+        super::set::kept(out, &applied.kept);
     }
     let would = if dry_run { "would be " } else { "" };
     match applied.outcome {

@@ -70,7 +70,10 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
                 return Ok(ExitCode::SUCCESS);
             }
             Err(error) => {
-                let again = matches!(error, ops::Error::Config(_) | ops::Error::NoDisk { .. });
+                let again = matches!(
+                    error,
+                    ops::Error::Config(_) | ops::Error::NoDisk { .. } | ops::Error::Missing { .. }
+                );
                 let error = anyhow::Error::from(error);
                 if !(again && io::stdin().is_terminal() && io::stderr().is_terminal()) {
                     let code = super::error::report(&error);

@@ -2,13 +2,18 @@
 #![allow(clippy::print_stderr, reason = "errors end here")]
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use signal_hook::consts::SIGINT;
 
-use crate::config::{DeviceName, without_index};
-use crate::image::{Fault, free};
-use crate::ops::{By, Error, clone, device, disk, migrate, snapshot};
+use crate::config::{self, DeviceName, Interface, Size, is_device_node, without_index};
+use crate::image::{self, Fault, is_used_up, room};
+use crate::ops::snapshot::create::A_SNAPSHOT;
+use crate::ops::snapshot::restore::GOING_BACK;
+use crate::ops::{By, Error, Host, Obstacle, clone, device, disk, migrate, snapshot};
 use crate::qemu::vhost;
 use crate::qmp::RunState;
 use crate::vm::VmName;
@@ -87,7 +92,8 @@ pub(super) fn print(error: &anyhow::Error) {
     {
         eprintln!("  caused by: {why}");
     }
-    if let Some(hint) = ops.and_then(hint) {
+    let full = || room_hint(error);
+    if let Some(hint) = ops.and_then(hint).or_else(full) {
         eprintln!("hint: {hint}");
     }
 }
@@ -130,8 +136,13 @@ fn hint(error: &Error) -> Option<String> {
         ),
         Error::NotRunning(name) => format!("start it with `maqet start {name}`"),
         Error::PortTaken {
-            by: By::Vm(other), key, ..
-        } => format!("stop that one with `maqet stop {other}`, or give another port in `{}`", without_index(key)),
+            by: By::Vm(other),
+            key,
+            ..
+        } => format!(
+            "stop that one with `maqet stop {other}`, or give another port in `{}`",
+            without_index(key)
+        ),
         Error::PortTaken { key, .. } | Error::NoHostPort { key, .. } => {
             format!("another port can be given in `{}`", without_index(key))
         }
@@ -145,31 +156,33 @@ fn hint(error: &Error) -> Option<String> {
              `maqet status NAME` and `maqet logs NAME` tell more"
                 .to_owned()
         }
-        Error::NotReady { name, .. } => format!(
-            "`maqet logs --console {name}` shows its console, `maqet stop {name}` stops it"
-        ),
+        Error::NotReady { name, .. } => {
+            format!("`maqet logs --console {name}` shows its console, `maqet stop {name}` stops it")
+        }
         Error::HasSavedState(name) => format!(
             "`maqet start {name}` goes on with it; `--discard-saved` of `start`, `rm` and \
              `snapshot restore` gives it up"
         ),
-        Error::DisksChanged { name, .. } => format!(
-            "boot afresh with `maqet start --discard-saved {name}`"
-        ),
+        Error::DisksChanged { name, .. } => {
+            format!("boot afresh with `maqet start --discard-saved {name}`")
+        }
         Error::NothingToChange(_) => {
             "`--persist` changes its definition, and so its next start".to_owned()
         }
         Error::ChangedMeanwhile(name) => {
-            format!("`maqet diff {name} FILE` compares it with the text that is kept, `maqet apply FILE` has the last word")
+            format!(
+                "`maqet diff {name} FILE` compares it with the text that is kept, `maqet apply FILE` has the last word"
+            )
         }
         Error::NoKey { nearest, .. } if !nearest.is_empty() => {
             format!("did you mean `{}`?", nearest.join("`, `"))
         }
         Error::NoKey { name, .. } => format!("`maqet show {name}` shows what it has"),
-        Error::Systemd(systemd::Error::Refused { action: "change", .. }) => {
-            "limits can be changed at any time; for all else, change the definition with \
+        Error::Systemd(systemd::Error::Refused {
+            action: "change", ..
+        }) => "limits can be changed at any time; for all else, change the definition with \
              `--persist`, and restart the VM"
-                .to_owned()
-        }
+            .to_owned(),
         Error::Systemd(systemd::Error::Refused { source, .. }) => newer_systemd(source)?,
         Error::Running(name) => format!("stop it first with `maqet stop {name}`"),
         Error::WrongState { name, state, .. } => match state {
@@ -206,6 +219,9 @@ fn hint(error: &Error) -> Option<String> {
             "put it there; or, for an empty one, `maqet disk rm {vm} {disk}` and then `maqet disk \
              add {vm} {disk} --size SIZE`"
         ),
+        Error::NoDisk { path, .. } if is_device_node(path) => {
+            "maqet makes no devices of the host".to_owned()
+        }
         Error::NoDisk { disk, .. } => {
             format!("give `[disk.{disk}]` a `size` to have it made")
         }
@@ -237,18 +253,47 @@ fn hint(error: &Error) -> Option<String> {
             format!("it ended: {how}; `maqet status {name}` shows more")
         }
         Error::Words(qmp::schema::Error::NoDriver { .. }) => {
-            "`maqet qmp NAME qom-list-types implements=device abstract=off` lists the drivers".to_owned()
+            "`maqet qmp NAME qom-list-types implements=device abstract=off` lists the drivers"
+                .to_owned()
         }
         Error::Words(qmp::schema::Error::NoEvent { .. }) => {
             "write the name of an event, or a pattern such as 'BLOCK_*'".to_owned()
         }
         Error::Words(qmp::schema::Error::Value { key, .. }) if key == "state" => return None,
         Error::Words(_) => {
-            "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands".to_owned()
+            "`maqet qmp NAME --describe COMMAND` shows the arguments, `--list` the commands"
+                .to_owned()
         }
         Error::Device(error) => return device_hint(error),
         Error::Clone(error) => return Some(clone_hint(error)),
         Error::Disk(error) => return disk_hint(error),
+        Error::NotADisk { path, why, .. } if why.contains("Permission denied") => format!(
+            "`chmod u+rw {}`, by whose it is, lets it be used",
+            quoted(&path.to_string_lossy())
+        ),
+        // Of the image that is read, which is not always the one that the error is about.
+        Error::Image(image::Error::Failed { words, .. }) if words.contains("Image is corrupt") => {
+            "`maqet disk check VM` tells which image is damaged, and `--repair` mends what can be \
+             mended"
+                .to_owned()
+        }
+        Error::Image(image::Error::Chain(fault)) => fault_hint("VM", "DISK", fault),
+        Error::Image(image::Error::Directory { dir, source }) => directory_hint(dir, source),
+        Error::Image(image::Error::File { path, source, .. }) => {
+            return path_hint(path, source).or_else(|| unwritable_hint(path));
+        }
+        Error::Image(image::Error::Failed { path, .. }) => return unwritable_hint(path),
+        Error::Lock(error) => return unwritable_hint(error.path()),
+        Error::Image(image::Error::NoSpace { dir, .. }) => full_hint(dir),
+        Error::NoRoomToSave { by_quota: true, .. } => quota_hint(),
+        Error::NoRoomToSave { .. } => space_hint(),
+        Error::Store(store::Error::Full) => {
+            let database = Host::from_env().ok()?.paths.database();
+            return match is_used_up(&database) {
+                true => Some(full_hint(&database)),
+                false => unwritable_hint(&database),
+            };
+        }
         Error::Migrate(error) => return migrate_hint(error),
         Error::NoCommand { nearest, .. } => match nearest.as_slice() {
             [] => "`maqet qmp NAME --list` lists the commands".to_owned(),
@@ -258,18 +303,99 @@ fn hint(error: &Error) -> Option<String> {
         Error::Store(error) if error.is_damage() => {
             "`maqet doctor --rebuild` makes it again, from what VMs last started with".to_owned()
         }
-        // A database that nobody has open needs 32 KiB before it can be read (sqlite.org/wal.html).
-        Error::Store(store::Error::Open { path, .. })
-            if free(path).is_ok_and(|free| free.is_some_and(|free| free < 1 << 15)) =>
-        {
-            format!("the file system of {} is full: make room there", path.display())
-        }
-        Error::Store(store::Error::Open { .. }) => {
-            "the definition that each VM last started with is beside it, in vms/NAME/definition.toml"
-                .to_owned()
+        Error::Store(store::Error::Open { path, .. }) if is_used_up(path) => full_hint(path),
+        Error::Store(store::Error::Open { path, .. }) => {
+            unwritable_hint(path).unwrap_or_else(|| {
+                "the definition that each VM last started with is beside it, in \
+                 vms/NAME/definition.toml"
+                    .to_owned()
+            })
         }
         _ => return None,
     })
+}
+
+/// Of a file that could not be made or written, if it is for its rights or its directory's.
+fn unwritable_hint(file: &Path) -> Option<String> {
+    match image::require_writable(file) {
+        Err(image::Error::Directory { dir, source }) => Some(directory_hint(&dir, &source)),
+        _ => match access(file, Access::READ_OK | Access::WRITE_OK) {
+            Err(Errno::ACCESS) => Some(format!(
+                "`chmod u+rw {}`, by whose it is, lets it be used",
+                quoted(&file.to_string_lossy())
+            )),
+            _ => None,
+        },
+    }
+}
+
+/// Of something that found no room when it was begun already, in the words of strerror(3).
+fn room_hint(error: &anyhow::Error) -> Option<String> {
+    let words: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let says = |text: &str| words.iter().any(|it| it.contains(text));
+    if says("Disk quota exceeded") {
+        return Some(quota_hint());
+    }
+    says("No space left on device").then(space_hint)
+}
+
+fn space_hint() -> String {
+    "make room there: `df -h` shows how full it is".to_owned()
+}
+
+/// What to do where a file has no room.
+fn full_hint(file: &Path) -> String {
+    match room(file) {
+        Ok(Some(room)) if room.by_quota => quota_hint(),
+        _ => format!(
+            "the file system of {} is full: make room there",
+            file.display()
+        ),
+    }
+}
+
+fn quota_hint() -> String {
+    "your quota is used up: delete files of yours there, or have it raised; `quota -s` shows it"
+        .to_owned()
+}
+
+fn directory_hint(dir: &Path, why: &io::Error) -> String {
+    let shown = quoted(&dir.to_string_lossy());
+    match why.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!(
+                "it is mounted read-only: `mount -o remount,rw \"$(stat -c %m {shown})\"`, as root, ends that"
+            )
+        }
+        // Without that, nothing in it can be named.
+        _ if access(dir, Access::EXEC_OK).is_err() => {
+            format!("`chmod u+rwx {shown}`, by whose it is, lets it be used")
+        }
+        _ => format!("`chmod u+w {shown}`, by whose it is, lets it be written"),
+    }
+}
+
+/// Of a path that can name no file.
+fn path_hint(path: &Path, why: &io::Error) -> Option<String> {
+    match why.kind() {
+        io::ErrorKind::NotADirectory => {
+            // Without a slash at its end.
+            let path: PathBuf = path.components().collect();
+            let mut above = path.ancestors().skip_while(|it| !it.exists());
+            let file = above.next().filter(|it| !it.is_dir())?;
+            Some(format!("{} is not a directory", file.display()))
+        }
+        io::ErrorKind::InvalidFilename => Some(
+            "most file systems take names of 255 bytes, and until it is finished, its name has up \
+             to 40 more: give it a shorter one"
+                .to_owned(),
+        ),
+        io::ErrorKind::NotFound if path.to_string_lossy().ends_with('/') => Some(format!(
+            "`mkdir {}` makes that directory",
+            quoted(&path.to_string_lossy())
+        )),
+        _ => None,
+    }
 }
 
 fn migrate_hint(error: &migrate::Error) -> Option<String> {
@@ -288,6 +414,13 @@ fn migrate_hint(error: &migrate::Error) -> Option<String> {
 
 fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
     use snapshot::Error;
+    if let Error::Obstacles {
+        doing, obstacles, ..
+    } = error
+        && let Some(hint) = obstacles.iter().find_map(|it| obstacle_hint(doing, it))
+    {
+        return Some(hint);
+    }
     Some(match error {
         Error::NoSuch {
             nearest: Some(name),
@@ -297,20 +430,29 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
         Error::Exists { vm, name } => {
             format!("`maqet snapshot rm {vm} {}` deletes it", quoted(name))
         }
-        Error::DisksAlone { vm, name } => format!(
-            "there is no memory in it to go on with: `maqet stop {vm}`, then `maqet snapshot \
-             restore {vm} {}` and `maqet start {vm}` boots from it",
-            quoted(name)
-        ),
+        Error::DisksAlone { .. } => {
+            "the same with `--reset` cuts its power, and has it boot there".to_owned()
+        }
         Error::Misfit { vm, name, .. } => format!(
             "`maqet snapshot restore --disk-only {vm} {}` restores its disks alone, and so does \
              `maqet start --discard-saved {vm}`, once it is restored",
             quoted(name)
         ),
+        Error::Moved { .. } => {
+            "the same with `--reset` cuts its power, and has it go on there".to_owned()
+        }
         Error::Within { vm, name } => {
             format!("`maqet snapshot rm {vm} {}` deletes it", quoted(name))
         }
         Error::Beside { vm, name, users } => {
+            let mut of_others = users.iter().filter(|user| user.vm != *vm);
+            let other = of_others.find_map(|user| Some((&user.vm, user.snapshot.as_ref()?)));
+            if let Some((other, snapshot)) = other {
+                return Some(format!(
+                    "`maqet snapshot rm {other} {}` deletes that one first",
+                    quoted(snapshot)
+                ));
+            }
             let newest = users.iter().rev().find_map(|user| user.snapshot.as_ref());
             format!(
                 "`maqet snapshot merge {vm} {}` writes what was written since into its images, \
@@ -337,22 +479,90 @@ fn snapshot_hint(error: &snapshot::Error) -> Option<String> {
         }
         Error::NotWhole { .. } => "what is not there cannot be restored".to_owned(),
         Error::Obstacles { obstacles, .. }
-            if obstacles
-                .iter()
-                .any(|it| it.contains("is not a qcow2 image")) =>
+            if (obstacles.iter()).any(|it| matches!(it, Obstacle::NotWithin(_))) =>
         {
             "`--external` makes one beside the images, of the disks alone".to_owned()
+        }
+        Error::Obstacles {
+            doing: A_SNAPSHOT,
+            obstacles,
+            ..
+        } if (obstacles.iter()).any(|it| matches!(it, Obstacle::NotSaved { .. })) => {
+            "`--disk-only` makes one of the disks alone".to_owned()
         }
         Error::Obstacles {
             doing: "a snapshot of",
             obstacles,
             ..
-        } if obstacles.iter().any(|it| it.contains("was plugged while")) => {
+        } if (obstacles.iter()).any(|it| matches!(it, Obstacle::Plugged { .. })) => {
             "`--disk-only` makes one of the disks alone; after its next start, the VM has what \
              its definition names from the beginning"
                 .to_owned()
         }
-        Error::Name { .. } | Error::Obstacles { .. } => return None,
+        Error::Obstacles { obstacles, .. }
+            if (obstacles.iter()).any(|it| matches!(it, Obstacle::Gone(_))) =>
+        {
+            "put it back to where it was".to_owned()
+        }
+        Error::Obstacles { vm, obstacles, .. } => {
+            return obstacles.iter().find_map(|it| match it {
+                Obstacle::Within { name, .. } => Some(format!(
+                    "`maqet snapshot rm {vm} {}` deletes it",
+                    quoted(name)
+                )),
+                Obstacle::Undefined {
+                    device: Some(device),
+                    ..
+                } => Some(format!("`maqet device rm {vm} {device}` unplugs it")),
+                _ => None,
+            });
+        }
+        Error::Name { .. } => return None,
+    })
+}
+
+/// Of one thing in the way, whatever else there is.
+fn obstacle_hint(doing: &str, obstacle: &Obstacle) -> Option<String> {
+    Some(match obstacle {
+        Obstacle::Unplugged { .. } | Obstacle::Plugged { .. } if doing == GOING_BACK => {
+            "the same with `--reset` cuts its power, and starts it there".to_owned()
+        }
+        Obstacle::Unplugged { vm, disk } if doing == A_SNAPSHOT => format!(
+            "`maqet device add {vm} disk.{disk}` plugs it, for one of the disks alone; one with \
+             memory can be made after the VM's next start"
+        ),
+        Obstacle::Unplugged { vm, disk } => plug_hint(vm, disk),
+        Obstacle::Detached {
+            vm,
+            disk,
+            interface,
+            file,
+            is_all,
+        } => {
+            let disk = disk.as_ref().map_or("NAME", DeviceName::as_str);
+            let interface = match interface {
+                Interface::Virtio => String::new(),
+                other => format!(" interface={}", other.as_str()),
+            };
+            let others = match is_all {
+                true => "",
+                false => "; `--disk-only` restores the others",
+            };
+            format!(
+                "`maqet disk attach {vm} {disk} {}{interface}` has it be one again{others}",
+                quoted(&file.to_string_lossy())
+            )
+        }
+        Obstacle::NoDisk { vm, disk } => {
+            format!("`maqet disk attach {vm} {disk} FILE` has it be there again")
+        }
+        Obstacle::NotRightAbove { vm, disk } => {
+            format!("`maqet disk merge {vm} {disk}` writes what is between into it first")
+        }
+        Obstacle::NotFrom { vm, .. } => format!(
+            "`maqet clone {vm} NEW --snapshot NAME` makes a VM whose disks are as they were then"
+        ),
+        _ => return None,
     })
 }
 
@@ -412,9 +622,6 @@ fn clone_hint(error: &clone::Why) -> String {
         }
         Why::Within { .. } => "`--full` copies the disks as they were at it".to_owned(),
         Why::NoSnapshot { vm, .. } => format!("`maqet snapshot ls {vm}` lists those there are"),
-        Why::Damaged { vm, disk, .. } => {
-            format!("`maqet disk check {vm} {disk} --repair` mends what can be mended")
-        }
         Why::Ended(_) => "nothing is left of that; do it again".to_owned(),
         Why::InTheWay(_) => "`maqet disk orphans` lists what belongs to no VM".to_owned(),
     }
@@ -427,10 +634,15 @@ fn disk_hint(error: &disk::Error) -> Option<String> {
             nearest: Some(nearest),
             ..
         } => format!("did you mean `{nearest}`?"),
+        Error::NotDefined { vm, disk } => {
+            format!("`maqet device rm {vm} disk.{disk}` unplugs it; so does the next start")
+        }
         Error::NoSuch { vm, .. } | Error::Exists { vm, .. } => {
             format!("`maqet disk ls {vm}` lists its disks")
         }
-        Error::Broken { vm, disk, fault } => return fault_hint(vm, disk, fault),
+        Error::NotPlugged { vm, disk } => plug_hint(vm, disk),
+        Error::Broken { vm, disk, fault } => fault_hint(vm.as_str(), disk.as_str(), fault),
+        Error::Unfit { fault, .. } => return unfit_hint(fault),
         Error::ReadOnly { vm, disk } => {
             format!("`maqet unset {vm} disk.{disk}.read-only` lets it be written")
         }
@@ -441,15 +653,39 @@ fn disk_hint(error: &disk::Error) -> Option<String> {
             "`maqet disk add … --from FILE` makes a disk of it".to_owned()
         }
         Error::OtherFormat { is: None, .. } => "`format=raw` has it taken as it is".to_owned(),
+        Error::InUse { vm, .. } => format!(
+            "`maqet stop {vm}` first; of an image that contradicts itself, QEMU tells by the event \
+             BLOCK_IMAGE_CORRUPTED (`maqet events {vm}`)"
+        ),
+        Error::HasSnapshots { vm, runs: true, .. } => {
+            format!("`maqet stop {vm}` first: while it does not run, they go along")
+        }
         Error::HasSnapshots { vm, .. } => format!(
             "`maqet snapshot ls {vm}` lists them, `maqet snapshot rm {vm} NAME` deletes one"
         ),
+        Error::Rigid { vm, .. } => format!("`maqet stop {vm}` first"),
         Error::Shrinks { .. } => "`--shrink` has that be lost".to_owned(),
+        Error::Unaligned { to, cluster, .. } => format!(
+            "{} would do",
+            Size::from_bytes(to.next_multiple_of(*cluster))
+        ),
         Error::Foreign { .. } => {
             "if you know where the image is from, `--trust-names` has them read".to_owned()
         }
         Error::Unpack { .. } => "unpack it first".to_owned(),
         Error::NotMade(file) => format!("if it is to go, `rm {}` deletes it", file.display()),
+        Error::Stood { by, .. } => format!(
+            "`maqet disk orphans --delete {}` deletes that; `maqet disk attach` makes it a disk \
+             again",
+            quoted(&by.first()?.to_string_lossy())
+        ),
+        Error::Lost { vms, .. } if vms.is_empty() => format!(
+            "put back {}, or another copy of it",
+            Host::from_env().ok()?.paths.database().display()
+        ),
+        Error::Lost { .. } => "put back the database that had them; or `maqet doctor --rebuild` \
+             has them known again, as they last started"
+            .to_owned(),
         Error::Needed { users, .. } if users.iter().all(|user| user.snapshot.is_some()) => {
             "what a snapshot stands on is never written: `maqet snapshot merge` ends one".to_owned()
         }
@@ -470,8 +706,16 @@ fn disk_hint(error: &disk::Error) -> Option<String> {
     })
 }
 
-fn fault_hint(vm: &VmName, disk: &DeviceName, fault: &Fault) -> Option<String> {
-    Some(match fault {
+/// Of a disk that is defined, and that the running VM does not have.
+fn plug_hint(vm: &VmName, disk: &DeviceName) -> String {
+    format!(
+        "`maqet stop {vm}` first; or `maqet device add {vm} disk.{disk}`, which plugs it where its \
+         bus takes it"
+    )
+}
+
+fn fault_hint(vm: &str, disk: &str, fault: &Fault) -> String {
+    match fault {
         Fault::Missing { backing, .. } => format!(
             "put it back to {}; or, if it is elsewhere, `maqet disk rebase {vm} {disk} --moved \
              FILE` says where",
@@ -480,8 +724,47 @@ fn fault_hint(vm: &VmName, disk: &DeviceName, fault: &Fault) -> Option<String> {
         Fault::Circle { .. } | Fault::NoFile { .. } => {
             format!("`maqet disk rebase {vm} {disk} --moved FILE` names what it should stand on")
         }
-        Fault::Unreadable { .. } => return None,
-    })
+        Fault::Damaged { image } | Fault::Unsound { image, .. } => format!(
+            "`qemu-img check -r all {}` mends what can be mended",
+            quoted(&image.to_string_lossy())
+        ),
+        Fault::Unreadable { image, source } => {
+            let image = quoted(&image.to_string_lossy());
+            match source.kind() {
+                io::ErrorKind::NotFound => format!(
+                    "put it back; or, if it is elsewhere, `maqet set {vm} disk.{disk}.file=FILE` \
+                     says where"
+                ),
+                io::ErrorKind::PermissionDenied => {
+                    format!("`chmod u+rw {image}`, by whose it is, lets it be used")
+                }
+                _ => {
+                    format!("put back what was there: `qemu-img info {image}` shows what it is now")
+                }
+            }
+        }
+    }
+}
+
+/// Of a file that no VM has.
+fn unfit_hint(fault: &Fault) -> Option<String> {
+    match fault {
+        Fault::Missing { image, backing } => Some(format!(
+            "put it back to {}; or, if it is elsewhere, {}",
+            backing.display(),
+            stands_on_hint(image)
+        )),
+        Fault::Circle { image, .. } | Fault::NoFile { image, .. } => Some(stands_on_hint(image)),
+        Fault::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => None,
+        fault => Some(fault_hint("VM", "DISK", fault)),
+    }
+}
+
+fn stands_on_hint(image: &Path) -> String {
+    format!(
+        "`qemu-img rebase -u -b FILE -F FORMAT {}` says what it stands on",
+        quoted(&image.to_string_lossy())
+    )
 }
 
 /// The version that first has the property that systemd's words are about.
@@ -500,8 +783,12 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
         Some(_) => return BY_SIGTERM,
         None => {}
     }
-    match error.downcast_ref::<Error>() {
-        Some(Error::NotRunning(_) | Error::NothingToChange(_)) => NOT_RUNNING,
+    let ops = error.downcast_ref::<Error>();
+    if ops.is_some_and(is_typed) {
+        return USAGE;
+    }
+    match ops {
+        Some(Error::NotRunning(_) | Error::Stopped(_) | Error::NothingToChange(_)) => NOT_RUNNING,
         Some(
             Error::NoSuchVm { .. }
             | Error::NoMatch(_)
@@ -509,19 +796,12 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::NoLabel(_)
             | Error::Migrate(migrate::Error::NoSuchVm(_)),
         ) => NO_SUCH_VM,
-        Some(Error::Words(_) | Error::Command(_) | Error::Keys(_) | Error::NoLayout(_)) => USAGE,
-        Some(Error::Device(
-            device::Error::What(_)
-            | device::Error::Settings { .. }
-            | device::Error::Properties { .. },
-        )) => USAGE,
         Some(
             Error::Qmp(qmp::Error::Refused { .. }) | Error::NoCommand { .. } | Error::Hmp { .. },
         ) => REFUSED,
         Some(Error::JobFailed { .. } | Error::JobCanceled(_)) => REFUSED,
-        Some(Error::Disk(disk::Error::Settings { .. })) => USAGE,
-        Some(Error::Config(error)) if error.is_usage() => USAGE,
-        Some(Error::Template(_)) => USAGE,
+        // What was merged of options before there was an operation.
+        None if is_usage(error) => USAGE,
         Some(Error::NotInTime { .. }) => NOT_IN_TIME,
         Some(Error::Ended { .. }) => ENDED,
         Some(
@@ -529,6 +809,31 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
         ) => MONITOR_BUSY,
         _ => FAILED,
     }
+}
+
+/// Whether it is about words of the command line alone.
+fn is_typed(error: &Error) -> bool {
+    match error {
+        Error::Words(_) | Error::Command(_) | Error::Keys(_) | Error::NoLayout(_) => true,
+        Error::Template(_) | Error::NoKey { .. } => true,
+        Error::Property(_) | Error::TooLittleMemory(_) => true,
+        Error::Device(error) => matches!(
+            error,
+            device::Error::What(_)
+                | device::Error::Settings { .. }
+                | device::Error::Properties { .. }
+        ),
+        Error::Disk(error) => matches!(error, disk::Error::Settings { .. }),
+        Error::Snapshot(error) => matches!(error, snapshot::Error::Name { .. }),
+        Error::Config(error) => error.is_usage(),
+        Error::Mistakes(errors) => errors.iter().all(is_typed),
+        _ => false,
+    }
+}
+
+fn is_usage(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<config::Error>();
+    error.is_some_and(config::Error::is_usage)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -68,7 +68,9 @@ pub(super) fn run(out: &Output, host: &Host, command: Command) -> anyhow::Result
             out.answer(&group, |w| write(w, &group))?;
         }
         Command::Set(args) => {
-            ops::group::set(host, &args.name, &args.limits)?;
+            if let Some(warning) = ops::group::set(host, &args.name, &args.limits)? {
+                out.warn(warning);
+            }
             let names: Vec<&str> = args
                 .limits
                 .iter()

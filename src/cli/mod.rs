@@ -50,6 +50,7 @@ mod start;
 mod status;
 mod stop;
 mod template;
+mod tips;
 mod r#type;
 mod unset;
 mod wait;
@@ -183,9 +184,22 @@ pub fn main() -> ExitCode {
 fn explain(error: clap::Error, words: &[OsString]) -> ! {
     match error.kind() {
         ErrorKind::DisplayVersion => error,
-        _ => built().try_get_matches_from(words).err().unwrap_or(error),
+        _ => {
+            let mut command = built();
+            let whole = command.try_get_matches_from_mut(words).err();
+            let mut error = whole.unwrap_or(error);
+            tips::improve(&mut error, verb(&command, words));
+            error
+        }
     }
     .exit()
+}
+
+/// The verb among the words of a command line.
+fn verb<'a>(command: &'a clap::Command, words: &[OsString]) -> Option<&'a clap::Command> {
+    let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
+    let word = words.find(|word| !word.starts_with('-'))?;
+    command.find_subcommand(word)
 }
 
 /// Ends as clap does when arguments make no sense together.

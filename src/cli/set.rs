@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::ops::change::{Change, Changed, When};
+use crate::ops::change::{Change, Changed, KeptFile, When};
 use crate::ops::set::{Options, Word};
 use crate::ops::{self, Host};
 use crate::vm::VmName;
@@ -58,6 +58,7 @@ pub(super) fn report(out: &Output, changed: &Changed) -> std::io::Result<()> {
     for disk in &changed.made {
         out.note(format_args!("made {}", disk.display()));
     }
+    kept(out, &changed.kept);
     for change in &changed.changes {
         out.note(format_args!("VM `{}`: {}", changed.name, words(change)));
     }
@@ -72,6 +73,19 @@ pub(super) fn report(out: &Output, changed: &Changed) -> std::io::Result<()> {
     match out.json {
         true => out.answer(changed, |_| Ok(())),
         false => Ok(()),
+    }
+}
+
+/// Tells where the files of disks are that are none now, and how those go.
+pub(super) fn kept(out: &Output, files: &[KeptFile]) {
+    for KeptFile { file, is_made } in files {
+        let file = file.display();
+        match is_made {
+            true => out.note(format_args!(
+                "kept {file}: `maqet disk orphans --delete FILE` deletes it, once nothing uses it"
+            )),
+            false => out.note(format_args!("kept {file}")),
+        }
     }
 }
 

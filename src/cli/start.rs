@@ -1,4 +1,7 @@
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -15,7 +18,7 @@ use super::several::{Several, Tally};
 /// already is left alone, and that is no failure. One whose state was saved
 /// (maqet save) goes on where it was, with the definition it had then. When the
 /// VMs of a group that run then may need more memory than the group has, that is
-/// told.
+/// told, and so is which limits do nothing, as you were not given their controllers.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -47,7 +50,9 @@ pub(super) fn start(
     discard_saved: bool,
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
-    let over = ops::start::start(host, names, discard_saved, |name, outcome| {
+    let mut patience = Patience::new(out, names);
+    let warnings = ops::start::start(host, names, discard_saved, |name, outcome| {
+        patience.end(name);
         tally.count(outcome, |outcome| {
             let (word, words, why_not_kvm) = match outcome {
                 Outcome::Started {
@@ -71,8 +76,59 @@ pub(super) fn start(
             out.done(&started, format_args!("VM `{name}` {words}{slow}"))
         });
     })?;
-    for group in over {
-        out.note(format_args!("warning: {group}"));
+    for warning in warnings {
+        out.warn(warning);
     }
     Ok(())
+}
+
+/// How long a start may take without a word.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Tells on a terminal, once, which VMs a start still waits for.
+struct Patience {
+    ended: Option<mpsc::Sender<VmName>>,
+}
+
+impl Patience {
+    fn new(out: &Output, names: &[VmName]) -> Self {
+        if !(out.talks() && io::stderr().is_terminal()) {
+            return Self { ended: None };
+        }
+        let (tell, told) = mpsc::channel();
+        let mut waiting: Vec<VmName> = names.to_vec();
+        let deadline = Instant::now() + SILENCE;
+        let note = out.teller();
+        // Ends with what it listens to, or has its say a moment too late.
+        std::thread::spawn(move || {
+            let left = || deadline.saturating_duration_since(Instant::now());
+            loop {
+                match told.recv_timeout(left()) {
+                    Ok(name) => waiting.retain(|it| *it != name),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => break,
+                }
+            }
+            note(&waiting_for(&waiting));
+        });
+        Self { ended: Some(tell) }
+    }
+
+    fn end(&mut self, name: &VmName) {
+        if let Some(ended) = &self.ended {
+            // It listens for as long as it may have something to say.
+            let _ = ended.send(name.clone());
+        }
+    }
+}
+
+fn waiting_for(names: &[VmName]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    format!(
+        "waiting until {} as far as the definition wants; Ctrl-C ends the waiting, and not the start",
+        match names.as_slice() {
+            [one] => format!("VM {one} is up"),
+            many => format!("VMs {} are up", many.join(", ")),
+        }
+    )
 }

@@ -61,6 +61,16 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
             .collect();
         line("labels", &labels.join(", "))?;
     }
+    if let Some(group) = &status.group {
+        line("group", group)?;
+    }
+    if !status.limits.is_empty() {
+        let limits = status.limits.iter();
+        let limits: Vec<String> = limits
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        line("limits", &limits.join(" "))?;
+    }
     if status.protected {
         line("protected", &"`maqet rm` refuses to remove it")?;
     }
@@ -77,7 +87,8 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
         };
         line("failed", &format_args!("{}{how}", unit.result))?;
     }
-    if let Some(ended) = &status.ended {
+    // Of one that was saved, that is how.
+    if let Some(ended) = status.ended.as_ref().filter(|_| status.saved.is_none()) {
         let at = ended
             .at
             .map(|at| format!(" at {}", moment(at)))
@@ -87,11 +98,11 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
     if let Some(reason) = &status.not_ready {
         line("not ready", reason)?;
     }
-    if status.save_cut_short {
+    if let Some(what) = status.cut_short {
         let name = &status.name;
         line(
             "stopped",
-            &format_args!("a save of it was killed; `maqet start {name}` has it go on"),
+            &format_args!("{what} of it was killed; `maqet start {name}` has it go on"),
         )?;
     }
     if let Some(saved) = &status.saved {
@@ -123,6 +134,12 @@ fn write(w: &mut dyn Write, status: &Status) -> io::Result<()> {
     }
     if let Some(memory) = status.memory_used {
         line("memory", &bytes(memory))?;
+    }
+    if let (Some(has), Some(all)) = (status.balloon, status.guest_memory)
+        && has != all
+    {
+        let (has, all) = (bytes(has), bytes(all));
+        line("balloon", &format_args!("the guest has {has} of {all}"))?;
     }
     if let Some(cpu) = status.cpu_seconds {
         line("CPU", &format_args!("{cpu:.1}s"))?;

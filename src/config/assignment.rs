@@ -8,7 +8,8 @@ use toml_edit::{Array, Value};
 
 use super::VmConfig;
 use super::document::Document;
-use super::error::{Error, Mistake};
+use super::error::{Error, Mistake, Position};
+use super::layer::Origin;
 use super::source::Source;
 
 /// A key and what becomes of its value.
@@ -135,8 +136,13 @@ impl Document {
 
     fn list_with(&self, key: &str, items: Vec<Value>) -> Value {
         let mut list = self.list(key);
+        // What is named there is there once; the words of a command line mean something twice.
+        let is_set = matches!(key, "after" | "requires") || key.ends_with(".forward");
         for item in items {
-            list.push(item);
+            let is_there = |it: &Value| plain(it) == plain(&item);
+            if !(is_set && list.iter().any(is_there)) {
+                list.push(item);
+            }
         }
         list.into()
     }
@@ -148,17 +154,19 @@ impl Document {
             let Some(at) = list.iter().position(|item| plain(item) == wanted) else {
                 let all: Vec<String> = list.iter().map(plain).collect();
                 let message = match all.is_empty() {
-                    true => format!("`{word}`: `{}` has no items", word.key),
+                    true => format!("`{}` has no items", word.key),
                     false => format!(
-                        "`{word}`: `{}` has no `{wanted}`, it has `{}`",
+                        "`{}` has no `{wanted}`, it has `{}`",
                         word.key,
                         all.join("`, `")
                     ),
                 };
-                return Err(Error::new(
-                    Path::new("the definition"),
-                    vec![Mistake { at: None, message }],
-                ));
+                let at = Position::new("", 0..0).of(&Origin::Option(word.to_string()), 0);
+                let mistake = Mistake {
+                    at: Some(at),
+                    message,
+                };
+                return Err(Error::new(Path::new(""), vec![mistake]));
             };
             list.remove(at);
         }
@@ -197,6 +205,17 @@ mod tests {
             document.assign(&word).map_err(|error| error.to_string())?;
         }
         Ok(document.to_string())
+    }
+
+    #[test]
+    fn what_is_named_already_is_not_named_twice() {
+        let text = "after = [\"db\"]\nnet.lan.forward = [\"2222:22\"]\nqemu.args = [\"-S\"]\n";
+        let words = ["after+=db", "after+=mq", "net.lan.forward+=2222:22"];
+        let expected = text.replace("[\"db\"]", "[\"db\", \"mq\"]");
+        assert_eq!(assigned(text, &words).unwrap(), expected);
+        // An option of QEMU may have to be there twice.
+        let twice = assigned(text, &["qemu.args+=-S"]).unwrap();
+        assert!(twice.contains("[\"-S\", \"-S\"]"), "{twice}");
     }
 
     #[test]

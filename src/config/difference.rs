@@ -35,7 +35,17 @@ pub fn differences(old: (&Document, &VmConfig), new: (&Document, &VmConfig)) -> 
         found: Vec::new(),
     };
     walk.compare("", &json(old.1), &json(new.1));
-    walk.found
+    let Walk { old, new, found } = walk;
+    // The format that an empty drive would have is nobody's.
+    let empty: Vec<String> = found
+        .iter()
+        .filter(|it| it.old.is_null() || it.new.is_null())
+        .filter_map(|it| it.key.strip_suffix(".file"))
+        .map(|disk| format!("{disk}.format"))
+        .collect();
+    let is_told =
+        |it: &Difference| !empty.contains(&it.key) || old.says(&it.key) || new.says(&it.key);
+    found.into_iter().filter(is_told).collect()
 }
 
 struct Walk<'a> {
@@ -231,6 +241,16 @@ mod tests {
         ] {
             assert_eq!(told(old, new), lines, "{new}");
         }
+    }
+
+    #[test]
+    fn an_empty_drive_has_no_format_to_tell_of() {
+        let empty = "disk.cd.interface = \"cdrom\"\n";
+        let with = |more: &str| format!("{empty}disk.cd.file = \"a.iso\"\n{more}");
+        assert_eq!(told(&with(""), empty), ["disk.cd.file: a.iso -> none"]);
+        assert_eq!(told(empty, &with("")), ["disk.cd.file: none -> a.iso"]);
+        let said = told(empty, &with("disk.cd.format = \"raw\""));
+        assert_eq!(said.len(), 2, "{said:?}");
     }
 
     #[test]

@@ -108,6 +108,25 @@ pub enum Interface {
     Cdrom,
 }
 
+impl Interface {
+    /// Its name in a definition.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio",
+            Self::Scsi => "scsi",
+            Self::Sata => "sata",
+            Self::Nvme => "nvme",
+            Self::Usb => "usb",
+            Self::Cdrom => "cdrom",
+        }
+    }
+
+    /// Whether a running VM cannot get such a disk: its bus takes none while the guest runs.
+    pub fn waits_for_start(self) -> bool {
+        matches!(self, Self::Sata | Self::Cdrom)
+    }
+}
+
 /// What is kept where on the way from the guest to the image; names as in qemu(1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

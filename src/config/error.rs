@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::layer::Origin;
+use super::source::Source;
 
 /// The mistakes found in one file.
 ///
@@ -65,6 +66,8 @@ impl Error {
             let at = mistake.at.as_ref();
             at.map(|at| (at.base, at.line, at.column))
         });
+        // What reads a text in several ways may find the same in each.
+        mistakes.dedup();
         Self {
             file: file.to_owned(),
             mistakes,
@@ -81,6 +84,32 @@ impl Error {
             }
         }
         self.file = file.to_owned();
+        self
+    }
+
+    /// Says of what is wrong where words of the command line have put something that it is
+    /// these which are wrong. `text` was read; of each word, there is the key that it is about.
+    #[must_use]
+    pub fn typed(mut self, text: &str, words: &[(String, String)]) -> Self {
+        let Ok(source) = Source::parse(text, &self.file) else {
+            return self;
+        };
+        let mut places = Vec::new();
+        for (key, word) in words {
+            let of_word = source.spans(key).into_iter().map(|span| {
+                let end = Position::new(text, span.end..span.end);
+                (Position::new(text, span).start(), end.start(), word)
+            });
+            places.extend(of_word);
+        }
+        for at in self.mistakes.iter_mut().filter_map(|it| it.at.as_mut()) {
+            let is_read = matches!(&at.origin, Some(Origin::File(file)) if *file == self.file);
+            let mut within = places.iter().filter(|_| is_read);
+            let within = within.find(|(start, end, _)| (start..end).contains(&&at.start()));
+            if let Some((_, _, word)) = within {
+                at.origin = Some(Origin::Option((*word).clone()));
+            }
+        }
         self
     }
 
@@ -148,6 +177,11 @@ impl Position {
 }
 
 impl Position {
+    /// Line and column.
+    fn start(&self) -> (usize, usize) {
+        (self.line, self.column)
+    }
+
     /// The same place in the text of `origin`, which comes after `base` bytes of others.
     pub(super) fn of(self, origin: &Origin, base: usize) -> Self {
         Self {

@@ -433,7 +433,10 @@ impl VmConfig {
             if stem.parse::<VmName>().is_ok() {
                 source.add("name", stem);
             } else {
-                let message = "the VM has no name: write `name = \"web\"`";
+                let mut message = "the VM has no name: write `name = \"web\"`".to_owned();
+                if file.extension().is_some() {
+                    message += &format!(" (`{}` cannot be one)", stem.escape_debug());
+                }
                 mistakes.push(source.mistake("name", message));
                 source.add("name", "unnamed");
             }

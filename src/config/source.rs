@@ -250,6 +250,24 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// What says `key`: its words, its value, and where the tables begin that it is in.
+    pub(super) fn spans(&self, key: &str) -> Vec<Range<usize>> {
+        let mut spans = Vec::new();
+        let mut table = Some(self.tree.get_ref());
+        let mut words = key.split('.').peekable();
+        while let (Some(word), Some(outer)) = (words.next(), table) {
+            let Some((name, value)) = outer.get_key_value(word) else {
+                break;
+            };
+            table = value.get_ref().as_table();
+            let span = value.span();
+            let is_outer = table.is_some() && words.peek().is_some();
+            spans.push(name.span());
+            spans.push(span.start..if is_outer { span.start + 1 } else { span.end });
+        }
+        spans
+    }
+
     fn text(&self, span: &Range<usize>) -> Option<&Text<'a>> {
         let mut texts = self.texts.iter().rev();
         let text = texts.find(|text| text.base <= span.start)?;
@@ -283,7 +301,9 @@ impl<'a> Source<'a> {
                 Err(error) => error,
             };
             // A key that was cut out is not missing.
-            if mistakes.is_empty() || !error.message().starts_with("missing field") {
+            let of_cut = ["missing field", "wanted exactly 1 element"];
+            let is_of_cut = of_cut.iter().any(|it| error.message().starts_with(it));
+            if mistakes.is_empty() || !is_of_cut {
                 let span = error.span().unwrap_or(NOWHERE);
                 mistakes.push(self.mistake_at(&span, reword(error.message())));
             }
@@ -506,6 +526,10 @@ fn reword(message: &str) -> String {
             None => format!("unknown {what} `{word}`, {rest}"),
         };
     }
+    // Of a word among others; the second is of a table that is empty.
+    if message == "wanted string or table" || message.starts_with("wanted exactly 1 element") {
+        return "expected a text in quotes".to_owned();
+    }
     message
         .replace("expected a map", "expected a table")
         .replace("expected a sequence", "expected a list")
@@ -557,6 +581,7 @@ mod tests {
                 "invalid type: integer `18446744073709551616` as i128, expected u32",
                 "invalid type: integer `18446744073709551616`, expected a whole number from 0 to 4294967295",
             ),
+            ("wanted string or table", "expected a text in quotes"),
             (
                 "invalid type: string \"x\", expected a map",
                 "invalid type: string \"x\", expected a table",

@@ -411,7 +411,7 @@ fn a_file_without_a_usable_name_needs_one_inside() {
     let parse = |text: &str| VmConfig::parse(text, Path::new("/vms/my vm.toml"));
     assert_eq!(
         parse("cpus = 2").unwrap_err().to_string(),
-        "/vms/my vm.toml: the VM has no name: write `name = \"web\"`"
+        "/vms/my vm.toml: the VM has no name: write `name = \"web\"` (`my vm` cannot be one)"
     );
     assert_eq!(parse("cpus = []").unwrap_err().mistakes().len(), 2);
     assert_eq!(parse("name = \"db\"").unwrap().name.as_str(), "db");

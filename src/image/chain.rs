@@ -24,7 +24,7 @@ pub struct Link {
 pub struct Chain {
     /// The image itself, then its backing file, and so on.
     pub links: Vec<Link>,
-    /// Why the last one is not the end of it, if it is not.
+    /// Why the last one is not the end of it, if it is not; else that one is damaged.
     pub fault: Option<Fault>,
 }
 
@@ -55,6 +55,20 @@ pub enum Fault {
         /// What it says.
         backing: String,
     },
+    /// An image is marked as damaged: QEMU has found that it contradicts itself.
+    #[error("{} is marked as damaged", .image.display())]
+    Damaged {
+        /// The image.
+        image: PathBuf,
+    },
+    /// An image contradicts itself, as a check has found.
+    #[error("{} contradicts itself in {places} places", .image.display())]
+    Unsound {
+        /// The image.
+        image: PathBuf,
+        /// How often.
+        places: u64,
+    },
     /// An image cannot be read.
     #[error("cannot read {}", .image.display())]
     Unreadable {
@@ -73,7 +87,9 @@ impl Chain {
             links: Vec::new(),
             fault: None,
         };
-        chain.fault = chain.follow(path.to_owned(), format.to_owned()).err();
+        let mut damaged = None;
+        let followed = chain.follow(path.to_owned(), format.to_owned(), &mut damaged);
+        chain.fault = followed.err().or(damaged);
         chain
     }
 
@@ -85,7 +101,12 @@ impl Chain {
         }
     }
 
-    fn follow(&mut self, path: PathBuf, format: String) -> Result<(), Fault> {
+    fn follow(
+        &mut self,
+        path: PathBuf,
+        format: String,
+        damaged: &mut Option<Fault>,
+    ) -> Result<(), Fault> {
         let mut seen = BTreeSet::new();
         let unreadable = |image: &Path| {
             let image = image.to_owned();
@@ -118,6 +139,10 @@ impl Chain {
                 return Ok(());
             }
             let header = Header::read(&path).map_err(unreadable(&path))?;
+            if header.is_corrupt {
+                let image = path.clone();
+                damaged.get_or_insert(Fault::Damaged { image });
+            }
             let Some(written) = header.backing else {
                 return Ok(());
             };

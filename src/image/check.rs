@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
 use super::tool::Tool;
+use super::{Error, Fault};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,23 @@ impl Checked {
 /// Looks, and changes nothing.
 pub fn check(path: &Path, format: &str) -> Result<Checked, Error> {
     run(path, format, &[])
+}
+
+/// Sees to it that a qcow2 image that no QEMU has open does not contradict itself; it may have
+/// leaks.
+///
+/// # Errors
+/// [`Fault::Unsound`], and what keeps it from being checked.
+pub fn require_sound(path: &Path) -> Result<Checked, Error> {
+    let checked = check(path, "qcow2")?;
+    match checked.corruptions {
+        0 => Ok(checked),
+        places => Err(Fault::Unsound {
+            image: path.to_owned(),
+            places,
+        }
+        .into()),
+    }
 }
 
 /// Mends what can be mended; the answer is of the image as it is then.

@@ -1,7 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::Fault;
+use super::{Fault, Room};
 
 /// Why something could not be done with an image.
 #[derive(Debug, thiserror::Error)]
@@ -33,15 +33,27 @@ pub enum Error {
     /// It was called off; that was about this file.
     #[error("called off: nothing has changed")]
     Canceled(PathBuf),
-    /// The file system has too little room.
-    #[error("{} has room for {}, and {} are needed", .dir.display(), mebibytes(*.free), mebibytes(*.needed))]
+    /// The file system has too little room, or the user's quota.
+    #[error(
+        "{}{} has room for {}, and {} are needed",
+        if .room.by_quota { "your quota in " } else { "" }, .dir.display(), mebibytes(.room.bytes), mebibytes(*.needed)
+    )]
     NoSpace {
         /// Where.
         dir: PathBuf,
         /// In bytes.
         needed: u64,
-        /// In bytes.
-        free: u64,
+        /// How much there is.
+        room: Room,
+    },
+    /// No file can be made or deleted in a directory.
+    #[error("cannot make or delete files in {}", .dir.display())]
+    Directory {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// What is below the image is not as the image says.
     #[error(transparent)]

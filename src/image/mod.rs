@@ -31,7 +31,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 pub use chain::{Chain, Fault, Link};
-pub use check::{Checked, check, repair, repair_leaks};
+pub use check::{Checked, check, repair, repair_leaks, require_sound};
 pub use convert::{Conversion, convert};
 pub use copy::{copy, dig, is_same};
 pub use create::{Empty, commit, create, create_at, create_unopened};
@@ -42,9 +42,12 @@ pub use info::{Access, Info, Snapshot};
 pub use map::{Extent, Measure, map, measure};
 pub use overlay::create_overlay;
 pub use place::{place, replace, unfinished};
-pub use rebase::{Onto, rebase, rename_backing};
+pub use rebase::{Onto, put_back, rebase, rename_backing};
 pub use resize::resize;
-pub use space::{free, require};
+pub use space::{
+    Room, is_absent, is_used_up, require, require_file_writable, require_place, require_writable,
+    room,
+};
 pub use tool::{Progress, Watch, unwatched};
 pub use unpack::{sha256, unpack};
 

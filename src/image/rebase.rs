@@ -1,5 +1,7 @@
 //! Another backing file, or none.
 
+use std::path::Path;
+
 use super::tool::{Tool, Watch, backing_name};
 use super::{Error, Link};
 
@@ -23,6 +25,19 @@ pub fn rebase(image: &Link, onto: Onto<'_>, watch: Watch<'_>) -> Result<(), Erro
         Onto::Nothing => tool.args(["-b", ""]),
     };
     tool.file(&image.path)?.run_watched(watch)
+}
+
+/// Has an image stand on what it stood on before it was put onto something else, which may have
+/// been cut short: on nothing, or on a file by its name and format.
+///
+/// It reads as it did then: what was copied into it is what is there, too.
+pub fn put_back(image: &Path, below: Option<(&str, &str)>) -> Result<(), Error> {
+    let tool = Tool::new("rebase", "rebase", image).args(["-u", "-f", "qcow2"]);
+    let tool = match below {
+        Some((name, format)) => tool.args(["-F", format, "-b", name]),
+        None => tool.args(["-b", ""]),
+    };
+    tool.file(image)?.run().map(drop)
 }
 
 /// Gives the backing file another name, and copies nothing: right only if what is there

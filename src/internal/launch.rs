@@ -25,7 +25,7 @@ use crate::console::shipped::Shipped;
 use crate::lock::VmLock;
 use crate::ops::operation::Work;
 use crate::ops::save::{Kept, Place};
-use crate::ops::{Host, prepare, save};
+use crate::ops::{Error, Host, prepare, save};
 use crate::paths::{RuntimeDir, VmDir};
 use crate::qemu::argv::{Listen, Sockets};
 use crate::qemu::vhost;
@@ -55,18 +55,19 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     // Whoever works on the VM has this one first, too.
     let work = Work::take_within(&host, name, SETTLED)?;
     // Before the definition is read: until then it may be removed.
-    let lock = VmLock::try_take(&vm_dir.lock())?;
+    let lock = VmLock::try_take(&vm_dir.lock()).map_err(Error::from)?;
     let lock = work.settle_stopped(lock)?;
     // QEMU is not to have it.
     drop(work);
     let stored = host.vm(name)?;
     let (row, kept) = save::as_saved(&host, stored.clone())?;
-    let definition = match kept {
+    let definition = match &kept {
         Some(kept) if kept.place == Place::File => row.definition.clone(),
         _ => config::with_defaults(&row.definition, &vm_dir.definition(), &host.defaults()?)?,
     };
     let config = host.whole_config(name, &definition)?;
     prepare::spare_bases(&host, &config)?;
+    prepare::check_limits(&config)?;
     for required in &config.requires {
         // systemd only knows that it runs.
         if let Ok(reason) = fs::read_to_string(host.paths.sockets(required).not_ready()) {
@@ -106,7 +107,10 @@ fn become_qemu(name: &VmName, tell: fn(&str)) -> anyhow::Result<Infallible> {
     }
     let cid = sockets.vsock.map(|(cid, _)| cid);
     let mut argv = prepare::command_line(&host, &row, &config, sockets, kept.as_ref())?;
-    if kept.is_some_and(|kept| kept.place == Place::Snapshot) {
+    if kept
+        .as_ref()
+        .is_some_and(|kept| kept.place == Place::Snapshot)
+    {
         // Until it is loaded.
         argv.push("-S".into());
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{self, Document, Explained, Format, Layer, Layers, Size, VmConfig};
+use crate::config::{self, Document, Explained, Format, Interface, Layer, Layers, Size, VmConfig};
 use crate::image;
 use crate::qemu::argv::Sockets;
 use crate::store::{MadeDisk, Row};
@@ -44,10 +44,21 @@ impl From<Source> for Layer {
     }
 }
 
-/// Reads a definition's file.
+/// Reads a definition's file; `-` is standard input, whose paths are relative to the
+/// current directory.
 pub fn read(file: &Path) -> Result<Source, Error> {
-    let text = std::fs::read_to_string(file)
-        .map_err(Error::io(format_args!("cannot read {}", file.display())))?;
+    let is_pipe = file == Path::new("-");
+    // No name of a VM: it has to be in the text.
+    let file = if is_pipe {
+        Path::new("standard input")
+    } else {
+        file
+    };
+    let text = match is_pipe {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(Error::io(format_args!("cannot read {}", file.display())))?;
     if text.trim().is_empty() {
         return Err(Error::Empty(file.to_owned()));
     }
@@ -111,6 +122,7 @@ pub fn preview(host: &Host, layers: &Layers) -> Result<Preview, Error> {
         warnings.push(format!("there is a VM `{}` already", config.name));
     }
     warnings.extend(check::warnings(&claims, &config)?);
+    warnings.extend(claims.controllers.idle_in(&config, None));
     Ok(Preview {
         values: layers.explain(&defaults)?,
         name: config.name.clone(),
@@ -148,7 +160,12 @@ fn try_add(host: &Host, layers: &Layers) -> Result<Option<Added>, Error> {
     let config = layers.check(&defaults, check::faults(&claims, None))?;
     let definition = layers.resolve()?;
     let mut store = host.store()?;
-    let row = row(&config, definition, uuid()?, layers.file())?;
+    let row = row(
+        &config,
+        definition,
+        claims.new_uuid(&config)?,
+        layers.file(),
+    )?;
     let mut made = Vec::new();
     let missing = missing_dirs(host, &config);
     let added = store.insert(&row, |store| {
@@ -234,7 +251,7 @@ pub(super) fn make_disks(
 }
 
 /// Where they are to be, and as what.
-fn disks_to_make(
+pub(super) fn disks_to_make(
     host: &Host,
     config: &VmConfig,
     old: Option<&VmConfig>,
@@ -256,6 +273,14 @@ fn disks_to_make(
             continue;
         }
         let Some(size) = disk.size else {
+            if disk.interface == Interface::Cdrom {
+                // Nobody makes a medium.
+                return Err(Error::Missing {
+                    what: format!("disk `{name}`"),
+                    path,
+                    source: std::io::ErrorKind::NotFound.into(),
+                });
+            }
             return Err(Error::NoDisk {
                 disk: name.to_string(),
                 path,

@@ -13,7 +13,9 @@ use crate::systemd;
 use crate::vm::VmName;
 
 use super::add::{self, Source};
-use super::change::{self, Change, Changed, Proposal, Reach, Request, When, between, is_at_once};
+use super::change::{
+    self, Change, Changed, KeptFile, Proposal, Reach, Request, When, between, is_at_once,
+};
 use super::claims::Claims;
 use super::in_force::Definition;
 use super::ls::vm_of;
@@ -31,6 +33,8 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// The disks that were made for it.
     pub made: Vec<PathBuf>,
+    /// The files of disks that it does not have any more.
+    pub kept: Vec<KeptFile>,
     /// What may be in the way of one that runs one day, and was not before.
     pub warnings: Vec<String>,
 }
@@ -256,6 +260,9 @@ impl Item {
                 })
                 .collect(),
             made: self.made.clone(),
+            // What cannot be told of them now is no failure.
+            kept: change::kept_files(claims.host, old.map(|old| &old.config), config)
+                .unwrap_or_default(),
             warnings: match self.is_same() {
                 true => Vec::new(),
                 false => {
@@ -303,6 +310,7 @@ fn change_running(
         persisted,
         changes,
         made,
+        kept,
         warnings,
     } = changed;
     Ok(Applied {
@@ -313,6 +321,7 @@ fn change_running(
         name,
         changes,
         made,
+        kept,
         warnings,
     })
 }

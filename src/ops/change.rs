@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{self, Difference, Document, VmConfig, differences};
+use crate::config::{self, Difference, Document, Interface, VmConfig, differences};
 use crate::qmp::Monitor;
 use crate::store::Row;
 use crate::systemd::property::{self, Given, Setting};
@@ -18,7 +18,7 @@ use crate::vm::VmName;
 
 use super::claims::Claims;
 use super::in_force::{self, Definition, InForce, take_over};
-use super::{Error, Host, add, check, live, monitor, operation, policy, snapshot};
+use super::{Error, Host, add, check, disk, live, monitor, operation, policy, snapshot};
 
 /// A VM that was changed.
 #[derive(Clone, Debug, Serialize)]
@@ -31,8 +31,19 @@ pub struct Changed {
     pub changes: Vec<Change>,
     /// The disks that were made for it.
     pub made: Vec<PathBuf>,
+    /// The files of disks that its definition does not have any more.
+    pub kept: Vec<KeptFile>,
     /// What may be in its way one day, and was not before.
     pub warnings: Vec<String>,
+}
+
+/// A file that was a disk, and is none now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeptFile {
+    /// Where it is.
+    pub file: PathBuf,
+    /// Whether maqet made it.
+    pub is_made: bool,
 }
 
 /// A key that has another value.
@@ -111,7 +122,10 @@ impl Proposal {
             Error::Config(error) => error.in_file(label).into(),
             other => other,
         })?;
-        let uuid = old.map_or_else(add::uuid, |old| Ok(old.uuid.clone()))?;
+        let uuid = match old {
+            Some(old) => old.uuid.clone(),
+            None => claims.new_uuid(&config)?,
+        };
         // It is TOML, whatever it was made from.
         let document = Document::parse(&whole, &file.with_extension("toml"))?;
         Ok(Self {
@@ -165,6 +179,30 @@ pub(super) fn goes_on(host: &Host, name: &VmName) -> Result<Option<String>, Erro
     }))
 }
 
+/// The files that a definition leaves behind, of disks that could be written.
+pub(super) fn kept_files(
+    host: &Host,
+    old: Option<&VmConfig>,
+    new: &VmConfig,
+) -> Result<Vec<KeptFile>, Error> {
+    let had = old.map_or_else(Vec::new, |old| disk::defined(host, old));
+    let has = disk::defined(host, new);
+    let is_left = |it: &disk::Defined| {
+        let is_medium = it.disk.read_only || it.disk.interface == Interface::Cdrom;
+        !is_medium && it.path.exists() && !has.iter().any(|other| other.path == it.path)
+    };
+    let left: Vec<disk::Defined> = had.into_iter().filter(is_left).collect();
+    if left.is_empty() {
+        return Ok(Vec::new());
+    }
+    let made = host.store()?.made_disks(&new.name)?;
+    let kept = left.into_iter().map(|it| KeptFile {
+        is_made: made.iter().any(|disk| disk.path == it.path),
+        file: it.path,
+    });
+    Ok(kept.collect())
+}
+
 struct Doing<'a> {
     host: &'a Host,
     name: &'a VmName,
@@ -196,8 +234,10 @@ impl Doing<'_> {
             let edited = old
                 .as_ref()
                 .map_or_else(Vec::new, |old| between(old, &new.definition));
-            let live = self.change_live(&new.definition, &edited, request)?;
             let old_config = old.as_ref().map(|old| &old.config);
+            // What is not there, QEMU would tell in other words.
+            add::disks_to_make(self.host, &new.definition.config, old_config)?;
+            let live = self.change_live(&new.definition, &edited, request)?;
             add::make_disks(
                 self.host,
                 &new.definition.config,
@@ -210,10 +250,16 @@ impl Doing<'_> {
             }
             let config = &new.definition.config;
             let mut warnings = check::new_warnings(claims, config, old_config);
+            let limits = request
+                .limits
+                .iter()
+                .map(|(name, value)| (&**name, &**value));
+            warnings.extend(claims.controllers.idle(limits));
             if is_changed {
                 warnings.extend(goes_on(self.host, self.name)?);
             }
             return Ok(Changed {
+                kept: kept_files(self.host, old_config, config)?,
                 warnings,
                 name: self.name.clone(),
                 persisted: is_changed,

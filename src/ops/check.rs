@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::slice;
 
 use rustix::fs::{Access, access};
 
@@ -10,8 +11,8 @@ use crate::config::{DeviceName, Fault, Format, VmConfig};
 use crate::image::Header;
 use crate::store::Row;
 
-use super::claims::Claims;
-use super::disk::{defined, guard};
+use super::claims::{Claims, RivalMac};
+use super::disk::{self, defined, guard};
 use super::{Error, Host, knowledge, order, plumbing, policy};
 
 /// Sizes of disks are multiples of it, in bytes.
@@ -99,12 +100,8 @@ fn bases(
             continue;
         }
         if let Some(user) = claims.stands_on(&it.path)? {
-            let message = format!(
-                "{}: disk `{}` of VM `{}` stands on it, so it must not be written",
-                it.path.display(),
-                user.disk,
-                user.vm
-            );
+            let (file, who) = (it.path.display(), disk::words(slice::from_ref(&user)));
+            let message = format!("{file}: {who}, so it must not be written");
             faults.push(fault(format!("disk.{}.file", it.name), message));
         }
     }
@@ -142,16 +139,37 @@ pub(super) fn unusable(path: &Path, read_only: bool) -> Option<String> {
     }
 }
 
-/// Addresses that another VM has.
+/// Addresses that another VM has. Of a VM that is new, those that derive are to come.
 fn macs(claims: &Claims<'_>, config: &VmConfig, old: Option<&Row>) -> Result<Vec<Fault>, Error> {
     let own = old.map_or(&config.name, |old| &old.name);
-    let rivals = claims.rival_macs(own, config)?.into_iter();
-    Ok(rivals
-        .map(|(net, vm, theirs)| {
-            let message = format!("VM `{vm}` has the same address, for its network `{theirs}`");
-            fault(format!("net.{net}.mac"), message)
-        })
-        .collect())
+    let uuid = old.map(|old| &*old.uuid);
+    let rivals = claims.rival_macs(own, uuid, config)?;
+    Ok(rivals.iter().map(same_address).collect())
+}
+
+/// What is told of an address that another VM has.
+pub(super) fn same_address(rival: &RivalMac) -> Fault {
+    let RivalMac { vm, theirs, .. } = rival;
+    let message = match rival.derived {
+        None => format!("VM `{vm}` has the same address, for its network `{theirs}`"),
+        Some(mac) => format!(
+            "VM `{vm}` has the address that derives for this network, {mac}, for its network \
+             `{theirs}`: say another, with `mac`"
+        ),
+    };
+    fault(format!("net.{}.mac", rival.net), message)
+}
+
+/// Sees to it that nobody else has the addresses of a VM that is new, and comes with its UUID.
+pub(super) fn addresses(claims: &Claims<'_>, uuid: &str, config: &VmConfig) -> Result<(), Error> {
+    let rivals = claims.rival_macs(&config.name, Some(uuid), config)?;
+    match rivals.first().map(same_address) {
+        Some(Fault { key, message, .. }) => Err(Error::Host {
+            what: key.trim_end_matches(".mac").to_owned(),
+            why: message,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Files that a guest would print into, and that are something else.
@@ -231,5 +249,6 @@ pub(super) fn new_warnings(
     if let Some(before) = before.map(told) {
         found.retain(|warning| !before.contains(warning));
     }
+    found.extend(claims.controllers.idle_in(config, before));
     found
 }

@@ -9,12 +9,13 @@ use std::hash::{Hash, Hasher};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{HostPort, Mac, Protocol, VmConfig};
+use crate::config::{HostPort, Mac, NetKind, Protocol, VmConfig};
 use crate::store::{Row, Store};
 use crate::vm::VmName;
 
+use super::controllers::Controllers;
 use super::disk::{Inode, User, Users};
-use super::{Error, Host};
+use super::{Error, Host, add};
 
 /// Something that one VM at a time can have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +86,7 @@ impl Hash for FileAt {
 /// What all VMs want, each definition read once, and only those that may matter.
 pub(super) struct Claims<'a> {
     pub host: &'a Host,
+    pub controllers: Controllers<'a>,
     /// Whether all are read at once, for many VMs to be compared with.
     whole: bool,
     known: RefCell<Known>,
@@ -104,6 +106,16 @@ struct Known {
     asked: Vec<(VmName, Claim, &'static str, Vec<VmName>)>,
 }
 
+/// Another VM that has the address of a network.
+pub(super) struct RivalMac {
+    pub net: String,
+    /// The address, if it is in no text.
+    pub derived: Option<Mac>,
+    pub vm: VmName,
+    /// For which of its networks.
+    pub theirs: String,
+}
+
 struct Entry {
     name: VmName,
     claim: Claim,
@@ -115,6 +127,7 @@ impl<'a> Claims<'a> {
     pub fn for_vms(host: &'a Host, count: usize) -> Self {
         Self {
             host,
+            controllers: Controllers::new(host),
             whole: count > 1,
             known: RefCell::default(),
             users: OnceCell::new(),
@@ -153,25 +166,52 @@ impl<'a> Claims<'a> {
         Ok(true)
     }
 
-    /// The networks whose address another VM has: which VM, and for which network.
+    /// The networks whose address another VM has. With the VM's UUID also those whose address
+    /// derives from it, but for a `user` network, where nobody else is.
     pub fn rival_macs(
         &self,
         own: &VmName,
+        uuid: Option<&str>,
         config: &VmConfig,
-    ) -> Result<Vec<(String, VmName, String)>, Error> {
-        let said = config.nets.iter().filter_map(|(of, net)| {
-            let thing = Thing::Mac(net.mac?);
-            let (of, how) = (of.to_string(), How::Alone);
-            Some(Claim { thing, of, how })
-        });
+    ) -> Result<Vec<RivalMac>, Error> {
         let mut found = Vec::new();
-        for claim in said {
+        for (of, net) in &config.nets {
+            let derived = match (net.mac, uuid) {
+                (None, Some(uuid)) if net.kind != NetKind::User => {
+                    Some(Mac::derive(uuid, of.as_str()))
+                }
+                _ => None,
+            };
+            let Some(mac) = net.mac.or(derived) else {
+                continue;
+            };
+            let claim = Claim {
+                thing: Thing::Mac(mac),
+                of: of.to_string(),
+                how: How::Alone,
+            };
             // Theirs may be derived, and in no text.
-            for (name, theirs) in self.ask(own, &claim, "")? {
-                found.push((claim.of.clone(), name, theirs.of));
+            for (vm, theirs) in self.ask(own, &claim, "")? {
+                found.push(RivalMac {
+                    net: claim.of.clone(),
+                    derived,
+                    vm,
+                    theirs: theirs.of,
+                });
             }
         }
         Ok(found)
+    }
+
+    /// A UUID for a new VM, none of whose addresses that derive from it another one has.
+    pub fn new_uuid(&self, config: &VmConfig) -> Result<String, Error> {
+        loop {
+            let uuid = add::uuid()?;
+            let rivals = self.rival_macs(&config.name, Some(&uuid), config)?;
+            if rivals.iter().all(|rival| rival.derived.is_none()) {
+                return Ok(uuid);
+            }
+        }
     }
 
     /// The files that a guest would print into, although they are something else: for each
@@ -251,7 +291,7 @@ impl<'a> Claims<'a> {
             };
             let store = || self.host.existing_store();
             for (name, _) in self.rivals(&config.name, &claim, &word, store)? {
-                found.push(match (&claim.thing, claim.how) {
+                let conflict = match (&claim.thing, claim.how) {
                     (Thing::File(file), How::Printed) => format!(
                         "the guest of VM `{name}` prints into {}, too",
                         file.path.display()
@@ -259,7 +299,11 @@ impl<'a> Claims<'a> {
                     (thing, _) => {
                         format!("VM `{name}` {thing}, too: only one of them can run at a time")
                     }
-                });
+                };
+                // It may have it for two things.
+                if !found.contains(&conflict) {
+                    found.push(conflict);
+                }
             }
         }
         Ok(found)

@@ -7,6 +7,8 @@ use crate::qmp::RunState;
 use crate::vm::{GroupName, VmName};
 use crate::{config, image, keyboard, lock, paths, qemu, qmp, store, systemd};
 
+use super::obstacle::{self, Obstacle};
+
 /// Why an operation did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -33,6 +35,9 @@ pub enum Error {
     /// The VM does not run.
     #[error("VM `{0}` is not running")]
     NotRunning(VmName),
+    /// The VM does not run, and so cannot be stopped.
+    #[error("VM `{0}` is not running")]
+    Stopped(VmName),
     /// What is to be changed at once does not run.
     #[error("VM `{0}` is not running: there is nothing to change at once")]
     NothingToChange(VmName),
@@ -103,12 +108,12 @@ pub enum Error {
     #[error("VM `{0}` ended instead of being reset: its QEMU was told to (`-no-reboot`)")]
     EndedByReset(VmName),
     /// The VM cannot be saved as it is.
-    #[error("VM `{name}` cannot be saved: {}", .obstacles.join("; "))]
+    #[error("VM `{name}` cannot be saved: {}", obstacle::text(.obstacles))]
     NotSavable {
         /// The VM.
         name: VmName,
         /// What is in the way.
-        obstacles: Vec<String>,
+        obstacles: Vec<Obstacle>,
     },
     /// Saving was begun and did not come to its end; the guest runs on.
     #[error("VM `{name}` was not saved, it goes on as before: {reason}")]
@@ -116,6 +121,22 @@ pub enum Error {
         /// The VM.
         name: VmName,
         /// QEMU's reason, or the caller's.
+        reason: String,
+    },
+    /// The same for want of room.
+    #[error(
+        "VM `{name}` was not saved, it goes on as before: {}{} has no room left for its memory: \
+         {reason}",
+        if *.by_quota { "your quota in " } else { "" }, .dir.display()
+    )]
+    NoRoomToSave {
+        /// The VM.
+        name: VmName,
+        /// Where its state was to be.
+        dir: PathBuf,
+        /// Whether it is the user's quota that leaves none.
+        by_quota: bool,
+        /// What QEMU says of it.
         reason: String,
     },
     /// A saved state does not fit the disks any more.
@@ -508,6 +529,15 @@ impl Error {
             0 => Ok(()),
             1 => Err(wrong.remove(0)),
             _ => Err(Self::Mistakes(wrong)),
+        }
+    }
+
+    /// Says of mistakes in a definition which words have put them there; see
+    /// [`config::Error::typed`].
+    pub(super) fn typed(self, text: &str, words: &[(String, String)]) -> Self {
+        match self {
+            Self::Config(error) => error.typed(text, words).into(),
+            other => other,
         }
     }
 

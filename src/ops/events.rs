@@ -180,8 +180,11 @@ pub fn past(
     if let Run::Back(back) = past.run {
         // What has only just begun may not have come to the journal.
         for vm in running(host)?.iter().filter(|vm| vms.contains(vm)) {
-            if has_history() {
-                runs.note(vm, host.unit(vm)?.invocation_id.as_deref());
+            // It may have ended since: then that is no run of its own.
+            if has_history()
+                && let Some(run) = host.unit(vm)?.invocation_id
+            {
+                runs.note(vm, Some(&run));
             }
         }
         if let [vm] = vms

@@ -15,6 +15,7 @@ use crate::systemd::property::{self, Setting};
 use crate::systemd::{self, slice_name, unit_name};
 use crate::vm::{GroupName, VmName};
 
+use super::controllers::Controllers;
 use super::set::Change;
 use super::{Error, Host, policy};
 
@@ -80,8 +81,9 @@ pub fn show(host: &Host, name: &GroupName) -> Result<Group, Error> {
 
 /// Sets limits of a group, of its running VMs at once; all of them or none.
 ///
-/// An empty value is no limit. The group need not have VMs yet.
-pub fn set(host: &Host, name: &GroupName, changes: &[Change]) -> Result<(), Error> {
+/// An empty value is no limit. The group need not have VMs yet. Returned is which of
+/// these limits do nothing, if there are such.
+pub fn set(host: &Host, name: &GroupName, changes: &[Change]) -> Result<Option<String>, Error> {
     let limits: Vec<Limit> = changes
         .iter()
         .map(|change| (change.property.clone(), change.value.clone()))
@@ -95,7 +97,9 @@ pub fn set(host: &Host, name: &GroupName, changes: &[Change]) -> Result<(), Erro
     }
     store.set_budget(name, &limits, || {
         systemd::set_properties(&host.scope, &slice_name(name), &settings).map_err(Error::from)
-    })
+    })?;
+    let words = limits.iter().map(|(name, value)| (&**name, &**value));
+    Ok(Controllers::new(host).idle(words))
 }
 
 /// Refuses a limit for all that does not even do for one.
@@ -110,23 +114,19 @@ fn check_memory(host: &Host, name: &VmName, limits: &[Limit]) -> Result<(), Erro
     Ok(())
 }
 
-/// Gives the slice of a group the limits that are kept for it, if there are any.
-pub(super) fn apply(host: &Host, name: &GroupName) -> Result<(), Error> {
+/// Gives the slice of a group the limits that are kept for it, if there are any; those.
+pub(super) fn apply(host: &Host, name: &GroupName) -> Result<Vec<Limit>, Error> {
     let limits = host.store()?.budget(name)?;
-    if limits.is_empty() {
-        return Ok(());
+    if !limits.is_empty() {
+        let settings = settings(&limits)?;
+        systemd::set_properties(&host.scope, &slice_name(name), &settings)?;
     }
-    let settings = settings(&limits)?;
-    Ok(systemd::set_properties(
-        &host.scope,
-        &slice_name(name),
-        &settings,
-    )?)
+    Ok(limits)
 }
 
 /// A group whose VMs that run may come to need more memory than it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OverBudget {
+pub(super) struct OverBudget {
     /// The group.
     pub group: GroupName,
     /// Its MemoryMax, in bytes.

@@ -9,7 +9,7 @@ use crate::store::Row;
 use crate::systemd::boot;
 use crate::vm::VmName;
 
-use super::add::{self, Source, row, uuid};
+use super::add::{self, Source, row};
 use super::claims::Claims;
 use super::export::{Part, parts};
 use super::{Error, Host, TRIES, check};
@@ -153,13 +153,16 @@ fn read(
             }
             mark.uuid.to_owned()
         }
-        None => uuid()?,
+        None => claims.new_uuid(&config)?,
     };
     if !is_uuid(&id) {
         return Err(Error::NoUuid {
             name: config.name,
             uuid: id,
         });
+    }
+    if old.is_none() {
+        check::addresses(claims, &id, &config)?;
     }
     let definition = config::resolve(part.definition, &source.file)?;
     Ok((row(&config, definition, id, &source.file)?, config))

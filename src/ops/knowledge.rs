@@ -4,6 +4,7 @@
 //! Asked from a QEMU without a machine, and from what others print before they end, which
 //! takes about 60 ms in all, and kept until the next boot. Only definitions that are about to be kept are checked by it, and never a start.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -17,12 +18,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{AccelChoice, AudioBackend, DisplayKind, Fault, VmConfig};
+use crate::config::{AccelChoice, AudioBackend, Board, DisplayKind, Fault, VmConfig};
 use crate::nearest::nearest;
 use crate::paths::create_private_dir;
 use crate::process::Process;
 use crate::qemu::argv::{sound_driver, video_driver};
-use crate::qemu::binary;
+use crate::qemu::{binary, part};
 use crate::qmp::{self, Client};
 
 use super::{Host, hmp};
@@ -38,6 +39,8 @@ pub(super) struct Knowledge {
     cpus: Vec<Word>,
     /// Devices that can be added, by all their names.
     devices: Vec<String>,
+    /// Those of them that are plugged into PCI.
+    on_pci: HashSet<String>,
     /// Displays, of which many are modules; none, if it does not tell.
     displays: Vec<String>,
     /// Audio drivers; none, if it does not tell.
@@ -135,10 +138,29 @@ impl Knowledge {
         let nics = nics.map(|(name, net)| (format!("net.{name}.model"), net.model.as_str()));
         let others = config.devices.iter();
         let others = others.map(|(name, it)| (format!("device.{name}.driver"), it.driver()));
+        // None at all is a mistake by itself.
+        let others = others.filter(|(_, driver)| !driver.is_empty());
+        // QEMU's own words may have given it one.
+        let is_given = config.qemu.args.iter().any(|word| word.contains("pcie"));
+        let has_pci = config.board() != Board::Microvm || is_given;
         for (key, driver) in nics.chain(others) {
             let names = self.devices.iter().map(String::as_str);
             if !names.clone().any(|name| name == driver) {
                 faults.push(unknown(key, version, "device", driver, names));
+            } else if !has_pci && key.starts_with("device.") && self.on_pci.contains(driver) {
+                let message = format!(
+                    "`{driver}` is a PCI device, and machine `{}` has no PCI",
+                    config.machine
+                );
+                faults.push(fault(key, message));
+            } else if !has_pci && part::is_usb_device(driver) && part::needs_usb_controller(config)
+            {
+                let message = format!(
+                    "`{driver}` is a USB device, whose controller is a PCI device, and machine \
+                     `{}` has no PCI",
+                    config.machine
+                );
+                faults.push(fault(key, message));
             }
         }
         let audio = config.audio.map(|audio| audio.device);
@@ -278,6 +300,11 @@ fn ask(program: &Path) -> Result<Knowledge, qmp::Error> {
         version,
         machines: words(&machines, "alias"),
         cpus: words(&cpus, "typename"),
+        on_pci: devices
+            .lines()
+            .filter(|line| line.contains(", bus PCI"))
+            .flat_map(device_names)
+            .collect(),
         devices: devices
             .lines()
             .filter(|line| !line.contains(", no-user"))
@@ -464,6 +491,26 @@ mod tests {
         }
         let (faults, _) = judged(&known, "device.x.driver = 'ICH9-LPC'");
         assert_eq!(faults.len(), 1, "QEMU makes it, and nobody else");
+    }
+
+    #[test]
+    fn a_pci_device_is_no_device_for_a_microvm() {
+        let known = known();
+        for driver in ["nec-usb-xhci", "usb-tablet"] {
+            let text = format!("machine = 'microvm'\ndevice.x.driver = '{driver}'");
+            let (faults, _) = judged(&known, &text);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert_eq!(faults[0].key, "device.x.driver");
+            assert!(faults[0].message.contains("has no PCI"), "{faults:?}");
+        }
+        for text in [
+            "machine = 'q35'\ndevice.x.driver = 'nec-usb-xhci'",
+            "machine = 'microvm'\ndevice.x.driver = 'virtio-keyboard-device'",
+            "machine = 'microvm'\nqemu.args = ['-machine', 'pcie=on']\ndevice.x.driver = 'e1000'",
+            "machine = 'microvm'\nqemu.args = ['-machine', 'pcie=on']\ndevice.x.driver = 'usb-tablet'",
+        ] {
+            assert_eq!(judged(&known, text).0, [], "{text}");
+        }
     }
 
     #[test]

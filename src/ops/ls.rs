@@ -186,9 +186,9 @@ pub fn ls(host: &Host, selectors: &[Selector]) -> Result<List, Error> {
     warnings.extend(
         run_states
             .iter()
-            .filter(|(name, state)| settle::is_cut_short(host, name, state))
-            .map(|(name, _)| {
-                format!("VM `{name}` is stopped: a save of it was killed; `maqet start {name}` has it go on")
+            .filter_map(|(name, state)| Some((name, settle::cut_short(host, name, state)?)))
+            .map(|(name, what)| {
+                format!("VM `{name}` is stopped: {what} of it was killed; `maqet start {name}` has it go on")
             }),
     );
     let saved = saved::all(&host.paths.saved_states());

@@ -1,5 +1,6 @@
 //! Taking VMs over from Python maqet.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -161,7 +162,7 @@ impl Old {
             }
             .into());
         }
-        let text = lines(&vm.definition);
+        let text = lines(&python(&vm.definition));
         // No such file is there; it names the place in messages.
         let file = self.file.join(format!("{new}.yaml"));
         let notes = config::notes(&text, &file);
@@ -228,6 +229,23 @@ fn disks_without_place(vm: &PythonVm, config: &VmConfig) -> Vec<(DeviceName, Str
         })
         .filter(|(_, made)| Path::new(made).exists())
         .collect()
+}
+
+/// A definition that is seen to be Python maqet's, also if it has only keys that are ours, too.
+fn python(json: &str) -> Cow<'_, str> {
+    const THEIRS: [&str; 5] = [
+        "\"binary\"",
+        "\"args\"",
+        "\"arguments\"",
+        "\"storage\"",
+        "\"cpu\"",
+    ];
+    match json.trim_end().strip_suffix('}') {
+        Some(rest) if rest.contains(':') && !THEIRS.iter().any(|key| json.contains(key)) => {
+            format!("{rest},\"arguments\":[]}}").into()
+        }
+        _ => json.into(),
+    }
 }
 
 /// JSON with a line for each value, so that a place in it can be shown.
@@ -312,4 +330,24 @@ fn answers(path: &Path) -> bool {
         connect(&socket, &address),
         Ok(()) | Err(rustix::io::Errno::AGAIN)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_with_keys_of_both_is_seen_to_be_theirs() {
+        for json in [
+            r#"{"memory":512}"#,
+            r#"{"name": "a", "memory": 512, "display": "none"}"#,
+        ] {
+            let text = lines(&python(json));
+            let config = VmConfig::parse(&text, Path::new("a.yaml")).unwrap();
+            assert_eq!(config.memory.size.bytes(), 512 << 20, "{text}");
+        }
+        for json in ["{}", r#"{"cpu":2}"#, r#"{"args":[]}"#, "null", "{"] {
+            assert_eq!(python(json), json);
+        }
+    }
 }

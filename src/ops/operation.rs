@@ -20,6 +20,7 @@
 //! A kind of operation is a variant of [`Plan`] with what it must know, and that alone:
 //! paths, tags, texts of definitions; nothing that can be asked.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,11 @@ pub(super) enum Plan {
 }
 
 impl Plan {
+    /// The text by which it is recorded.
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("a plan is texts and numbers")
+    }
+
     /// Finishes or undoes what an operation has left; says which, for its user.
     ///
     /// The caller has the VM to itself. When this returns, nothing is left to do.
@@ -120,6 +126,12 @@ impl<'a> Work<'a> {
             },
             error => error.into(),
         })?;
+        if let Err(gone) = host.vm(name) {
+            // It was removed or renamed while its lock was waited for, which was made anew.
+            let _ = fs::remove_file(&path);
+            let _ = fs::remove_dir(host.paths.vm(name).path());
+            return Err(gone);
+        }
         lock.pass_on().map_err(Error::io("cannot keep a lock"))?;
         Ok(Self {
             host,
@@ -147,6 +159,12 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Records that an operation is about to do what cannot be undone as the plan says that it
+    /// was recorded with.
+    pub(super) fn go_further(&self, id: Id, plan: &Plan) -> Result<(), Error> {
+        Ok(self.host.store()?.change_operation(id.0, &plan.text())?)
+    }
+
     /// Performs an operation: all of it, or nothing.
     ///
     /// The last of `steps` ends it in the database. If one of them fails, what was done is
@@ -171,8 +189,10 @@ impl<'a> Work<'a> {
         plan: &Plan,
         steps: impl FnOnce(Id) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let text = serde_json::to_string(plan).expect("a plan is texts and numbers");
-        let id = Id(self.host.store()?.begin_operation(self.name, &text)?);
+        let id = Id(self
+            .host
+            .store()?
+            .begin_operation(self.name, &plan.text())?);
         let done = steps(id);
         if done.is_err()
             // Its user hears why it failed, and need not hear what becomes of it.
@@ -237,6 +257,16 @@ pub(super) fn settle(host: &Host, name: &VmName) -> Result<(), Error> {
         true => Work::take(host, name).map(drop),
         false => Ok(()),
     }
+}
+
+/// What was begun for which a VM's guest is halted, in words.
+pub(super) fn halted_for(host: &Host, name: &VmName) -> Option<&'static str> {
+    let left = host.existing_store().ok()??.operations(name).ok()?;
+    left.iter()
+        .find_map(|it| match serde_json::from_str(&it.plan).ok()? {
+            Plan::Snapshot(plan) => plan.halts(),
+            _ => None,
+        })
 }
 
 /// Waits for whoever is at work on a VM, for what will not be done beside that.

@@ -4,15 +4,18 @@
 //! with what to do.
 
 use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::process::geteuid;
+use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::config::{DeviceName, InterfaceName, Net, NetKind, Pci, Usb, VmConfig};
+use crate::holder;
 use crate::image::Kind;
+use crate::vm::VmName;
 
-use super::Error;
+use super::{By, Error};
 
 /// Where Linux tells of the devices that it has.
 const USB: &str = "/sys/bus/usb/devices";
@@ -36,7 +39,7 @@ pub(in crate::ops) fn check(config: &VmConfig) -> Result<(), Error> {
     let mut usbs = config.usbs.iter();
     usbs.try_for_each(|(name, usb)| check_usb(name, usb))?;
     let mut pcis = config.pcis.iter();
-    pcis.try_for_each(|(name, pci)| check_pci(name, pci))?;
+    pcis.try_for_each(|(name, pci)| check_pci(&config.name, name, pci))?;
     match files(config).next() {
         Some((what, why)) => Err(Error::Host { what, why }),
         None => Ok(()),
@@ -116,9 +119,9 @@ pub(in crate::ops) fn check_usb(name: &DeviceName, usb: &Usb) -> Result<(), Erro
     find_usb(usb).map_err(|why| lacks("usb", name, why))
 }
 
-/// Whether a PCI device is there, free, and this user's.
-pub(in crate::ops) fn check_pci(name: &DeviceName, pci: &Pci) -> Result<(), Error> {
-    find_pci(pci).map_err(|why| lacks("pci", name, why))
+/// Whether a PCI device is there, this user's, and free, or a VM's that runs.
+pub(in crate::ops) fn check_pci(vm: &VmName, name: &DeviceName, pci: &Pci) -> Result<(), Error> {
+    find_pci(vm, pci).map_err(|why| lacks("pci", name, why))
 }
 
 fn lacks(kind: &str, name: &DeviceName, why: String) -> Error {
@@ -132,10 +135,12 @@ pub(in crate::ops) fn has_vhost_net() -> bool {
 }
 
 fn is_open(node: &Path) -> Result<(), String> {
+    open(node).map_err(|error| format!("{}: {error}", node.display()))
+}
+
+fn open(node: &Path) -> io::Result<()> {
     let opened = OpenOptions::new().read(true).write(true).open(node);
-    opened
-        .map(drop)
-        .map_err(|error| format!("{}: {error}", node.display()))
+    opened.map(drop)
 }
 
 fn check_bridge(bridge: &str) -> Result<(), String> {
@@ -267,7 +272,7 @@ fn find_usb(usb: &Usb) -> Result<(), String> {
     })
 }
 
-fn find_pci(pci: &Pci) -> Result<(), String> {
+fn find_pci(vm: &VmName, pci: &Pci) -> Result<(), String> {
     let address = pci.address.as_str();
     let device = Path::new(PCI).join(address);
     if !device.exists() {
@@ -295,10 +300,42 @@ fn find_pci(pci: &Pci) -> Result<(), String> {
         }
     }
     let node = format!("/dev/vfio/{group}");
-    is_open(Path::new(&node)).map_err(|error| {
-        let user = users_name();
-        format!("{error}: give yourself the group, for now with `chown {user} {node}` as root")
-    })
+    let Err(error) = open(Path::new(&node)) else {
+        return Ok(());
+    };
+    // A group is opened by one at a time.
+    if error.kind() == io::ErrorKind::ResourceBusy {
+        return match holder::of_file(Path::new(&node)).map_or(By::Unknown, By::from) {
+            By::Vm(other) if other == *vm => Ok(()),
+            by => Err(format!("{address} is taken, {by}")),
+        };
+    }
+    let user = users_name();
+    Err(format!(
+        "{node}: {error}: give yourself the group, for now with `chown {user} {node}` as root"
+    ))
+}
+
+/// Whether as much memory as a PCI device of the host needs can be locked by this process.
+pub(in crate::ops) fn check_locked(config: &VmConfig) -> Result<(), Error> {
+    let Some(name) = config.pcis.keys().next() else {
+        return Ok(());
+    };
+    let needed = config.memory.size.bytes();
+    match getrlimit(Resource::Memlock).current {
+        Some(limit) if limit < needed && !geteuid().is_root() => {
+            let (vm, mib, uid) = (&config.name, limit >> 20, geteuid().as_raw());
+            let why = format!(
+                "all of the guest's memory, {} MiB, has to stay in the host's, and the VM may \
+                 lock {mib} MiB: `maqet set {vm} unit.LimitMEMLOCK=infinity`, and for that, as \
+                 root, `LimitMEMLOCK=infinity` in `[Service]` by `systemctl edit user@{uid}`, \
+                 which counts once your user manager starts anew",
+                needed >> 20
+            );
+            Err(lacks("pci", name, why))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fs::File;
 
+use std::path::Path;
+
 use crate::config::{AccelChoice, VmConfig};
 use crate::image::{Chain, Fault};
 use crate::qemu::argv::{self, Accel, Sockets};
@@ -39,6 +41,7 @@ pub fn command_line(
         port_logs: port_logs.collect(),
         vm_dir: vm_dir.path().to_owned(),
         sockets,
+        addresses: kept.map(|kept| kept.addresses.clone()).unwrap_or_default(),
     };
     Ok(argv::argv(config, &facts))
 }
@@ -61,6 +64,11 @@ pub fn why_not_kvm(host: &Host, choice: AccelChoice) -> Option<kvm::Unusable> {
         AccelChoice::Auto => kvm::usable(&host.paths.cache()).err(),
         AccelChoice::Kvm | AccelChoice::Tcg => None,
     }
+}
+
+/// Finds what keeps this very process from being the VM's QEMU.
+pub fn check_limits(config: &VmConfig) -> Result<(), Error> {
+    plumbing::check_locked(config)
 }
 
 /// Finds the program and the files that a definition names, or tells which is missing.
@@ -96,7 +104,9 @@ pub fn check_files(host: &Host, row: &Row, config: &VmConfig) -> Result<(), Erro
             }
             None if path.exists() => {
                 let chain = Chain::of(&path, disk.format.as_str());
-                if let Some(fault @ Fault::Missing { .. }) = chain.fault {
+                if let Some(fault) = chain.fault
+                    && keeps_off(&fault, &path, disk.read_only)
+                {
                     return Err(disk::Error::Broken {
                         vm: row.name.clone(),
                         disk: name.clone(),
@@ -121,4 +131,15 @@ pub fn check_files(host: &Host, row: &Row, config: &VmConfig) -> Result<(), Erro
         }
     }
     Ok(())
+}
+
+/// Whether QEMU does not take a disk with such a fault.
+fn keeps_off(fault: &Fault, image: &Path, read_only: bool) -> bool {
+    match fault {
+        // It may know what maqet does not.
+        Fault::NoFile { .. } => false,
+        // What is only read may be damaged.
+        Fault::Damaged { image: damaged } => !read_only && damaged == image,
+        _ => true,
+    }
 }

@@ -5,16 +5,17 @@
 //! database finishes what a rename that was killed has left (`finish`). So a VM has
 //! its old name or its new one at any moment, and never a part of it.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::slice::from_ref;
 
 use serde::Serialize;
 
-use crate::config;
+use crate::config::{self, Format};
 use crate::image::{self, Chain, Fault, Header, Link};
 use crate::lock::VmLock;
+use crate::paths::VmDir;
 use crate::saved::Saved;
 use crate::store::{Renaming, Row, Store};
 use crate::systemd::{self, boot, unit_name};
@@ -60,10 +61,23 @@ pub fn rename(host: &Host, old: &VmName, new: &VmName) -> Result<Renamed, Error>
     // Held until all is done: nobody starts it meanwhile.
     let _lock = VmLock::try_take(&host.paths.vm(old).lock())?;
     alone(host, old)?;
-    free(host.paths.vm(new).path())?;
+    free(&host.paths.vm(new))?;
+    for Link { path, .. } in stray(host, &Change { host, old, new }, old)? {
+        // Else the VM would be without a name until it can be written.
+        let opened = OpenOptions::new().write(true).open(&path);
+        opened.map_err(|source| image::Error::File {
+            doing: "write",
+            path,
+            source,
+        })?;
+    }
     let saved = host.paths.saved(new).state();
     if saved.exists() {
         return Err(Error::InTheWay(saved));
+    }
+    image::require_writable(host.paths.vm(new).path())?;
+    if host.paths.saved(old).state().exists() {
+        image::require_writable(&saved)?;
     }
     let enabled = boot::enabled(&host.scope)?.contains(old);
     let mut row = row;
@@ -127,7 +141,12 @@ fn alone(host: &Host, old: &VmName) -> Result<(), Error> {
 }
 
 /// Sees to it that nothing is in the way of a VM's directory.
-fn free(dir: &Path) -> Result<(), Error> {
+fn free(vm: &VmDir) -> Result<(), Error> {
+    // Of commands that came too late to find a VM of that name.
+    for lock in [vm.lock(), vm.operation_lock()] {
+        let _ = fs::remove_file(lock);
+    }
+    let dir = vm.path();
     match fs::remove_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         // Disks that a VM of that name has left.
@@ -213,6 +232,37 @@ fn move_dir(old: &Path, new: &Path) -> io::Result<()> {
     fs::remove_dir(old)
 }
 
+/// The images in the directory of a VM, be its name the old or the new one, that no disk is in
+/// and whose backing file moves with them: of disks that were detached.
+///
+/// Nobody says of what format such a file is. It is an image if it begins as one, and names
+/// a file there in full; as what it is known to be raw is left out, no guest can have it
+/// taken for one while it has it.
+fn stray(host: &Host, change: &Change<'_>, name: &VmName) -> Result<Vec<Link>, Error> {
+    // Not `Host::vm`, which would finish renames first.
+    let store = Store::open(&host.paths.database())?;
+    let config = store.get(name)?.and_then(|row| host.config(&row).ok());
+    let disks = config.map_or_else(Vec::new, |config| disk::defined(host, &config));
+    let dir = host.paths.vm(name);
+    let files = match dir.path().is_dir() {
+        true => disk::orphans::files(dir.path())?,
+        false => Vec::new(),
+    };
+    let moves = |path: &PathBuf| {
+        let is_raw = |it: &disk::Defined| it.path == *path && it.disk.format == Format::Raw;
+        // What is in one that maqet has made raw, a guest has written.
+        let is_raw = disks.iter().any(is_raw) || path.extension().is_some_and(|it| it == "raw");
+        let header = Header::read(path).ok().filter(|_| !is_raw);
+        let backing = header.and_then(|header| header.backing);
+        backing.is_some_and(|backing| change.path(Path::new(&backing)).is_some())
+    };
+    let images = files.into_iter().filter(moves).map(|path| Link {
+        path,
+        format: Format::Qcow2.as_str().to_owned(),
+    });
+    Ok(images.collect())
+}
+
 /// Names the backing files of the VM's images that have moved with its directory.
 ///
 /// Those that are named from beside an image are found as they are.
@@ -233,6 +283,7 @@ fn move_bases(host: &Host, change: &Change<'_>) -> io::Result<()> {
             format: overlay.format,
         }));
     }
+    images.extend(stray(host, change, change.new).map_err(io::Error::other)?);
     for Link { path, format } in images {
         // Each turn finds one more of the chain, or the end of it.
         while let Chain {
@@ -251,7 +302,11 @@ fn move_bases(host: &Host, change: &Change<'_>) -> io::Result<()> {
                 path: backing,
                 format,
             };
+            // It reads as it did, and a saved state knows it by the time of its last change.
+            let file = OpenOptions::new().write(true).open(&image.path)?;
+            let then = file.metadata()?.modified()?;
             image::rename_backing(image, &backing).map_err(io::Error::other)?;
+            file.set_modified(then)?;
         }
     }
     Ok(())

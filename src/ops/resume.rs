@@ -5,13 +5,15 @@ use std::time::Duration;
 use crate::qmp::RunState;
 use crate::vm::VmName;
 
-use super::{Effect, Error, Host, monitor};
+use super::{Effect, Error, Host, monitor, operation};
 
 /// Lets a paused VM go on, and wakes one that has suspended itself.
 ///
 /// # Errors
 /// [`Error::WrongState`] where only a reset helps.
 pub fn resume(host: &Host, name: &VmName, limit: Duration) -> Result<Effect, Error> {
+    // It may be halted for what was killed, and that has to be over then.
+    operation::settle(host, name)?;
     let mut monitor = monitor::open(host, name, limit)?;
     let state = monitor.status()?.run_state;
     if matches!(state, RunState::Shutdown | RunState::InternalError) {

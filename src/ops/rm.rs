@@ -15,7 +15,7 @@ use crate::store::{self, MadeDisk, Row};
 use crate::systemd::{self, boot, unit_name};
 use crate::vm::VmName;
 
-use super::disk::{Defined, User, Users, defined};
+use super::disk::{Defined, User, Users, defined, orphans};
 use super::operation::Work;
 use super::{Error, Host, snapshot};
 
@@ -83,19 +83,31 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     let snapshots = snapshots.filter(|it| it.vm == *name).map(|it| it.chain);
     let links = chains.chain(snapshots).flat_map(|chain| chain.links);
     let needed: BTreeSet<PathBuf> = links.map(|link| link.path).collect();
+    let overlays = match disks {
+        true => orphans::overlays(host)?,
+        false => Vec::new(),
+    };
+    // Of a disk that was detached and is kept, it stays what it reads.
+    let is_stood_on = |path: &PathBuf| overlays.iter().any(|(_, below)| below.contains(path));
     let other = |path: &Path| -> Result<Option<User>, Error> {
         let users = users.as_ref().map(|users| users.of(path)).transpose()?;
         let mut users = users.into_iter().flatten();
         Ok(users.find(|user| user.vm != *name))
     };
+    // What is left of a VM that nobody knows any more is in the way of `disk orphans`.
+    image::require_writable(&dir.lock())?;
+    for it in made.iter().filter(|it| disks && needed.contains(&it.path)) {
+        image::require_writable(&it.path)?;
+    }
     // First what can fail for reasons of its own: a disk that outlives its
     // definition is no loss, a definition whose disk is gone is.
     let is_removed = match store.remove(name) {
         // Where there is no room to write that down, the disks make some.
-        Err(store::Error::Full) if disks => {
+        Err(store::Error::Full) if disks && image::is_used_up(&host.paths.database()) => {
             for MadeDisk { path, identity } in &made {
                 let is_ours = image::identity(path).is_ok_and(|now| now == *identity);
-                if is_ours && needed.contains(path) && other(path)?.is_none() {
+                let is_needed = is_stood_on(path) || other(path)?.is_some();
+                if is_ours && needed.contains(path) && !is_needed {
                     delete(path)?;
                     removed.deleted.push(path.clone());
                 }
@@ -133,7 +145,12 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
         // taken the place of the disk that was made.
         let is_ours = image::identity(path).map(|now| now == *identity);
         match is_ours {
-            Ok(true) if disks && needed.contains(path) && other(path)?.is_none() => {
+            Ok(true)
+                if disks
+                    && needed.contains(path)
+                    && !is_stood_on(path)
+                    && other(path)?.is_none() =>
+            {
                 delete(path)?;
                 removed.deleted.push(disk.path);
             }

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::address::Addresses;
+use crate::image;
 use crate::lock::VmLock;
 use crate::paths::{RuntimeDir, SavedState};
+use crate::qemu::net;
 use crate::qmp::{self, Client, RunState};
 use crate::saved::{DiskStamp, Saved, Unfinished, discard};
 use crate::store::Row;
@@ -17,9 +20,11 @@ use crate::systemd;
 use crate::vm::VmName;
 
 use super::operation::Work;
-use super::{Error, Host, ready, snapshot};
+use super::{Error, Host, Obstacle, disk, in_force, ready, snapshot};
 
+pub(super) mod addresses;
 pub(super) mod settle;
+mod unsaved;
 
 /// How a VM was saved.
 #[derive(Clone, Debug, Serialize)]
@@ -63,10 +68,17 @@ pub fn save(
     let _work = Work::take(host, name)?;
     let unit = host.unit(name)?;
     if !unit.active_state.is_up() {
-        return Err(Error::NotRunning(name.clone()));
+        return Err(Error::Stopped(name.clone()));
+    }
+    // A state that its disks are missing for would be of no use.
+    if let Some(used) = in_force::read(host, name)? {
+        for it in disk::defined(host, &used.config) {
+            disk::guard::sound(name, &it)?;
+        }
     }
     let runtime = host.paths.sockets(name);
     let files = host.paths.saved(name);
+    image::require_writable(&files.state())?;
     let bytes = write(name, &runtime, &files, limit, progress).map_err(|error| match error {
         Error::Qmp(error) => super::monitor::or_why_gone(host, name)(error),
         other => other,
@@ -80,7 +92,7 @@ pub fn save(
 }
 
 /// What a start goes on from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Kept {
     /// Whether the VM ran under KVM: the state of one accelerator is not another's.
     pub kvm: bool,
@@ -90,6 +102,8 @@ pub struct Kept {
     pub notified: bool,
     /// Where its memory is.
     pub place: Place,
+    /// Where its devices were.
+    pub addresses: Addresses,
 }
 
 /// Where the memory is that a start goes on with.
@@ -128,6 +142,7 @@ pub fn as_saved(host: &Host, mut row: Row) -> Result<(Row, Option<Kept>), Error>
             ready: saved.ready,
             notified: saved.notified,
             place: Place::File,
+            addresses: saved.addresses.clone(),
         };
         return Ok((row, Some(kept)));
     }
@@ -137,6 +152,7 @@ pub fn as_saved(host: &Host, mut row: Row) -> Result<(Row, Option<Kept>), Error>
         ready: memory.ready,
         notified: memory.notified,
         place: Place::Snapshot,
+        addresses: memory.addresses,
     });
     Ok((row, kept))
 }
@@ -212,6 +228,7 @@ pub(crate) fn write(
         ready: runtime.ready().exists(),
         notified: ready::has_said(runtime),
         disks: Vec::new(),
+        addresses: addresses::of_machine(&mut monitor)?,
     };
     let unfinished = Unfinished::begin(files).map_err(failed)?;
     if saved.was_running {
@@ -268,12 +285,12 @@ fn end_orphan(monitor: &mut Client) -> Result<(), Error> {
 }
 
 /// What keeps a VM from being saved, in words.
-fn obstacles(monitor: &mut Client, state: &RunState) -> Result<Vec<String>, Error> {
+fn obstacles(monitor: &mut Client, state: &RunState) -> Result<Vec<Obstacle>, Error> {
     let mut found = Vec::new();
     match state {
         RunState::Running | RunState::Paused | RunState::Postmigrate => {}
-        RunState::Suspended => found.push("the guest is suspended: wake it up first".to_owned()),
-        state => found.push(format!("its state is {state}")),
+        RunState::Suspended => found.push("the guest is suspended: wake it up first".into()),
+        state => found.push(format!("its state is {state}").into()),
     }
     found.extend(blockers(monitor)?);
     Ok(found)
@@ -281,35 +298,60 @@ fn obstacles(monitor: &mut Client, state: &RunState) -> Result<Vec<String>, Erro
 
 /// What keeps QEMU from writing memory and devices in a form that the next start can read,
 /// in words.
-pub(super) fn blockers(monitor: &mut Client) -> Result<Vec<String>, Error> {
+pub(super) fn blockers(monitor: &mut Client) -> Result<Vec<Obstacle>, Error> {
     let migration = monitor.execute("query-migrate", ())?;
     let blockers = migration["blocked-reasons"].as_array();
-    let mut found: Vec<String> = blockers.into_iter().flatten().map(text).collect();
+    let blockers = blockers.into_iter().flatten().map(text);
+    let mut found = Vec::new();
+    for words in blockers {
+        found.push(unsaved::obstacle(monitor, words)?);
+    }
     // The next start knows the definition, and not what was plugged since.
-    let devices = monitor.execute("qom-list", json!({ "path": "/machine/peripheral" }))?;
-    let ids = devices.as_array().into_iter().flatten().filter(|entry| {
-        entry["type"]
-            .as_str()
-            .is_some_and(|kind| kind.starts_with("child<"))
-    });
-    let paths: Vec<String> = ids
-        .map(|entry| format!("/machine/peripheral/{}", text(&entry["name"])))
-        .collect();
-    let name = match paths.is_empty() {
-        true => String::new(),
-        false => text(&monitor.execute("query-name", ())?["name"]),
-    };
-    for path in &paths {
-        let arguments = json!({ "path": path, "property": "hotplugged" });
+    let mut vm = None;
+    let devices = addresses::devices(monitor)?;
+    for id in &devices {
+        let arguments = json!({ "path": addresses::path(id), "property": "hotplugged" });
         if monitor.execute("qom-get", arguments)? == json!(true) {
-            let id = path.rsplit('/').next().unwrap_or_default();
-            found.push(format!(
-                "device `{id}` was plugged while the VM ran: remove it first, with `maqet device \
-                 rm {name} {id}`"
-            ));
+            if vm.is_none() {
+                vm = Some(text(&monitor.execute("query-name", ())?["name"]));
+            }
+            found.push(Obstacle::Plugged {
+                vm: vm.clone().unwrap_or_default(),
+                device: id.clone(),
+            });
         }
     }
+    found.extend(renumbered(monitor, &devices));
     Ok(found)
+}
+
+/// User networks that QEMU has other numbers for than its next start would, in words.
+///
+/// They are saved by number, which is how many there were before (net/slirp.c), and nothing
+/// but its command line tells of those that are gone.
+fn renumbered(monitor: &Client, devices: &[String]) -> Vec<Obstacle> {
+    let argv = monitor
+        .peer()
+        .and_then(|qemu| std::fs::read(format!("/proc/{qemu}/cmdline")).ok())
+        .unwrap_or_default();
+    let argv = String::from_utf8_lossy(&argv);
+    let words: Vec<&str> = argv.split('\0').collect();
+    let started = words.windows(2).filter_map(|pair| match pair {
+        ["-netdev", netdev] => net::user_network(netdev),
+        _ => None,
+    });
+    let is_there = |name: &&str| devices.contains(&net::nic_id(name));
+    let started: Vec<&str> = started.collect();
+    let last = started.iter().rposition(is_there).unwrap_or(0);
+    let gone = started[..last].iter().filter(|name| !is_there(name));
+    gone.map(|name| {
+        format!(
+            "user network `{name}` was removed while the VM ran, and those after it would \
+             have other numbers: restart it first"
+        )
+        .into()
+    })
+    .collect()
 }
 
 /// The files that the guest can change.
@@ -352,12 +394,19 @@ fn transfer(
         match migration["status"].as_str() {
             Some("completed") => return Ok(()),
             Some("failed") => {
-                return Err(Error::SaveFailed {
-                    name: name.clone(),
-                    reason: migration["error-desc"]
-                        .as_str()
-                        .unwrap_or("QEMU does not say why")
-                        .to_owned(),
+                let name = name.clone();
+                let reason = migration["error-desc"].as_str();
+                let reason = reason.unwrap_or("QEMU does not say why").to_owned();
+                // QEMU 10 only knows that something was not written.
+                let path = &unfinished.path;
+                return Err(match image::room(path) {
+                    Ok(Some(room)) if image::is_used_up(path) => Error::NoRoomToSave {
+                        name,
+                        dir: path.parent().unwrap_or(path).to_owned(),
+                        by_quota: room.by_quota,
+                        reason,
+                    },
+                    _ => Error::SaveFailed { name, reason },
                 });
             }
             Some("cancelled") => {

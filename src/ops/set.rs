@@ -1,5 +1,6 @@
 //! Giving keys of a VM's definition, and limits of its unit, other values.
 
+use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -52,6 +53,15 @@ pub enum Word {
     Key(Assignment),
 }
 
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Property(Change { property, value }) => write!(f, "{property}={value}"),
+            Self::Key(assignment) => assignment.fmt(f),
+        }
+    }
+}
+
 impl FromStr for Word {
     type Err = InvalidAssignment;
 
@@ -89,17 +99,19 @@ pub fn set(
     options: Options<'_>,
 ) -> Result<Changed, Error> {
     let mut keys = Vec::new();
+    let mut typed = Vec::new();
     let mut limits: Vec<(String, String)> = Vec::new();
     for word in words {
-        match word {
-            Word::Key(assignment) => keys.push(assignment.key.clone()),
-            Word::Property(change) if options.persist => {
-                keys.push(format!("unit.{}", change.property));
-            }
+        let key = match word {
+            Word::Key(assignment) => assignment.key.clone(),
+            Word::Property(change) if options.persist => format!("unit.{}", change.property),
             Word::Property(Change { property, value }) => {
                 limits.push((property.clone(), value.clone()));
+                continue;
             }
-        }
+        };
+        keys.push(key.clone());
+        typed.push((key, word.to_string()));
     }
     if !limits.is_empty() && !host.unit(name)?.active_state.is_up() {
         host.vm(name)?;
@@ -108,6 +120,7 @@ pub fn set(
     let file = options.dir.join(format!("{name}.toml"));
     let label = Path::new(name.as_str());
     let claims = Claims::for_vms(host, 1);
+    let mut text = String::new();
     let mut edit = |row: &Row| {
         let mut document = Document::parse(&row.definition, &file)?;
         for word in words {
@@ -119,14 +132,17 @@ pub fn set(
                 Word::Property(_) => {}
             }
         }
-        Ok(document.to_string())
+        text = document.to_string();
+        Ok(text.clone())
     };
     let mut wrong = wrong_limits(host, name, &limits)?;
     if !wrong.is_empty() && !keys.is_empty() {
         // What is wrong with those is told with it.
         let row = host.vm(name)?;
-        let text = edit(&row);
-        let read = text.and_then(|text| Proposal::read(&claims, &text, Some(&row), &file, label));
+        let read = edit(&row).and_then(|text| {
+            let read = Proposal::read(&claims, &text, Some(&row), &file, label);
+            read.map_err(|error| error.typed(&text, &typed))
+        });
         wrong.extend(read.err());
     }
     Error::all(wrong)?;
@@ -156,12 +172,13 @@ pub fn set(
             Ok(Changed {
                 name: name.clone(),
                 persisted: false,
+                kept: Vec::new(),
                 changes: Vec::new(),
                 made: Vec::new(),
                 warnings: Vec::new(),
             })
         }
-        edited => edited,
+        edited => edited.map_err(|error| error.typed(&text, &typed)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Starting VMs.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,12 +11,13 @@ use crate::config::{ReadyLevel, StopAction, VmConfig};
 use crate::console;
 use crate::paths::create_private_dir;
 use crate::qemu::vhost;
+use crate::store::Limit;
 use crate::systemd::property::Setting;
 use crate::systemd::{self, Started, Transient, UnitStatus, journal};
 use crate::vm::{GroupName, VmName};
 
+use super::controllers::{self, Controllers};
 use super::disk::Users;
-use super::group::OverBudget;
 use super::order::{self, Plan, Vm};
 use super::port::{self, Reserved};
 use super::save::Place;
@@ -45,8 +46,9 @@ const ENVIRONMENT: [&str; 4] = ["PATH", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORIT
 /// One whose state was saved goes on there, unless `discard_saved`. Those that they
 /// require are started, too; one that comes after others waits for them.
 ///
-/// `done` is called for each as it ends, in the order in which they end. Returned are
-/// the groups that have more VMs running now than they have memory for.
+/// `done` is called for each as it ends, in the order in which they end. Returned is what
+/// may come of it, a sentence each: groups that have more VMs running now than they have
+/// memory for, and limits that do nothing.
 ///
 /// # Errors
 /// Only when nothing at all could be done; what happens to one VM goes to `done`.
@@ -55,7 +57,7 @@ pub fn start(
     names: &[VmName],
     discard_saved: bool,
     mut done: impl FnMut(&VmName, Result<Outcome, Error>),
-) -> Result<Vec<OverBudget>, Error> {
+) -> Result<Vec<String>, Error> {
     let maqet = host.maqet()?;
     let ports = Reserved::default();
     let discards = |name: &VmName| discard_saved && names.contains(name);
@@ -73,10 +75,10 @@ pub fn start(
     for (name, error) in failed {
         done(&name, Err(error));
     }
-    let mut applied: HashSet<GroupName> = HashSet::new();
+    let mut applied: HashMap<GroupName, Vec<Limit>> = HashMap::new();
     vms.retain(|(row, config, _)| match &config.group {
-        Some(group) if !applied.contains(group) => match group::apply(host, group) {
-            Ok(()) => applied.insert(group.clone()),
+        Some(group) if !applied.contains_key(group) => match group::apply(host, group) {
+            Ok(limits) => applied.insert(group.clone(), limits).is_none(),
             Err(error) => {
                 done(&row.name, Err(error));
                 false
@@ -126,12 +128,14 @@ pub fn start(
         return Ok(Vec::new());
     }
     let mut fuller: BTreeSet<&GroupName> = BTreeSet::new();
-    systemd::start(&host.scope, &units, &mut |index, started| {
+    let mut started = Vec::new();
+    systemd::start(&host.scope, &units, &mut |index, ended| {
         let name = units[index].name;
-        if matches!(started, Ok(Started::Now)) {
+        if matches!(ended, Ok(Started::Now)) {
             fuller.extend(&vms[index].1.group);
+            started.push(&vms[index].1);
         }
-        let outcome = match started {
+        let outcome = match ended {
             Ok(Started::Now) => not_ready(host, name).map_or(
                 Ok(Outcome::Started {
                     why_not_kvm: prepare::why_not_kvm(host, vms[index].1.accel)
@@ -152,11 +156,15 @@ pub fn start(
         };
         done(name, outcome);
     })?;
+    let own = started.into_iter().flat_map(controllers::limits);
+    let shared = fuller.iter().flat_map(|group| &applied[*group]);
+    let shared = shared.map(|(name, value)| (&**name, &**value));
+    let idle = Controllers::new(host).idle(own.chain(shared));
     // They have started: what cannot be told of their groups is no failure.
     let over = fuller
         .into_iter()
         .filter_map(|group| group::over_budget(host, group).ok().flatten());
-    Ok(over.collect())
+    Ok(over.map(|it| it.to_string()).chain(idle).collect())
 }
 
 /// What a VM is made of, and whether it goes on from a saved state.
@@ -168,7 +176,7 @@ fn find(host: &Host, name: &VmName, discard_saved: bool) -> Result<Vm, Error> {
         true => (row, None),
         false => save::as_saved(host, row)?,
     };
-    let is_whole = saved.is_some_and(|kept| kept.place == Place::File);
+    let is_whole = saved.as_ref().is_some_and(|kept| kept.place == Place::File);
     let config = host.checked_config(&row, is_whole)?;
     Ok((row, config, saved.is_some()))
 }

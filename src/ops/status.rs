@@ -1,5 +1,6 @@
 //! What one VM is doing: systemd's, QEMU's and the kernel's word together.
 
+use std::fs::Metadata;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -7,12 +8,13 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::VmConfig;
+use crate::config::{Format, VmConfig};
+use crate::image::Header;
 use crate::process;
-use crate::qmp::{Monitor, lock_path};
+use crate::qmp::{self, Monitor, lock_path};
 use crate::saved::Saved;
-use crate::systemd::{ActiveState, UnitStatus, boot, rfc3339};
-use crate::vm::VmName;
+use crate::systemd::{ActiveState, UnitStatus, boot, property, rfc3339};
+use crate::vm::{GroupName, VmName};
 
 use super::device::ls::block_image;
 use super::diff::{self, Differing};
@@ -23,7 +25,7 @@ use super::ls::State;
 use super::past;
 pub use super::past::{Ending, Failure};
 use super::save::settle;
-use super::{Error, Host, endpoint, snapshot};
+use super::{Error, Host, controllers, endpoint, snapshot};
 
 /// All that is known of a VM at this moment.
 #[derive(Debug, Serialize)]
@@ -34,6 +36,10 @@ pub struct Status {
     pub state: State,
     /// Its labels.
     pub labels: IndexMap<String, String>,
+    /// The group whose limits it shares.
+    pub group: Option<GroupName>,
+    /// Its own limits, with values as in unit files.
+    pub limits: IndexMap<String, String>,
     /// Whether it cannot be removed.
     pub protected: bool,
     /// What systemd says.
@@ -49,6 +55,10 @@ pub struct Status {
     pub pending: Vec<Differing>,
     /// The accelerator in use, `kvm` or `tcg`, while QEMU answers.
     pub accel: Option<&'static str>,
+    /// Bytes of memory that the guest has, by its balloon, while QEMU answers.
+    pub balloon: Option<u64>,
+    /// Bytes of memory that the guest is to have without one.
+    pub guest_memory: Option<u64>,
     /// Bytes of memory that QEMU uses.
     pub memory_used: Option<u64>,
     /// Seconds of CPU time that QEMU has used.
@@ -67,8 +77,8 @@ pub struct Status {
     pub ended: Option<Ending>,
     /// Why its guest was not up in time, if it runs and was not.
     pub not_ready: Option<String>,
-    /// Whether its guest is stopped because a save of it was killed.
-    pub save_cut_short: bool,
+    /// What was killed of which its guest is stopped, in words.
+    pub cut_short: Option<&'static str>,
     /// The state that the next start goes on from.
     pub saved: Option<KeptState>,
     /// The snapshot that the next start goes on at, with its memory.
@@ -142,6 +152,7 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
     };
     let is_unreadable = used.is_some() && row.is_some() && new.is_none();
     let (mut run_state, mut accel, mut drives, mut monitor_error) = (None, None, Vec::new(), None);
+    let mut balloon = None;
     let running = used.as_ref().map(|used| &used.config).or(config.as_ref());
     let has_terminal = running.is_some_and(|vm| vm.ports.values().any(|port| port.pty));
     let mut chardevs = None;
@@ -155,6 +166,11 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             if has_terminal {
                 chardevs = Some(monitor.execute("query-chardev", ())?);
             }
+            balloon = match monitor.execute("query-balloon", ()) {
+                // It has none.
+                Err(qmp::Error::Refused { .. }) => None,
+                answer => answer?["actual"].as_u64(),
+            };
             Ok((
                 monitor.status()?.run_state,
                 monitor.execute("query-kvm", ())?,
@@ -181,9 +197,9 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
     } else if let Some(config) = &config {
         drives = defined_drives(host, name, config);
     }
-    let is_cut_short = run_state
+    let cut_short = run_state
         .as_ref()
-        .is_some_and(|state| settle::is_cut_short(host, name, state));
+        .and_then(|state| settle::cut_short(host, name, state));
     let saved = match up {
         true => None,
         false => kept_state(host, name)?,
@@ -198,7 +214,7 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             saved.is_some(),
         ),
         not_ready: std::fs::read_to_string(runtime.not_ready()).ok(),
-        save_cut_short: is_cut_short,
+        cut_short,
         saved,
         resumes: match up {
             true => None,
@@ -208,6 +224,15 @@ pub fn status(host: &Host, name: &VmName) -> Result<Status, Error> {
             .as_ref()
             .map(|row| row.labels.clone())
             .unwrap_or_default(),
+        group: row.as_ref().and_then(|row| row.group.clone()),
+        limits: running.map_or_else(IndexMap::new, |config| {
+            controllers::limits(config)
+                .filter(|(name, _)| property::controller(name).is_some())
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect()
+        }),
+        balloon,
+        guest_memory: running.map(|config| config.memory.size.bytes()),
         protected: row.as_ref().is_some_and(|row| row.protected),
         enabled: boot::enabled(&host.scope)?.contains(name),
         mistake,
@@ -291,16 +316,19 @@ fn defined_drives(host: &Host, name: &VmName, config: &VmConfig) -> Vec<Drive> {
         .iter()
         .map(|(name, disk)| {
             let path = disk.path(name, dir.path());
+            let file = path.as_ref().and_then(|path| std::fs::metadata(path).ok());
+            let virtual_size = match disk.format {
+                Format::Qcow2 => path
+                    .as_ref()
+                    .and_then(|path| Some(Header::read(path).ok()?.virtual_size)),
+                Format::Raw => file.as_ref().map(Metadata::len),
+            };
             Drive {
                 name: name.to_string(),
-                actual_size: path
-                    .as_ref()
-                    .and_then(|path| std::fs::metadata(path).ok())
-                    .map(|file| file.blocks() * 512),
+                actual_size: file.map(|file| file.blocks() * 512),
                 format: path.as_ref().map(|_| disk.format.as_str().to_owned()),
                 file: path.map(|path| path.to_string_lossy().into_owned()),
-                // Only QEMU's own tools know; `ls` of a stopped VM does not start them.
-                virtual_size: None,
+                virtual_size,
                 read_only: disk.read_only,
             }
         })

@@ -69,7 +69,7 @@ pub fn stop(
         ActiveState::Inactive | ActiveState::Failed => {
             // A name that no one knows is another mistake than a VM that is down.
             host.vm(name)?;
-            return Err(Error::NotRunning(name.clone()));
+            return Err(Error::Stopped(name.clone()));
         }
         _ => {}
     }
@@ -222,7 +222,7 @@ pub fn stop_all(
             let Ok((name, outcome)) = told.recv() else {
                 return;
             };
-            let is_down = matches!(outcome, Ok(_) | Err(Error::NotRunning(_)));
+            let is_down = matches!(outcome, Ok(_) | Err(Error::Stopped(_)));
             down.insert(name, is_down);
             done(name, outcome);
         }
@@ -347,7 +347,7 @@ fn cut_power(
     answers: bool,
 ) -> Result<Outcome, Error> {
     let unit = unit_name(name);
-    let is_killed = thread::scope(|scope| {
+    thread::scope(|scope| {
         let (accepted, is_accepted) = mpsc::channel();
         let stopping = scope.spawn({
             let unit = &unit;
@@ -358,22 +358,17 @@ fn cut_power(
                 })
             }
         });
-        let mut is_killed = false;
         if is_accepted.recv().is_ok() && !(answers && quit(sockets).is_ok() && process.wait(QUIT)) {
             // SIGTERM does what `quit` does, and needs no monitor.
             systemd::kill(&host.scope, &unit, libc::SIGTERM)?;
             if !process.wait(TERMINATE) {
                 systemd::kill(&host.scope, &unit, libc::SIGKILL)?;
-                is_killed = true;
             }
         }
-        let stopped = stopping.join().expect("stopping does not panic");
-        stopped.map(|()| is_killed)
+        stopping.join().expect("stopping does not panic")
     })?;
-    if is_killed {
-        // It has done what it was told to.
-        systemd::reset_failed(&host.scope, &unit)?;
-    }
+    // However QEMU ended, it has done what it was told to.
+    systemd::reset_failed(&host.scope, &unit)?;
     Ok(Outcome::PowerCut)
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::optarg::OptArg;
 use super::part::{self, Part, virtio};
 use super::{disk, net, passthrough, vhost};
+use crate::address::Addresses;
 use crate::config::{Board, DeviceName, Interface, VmConfig};
 
 mod board;
@@ -42,6 +43,8 @@ pub struct Host {
     pub port_logs: Vec<(DeviceName, PathBuf)>,
     /// Whether the VM is to wait for a saved state instead of booting.
     pub incoming: bool,
+    /// Where the devices were whose state it goes on from.
+    pub addresses: Addresses,
 }
 
 /// An accelerator of QEMU.
@@ -111,7 +114,10 @@ impl Sockets {
 
 /// The whole command line, the program first.
 pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
-    let mut argv = Argv(vec![host.binary.clone().into()]);
+    let mut argv = Argv {
+        words: vec![host.binary.clone().into()],
+        addresses: &host.addresses,
+    };
     identity(&mut argv, config, host);
     board::machine(&mut argv, config, host);
     board::boot(&mut argv, config);
@@ -143,20 +149,28 @@ pub fn argv(config: &VmConfig, host: &Host) -> Vec<OsString> {
     small::watchdog(&mut argv, config);
     screen::input(&mut argv, config);
     screen::sound(&mut argv, config);
-    argv.0.extend(config.qemu.args.iter().map(OsString::from));
-    argv.0
+    argv.words
+        .extend(config.qemu.args.iter().map(OsString::from));
+    argv.words
 }
 
 /// A command line in the making; keeps an option and its value together.
-struct Argv(Vec<OsString>);
+struct Argv<'a> {
+    words: Vec<OsString>,
+    addresses: &'a Addresses,
+}
 
-impl Argv {
+impl Argv<'_> {
     fn flag(&mut self, option: &str) {
-        self.0.push(option.into());
+        self.words.push(option.into());
     }
 
     fn opt(&mut self, option: &str, value: OptArg) {
-        self.0.extend([option.into(), value.into()]);
+        let value = match option {
+            "-device" => placed(value, self.addresses),
+            _ => value,
+        };
+        self.words.extend([option.into(), value.into()]);
     }
 
     fn parts(&mut self, parts: impl IntoIterator<Item = Part>) {
@@ -168,7 +182,8 @@ impl Argv {
 
     /// For the few options whose value QEMU takes as it is, commas included.
     fn verbatim(&mut self, option: &str, value: impl AsRef<OsStr>) {
-        self.0.extend([option.into(), value.as_ref().to_owned()]);
+        self.words
+            .extend([option.into(), value.as_ref().to_owned()]);
     }
 
     fn socket(&mut self, id: &str, listen: &Listen, log: Option<&Path>) {
@@ -187,6 +202,16 @@ impl Argv {
             OptArg::new("chardev", chardev).with("mode", "control"),
         );
     }
+}
+
+/// A device where it was, unless it says where it is.
+fn placed(device: OptArg, addresses: &Addresses) -> OptArg {
+    let id = device.get("id").and_then(OsStr::to_str);
+    let address = id.and_then(|id| addresses.of(id)).into_iter().flatten();
+    address.fold(device, |device, (key, value)| match device.get(key) {
+        None => device.with(key, value),
+        Some(_) => device,
+    })
 }
 
 /// A chardev with a file that what goes to it is appended to, whether or not somebody reads.
@@ -296,13 +321,14 @@ fn disks(argv: &mut Argv, config: &VmConfig, host: &Host) {
             .values()
             .any(|disk| wanted.contains(&disk.interface))
     };
-    if has(&[Interface::Scsi]) {
+    // Controllers stay when the last device on them is removed from a running VM.
+    if has(&[Interface::Scsi]) || host.addresses.has(part::SCSI) {
         argv.parts(part::scsi_controller(board));
     }
     if has(&[Interface::Sata, Interface::Cdrom]) && board != Board::Q35 {
         argv.opt("-device", OptArg::new("driver", "ahci").with("id", "sata"));
     }
-    if part::needs_usb_controller(config) {
+    if part::needs_usb_controller(config) || host.addresses.has(part::USB) {
         argv.parts([part::usb_controller()]);
     }
     let mut sata_ports = 0..;

@@ -2,6 +2,7 @@
 //!
 //! The netdev `net-NAME` is the network, the device `nic-NAME` the NIC on it.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use super::part::{Kind, Part, Setting};
@@ -26,8 +27,14 @@ pub fn parts(name: &DeviceName, net: &Net, uuid: &str, vhost_net: bool) -> [Part
 }
 
 /// The id of a network's NIC.
-pub fn nic_id(name: &DeviceName) -> String {
+pub fn nic_id(name: impl Display) -> String {
     format!("nic-{name}")
+}
+
+/// The network that the value of a `-netdev` is of, if it is a user network of maqet's.
+pub fn user_network(netdev: &str) -> Option<&str> {
+    let id = netdev.strip_prefix("type=user,id=net-")?;
+    Some(id.split_once(',').map_or(id, |(id, _)| id))
 }
 
 /// The id of a network's netdev.

@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// The first pair has its key as well: QEMU would take a bare `a=b` there for
 /// another key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OptArg(Vec<u8>);
+pub struct OptArg(Vec<(String, OsString)>);
 
 impl OptArg {
     /// An argument of one pair.
@@ -23,18 +23,14 @@ impl OptArg {
     /// The same with one pair more.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
-        if !self.0.is_empty() {
-            self.0.push(b',');
-        }
-        self.0.extend_from_slice(key.as_bytes());
-        self.0.push(b'=');
-        for &byte in value.as_ref().as_bytes() {
-            if byte == b',' {
-                self.0.push(b',');
-            }
-            self.0.push(byte);
-        }
+        self.0.push((key.to_owned(), value.as_ref().to_owned()));
         self
+    }
+
+    /// The value of a key, if it has that.
+    pub fn get(&self, wanted: &str) -> Option<&OsStr> {
+        let mut pairs = self.0.iter();
+        pairs.find_map(|(key, value)| (key == wanted).then_some(value.as_os_str()))
     }
 
     /// The same with one pair more, `on` or `off`.
@@ -56,7 +52,21 @@ impl OptArg {
 
 impl From<OptArg> for OsString {
     fn from(arg: OptArg) -> Self {
-        Self::from_vec(arg.0)
+        let mut text = Vec::new();
+        for (i, (key, value)) in arg.0.iter().enumerate() {
+            if i > 0 {
+                text.push(b',');
+            }
+            text.extend_from_slice(key.as_bytes());
+            text.push(b'=');
+            for &byte in value.as_bytes() {
+                if byte == b',' {
+                    text.push(b',');
+                }
+                text.push(byte);
+            }
+        }
+        Self::from_vec(text)
     }
 }
 

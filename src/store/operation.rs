@@ -25,6 +25,13 @@ impl Store {
         Ok(self.db.last_insert_rowid())
     }
 
+    /// Records another plan of an operation.
+    pub fn change_operation(&mut self, id: i64, plan: &str) -> Result<(), Error> {
+        let update = "UPDATE operation SET plan = ?2 WHERE id = ?1";
+        self.db.execute(update, params![id, plan])?;
+        Ok(())
+    }
+
     /// The operations of a VM that have not ended, the oldest first.
     pub fn operations(&self, vm: &VmName) -> Result<Vec<Operation>, Error> {
         let mut statement = self

@@ -100,7 +100,7 @@ impl Borrow<Store> for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         // Where there was no room, there may be some for whoever asks next.
-        let kept = self.kept.take().filter(|kept| !kept.store.is_full());
+        let kept = self.kept.take().filter(|kept| !kept.store.is_read_only());
         self.pool.idle().extend(kept);
     }
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::{Error, as_it_is};
+use super::Error;
+use super::open::as_it_is;
 
 /// One VM of Python maqet.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What a service manager says of itself, and of the services that it runs.
 
+use std::fs;
 use std::time::Duration;
 
 use zbus::{Message, OwnedVariant, Variant};
@@ -20,34 +21,33 @@ pub fn state(scope: &Scope) -> Result<String, Error> {
     })
 }
 
-/// What a service is given.
-#[derive(Debug)]
-pub struct Service {
-    /// How long it may take to stop; `None` for as long as it likes.
-    pub stop_timeout: Option<Duration>,
-    /// Its cgroup, from the root of the tree; empty while it does not run.
-    pub control_group: String,
-}
-
-/// What the service `unit` is given.
-pub fn service(scope: &Scope, unit: &str) -> Result<Service, Error> {
+/// How long the service `unit` may take to stop; `None` for as long as it likes.
+pub fn stop_timeout(scope: &Scope, unit: &str) -> Result<Option<Duration>, Error> {
     zbus::block_on(async {
         let mut bus = Bus::connect(scope).await?;
         let timeout = property_call(unit, SERVICE, "TimeoutStopUSec")?;
         let timeout = value(bus.call(timeout).await?)?;
-        let group = property_call(unit, SERVICE, "ControlGroup")?;
-        let group = value(bus.call(group).await?)?;
-        Ok(Service {
-            stop_timeout: match &*timeout {
-                Variant::U64(micros) if *micros != u64::MAX => Some(Duration::from_micros(*micros)),
-                _ => None,
-            },
-            control_group: match &*group {
-                Variant::Str(group) => group.to_string(),
-                _ => String::new(),
-            },
+        Ok(match &*timeout {
+            Variant::U64(micros) if *micros != u64::MAX => Some(Duration::from_micros(*micros)),
+            _ => None,
         })
     })
+}
+
+/// The controllers of control groups that a manager was given for its units, such as
+/// `memory`; `None` where that cannot be told, as without cgroups of version 2.
+pub fn controllers(scope: &Scope) -> Result<Option<Vec<String>>, Error> {
+    let group = zbus::block_on(async {
+        let mut bus = Bus::connect(scope).await?;
+        let call = get_call(MANAGER_PATH, MANAGER, "ControlGroup")?;
+        value(bus.call(call).await?)
+    })?;
+    let Variant::Str(group) = &*group else {
+        return Ok(None);
+    };
+    let words = fs::read_to_string(format!("/sys/fs/cgroup{group}/cgroup.controllers"));
+    let words = words.ok();
+    Ok(words.map(|words| words.split_whitespace().map(str::to_owned).collect()))
 }
 
 fn value(reply: zbus::Result<Message>) -> Result<OwnedVariant, Error> {

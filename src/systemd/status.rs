@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use zbus::{Message, OwnedObjectPath, OwnedVariant, Variant};
 
-use crate::process::Process;
+use crate::process::is_ending;
 use crate::vm::VmName;
 
 use super::boot::{DEFAULT_TARGET, PULLS_IN, vms_in};
@@ -257,11 +257,11 @@ pub(super) async fn state_and_job(bus: &mut Bus, unit: &str) -> Result<(ActiveSt
     ))
 }
 
-/// Whether `unit` is active, and its main process has not just ended.
+/// Whether `unit` is active, and its main process has neither ended nor is about to.
 pub(super) async fn is_alive(bus: &mut Bus, unit: &str) -> Result<bool, Error> {
     let status = unit_status(bus, unit).await?;
-    let lives = |pid| Process::open(pid).is_some_and(|process| !process.wait(Duration::ZERO));
-    Ok(status.active_state == ActiveState::Active && status.main_pid.is_none_or(lives))
+    let is_active = status.active_state == ActiveState::Active;
+    Ok(is_active && !status.main_pid.is_some_and(is_ending))
 }
 
 /// Whether `unit` has a restart policy, which has not done anything yet.

@@ -170,7 +170,7 @@ pub fn probe(words: &str) -> String {
     let guest = guests().join("probe");
     format!(
         "memory = \"128M\"\naccel = \"tcg\"\nkernel = \"{0}/kernel\"\ninitrd = \"{0}/initrd\"\n\
-         append = \"console=ttyS0 quiet {words}\"\n",
+         append = \"console=ttyS0 quiet cryptomgr.notests {words}\"\n",
         guest.display()
     )
 }

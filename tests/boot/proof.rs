@@ -67,7 +67,7 @@ fn add_all(host: &Host) {
         "debian",
         &format!(
             "memory = \"512M\"\naccel = \"tcg\"\nkernel = \"{guest}/kernel\"\ninitrd = \"{guest}/initrd\"\n\
-             append = \"root=/dev/vda rw quiet console=ttyS0\"\n\
+             append = \"root=/dev/vda rw quiet cryptomgr.notests console=ttyS0\"\n\
              [disk.root]\nfile = \"debian.qcow2\"\n[ready]\nlevel = \"console:/maqet login:/\"\n\
              timeout = \"10m\"\n[stop]\ntimeout = \"100s\""
         ),

@@ -10,8 +10,12 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 
 use config::{Defaults, VmConfig};
+use address::Addresses;
 use qemu::argv::{Accel, Host, Sockets, argv, paste};
 
+#[path = "../../src/address.rs"]
+#[allow(dead_code)]
+mod address;
 #[path = "../../src/config/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod config;
@@ -60,6 +64,7 @@ fn valid(config: &VmConfig, text: &str, file: &Path) {
             console_log: "/vms/web/console.log".into(),
             port_logs: Vec::new(),
             incoming: false,
+            addresses: Addresses::default(),
         };
         let argv = argv(config, &host);
         // No NUL can be in what is passed to execve(2).

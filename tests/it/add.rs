@@ -358,3 +358,21 @@ fn an_empty_file_is_no_definition() {
             .saying("/dev/null is empty");
     }
 }
+
+#[test]
+fn a_definition_can_come_from_a_pipe() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    let add = |text: &str| {
+        fs::write(sandbox.path("piped"), text).unwrap();
+        let mut command = sandbox.command(&["add", "-"]);
+        command.stdin(fs::File::open(sandbox.path("piped")).unwrap());
+        command.output().unwrap()
+    };
+    let text = format!("name = \"{name}\"\ndisk.root.file = \"d.raw\"\ndisk.root.size = \"1M\"\n");
+    assert!(add(&text).status.success());
+    assert!(sandbox.path("d.raw").exists());
+    let wrong = add("memory = 1\n");
+    let words = String::from_utf8(wrong.stderr).unwrap();
+    assert!(words.contains("standard input:1:10: "), "{words}");
+}

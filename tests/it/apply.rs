@@ -198,6 +198,25 @@ fn a_file_that_extends_another_is_applied_and_compared_as_the_whole_that_it_is()
 }
 
 #[test]
+fn a_disk_that_a_file_no_longer_has_is_kept_and_named() {
+    let sandbox = Sandbox::new();
+    let own = "disk.own.file = 'own.qcow2'\ndisk.own.size = '1M'\n";
+    let web = write(&sandbox, "web", &format!("disk.data.size = '1M'\n{own}"));
+    sandbox.maqet(&["apply", &web]).ok();
+    let data = sandbox.vm_dir("web").join("data.qcow2");
+    let own = sandbox.path("own.qcow2");
+    write(&sandbox, "web", "");
+    let mut ran = sandbox.maqet(&["apply", &web]).ok();
+    for file in [data, own] {
+        ran = ran.saying(&format!(
+            "kept {}: `maqet disk orphans --delete FILE` deletes it",
+            file.display()
+        ));
+        assert!(file.exists());
+    }
+}
+
+#[test]
 fn a_dry_run_tells_what_is_done_then() {
     let sandbox = Sandbox::new();
     let web = write(&sandbox, "web", "");

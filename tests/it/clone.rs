@@ -159,7 +159,7 @@ fn a_base_is_not_written_deleted_or_moved_as_long_as_someone_stands_on_it() {
     let file = format!("disk.root.file={}", base.display());
     sandbox
         .maqet(&["set", "@web", &file])
-        .fails(1)
+        .fails(2)
         .saying("root.qcow2: disk `root` of VM")
         .saying("stands on it");
     sandbox
@@ -228,8 +228,8 @@ fn a_clone_that_makes_no_sense_changes_nothing() {
     assert_eq!(std::fs::read_to_string(&left).unwrap(), "someone's");
     sandbox
         .maqet(&["clone", "@web", "@other", "--set", "cpus=0"])
-        .fails(1)
-        .saying("cpus");
+        .fails(2)
+        .saying("--set cpus=0: ");
     sandbox.maqet(&["snapshot", "ls", "@web"]).ok();
     let root = sandbox.disk_image("@web", "root").0;
     tool("qemu-img", &["snapshot", "-c", "mine"], &root);
@@ -325,7 +325,7 @@ fn a_full_clone_stands_on_nothing() {
 }
 
 /// Writes a byte to a part of a disk of a running VM, where its guest would.
-fn write_live(sandbox: &Sandbox, vm: &str, disk: &str, byte: u8, at: &str) {
+pub fn write_live(sandbox: &Sandbox, vm: &str, disk: &str, byte: u8, at: &str) {
     let device = format!("/machine/peripheral/disk-{disk}/virtio-backend");
     let command = format!("qemu-io -d {device} \"write -P {byte} {at} 64k\"");
     let said = sandbox.maqet(&["hmp", vm, &command]).ok().stdout;
@@ -511,6 +511,61 @@ fn a_clone_can_stand_on_a_snapshot_beside_its_images() {
 }
 
 #[test]
+fn what_a_snapshot_of_another_vm_stands_on_is_not_written() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '4M'");
+    sandbox.fill("@web", "root", 1, "0");
+    let ok = |words: &[&str]| drop(sandbox.maqet(words).ok());
+    let refused = |words: &[&str]| {
+        let ran = sandbox.maqet(words).fails(1);
+        ran.saying("snapshot `before` of VM").saying("stands on")
+    };
+    ok(&["snapshot", "create", "@web", "g", "--external"]);
+    sandbox.fill("@web", "root", 2, "64k");
+    for (new, snapshot) in [("@a", true), ("@b", false)] {
+        let words: &[&str] = &["clone", "@web", new, "--snapshot", "g"];
+        ok(&words[..if snapshot { 5 } else { 3 }]);
+        ok(&["snapshot", "create", new, "before", "--external"]);
+        // Its disk stands on nothing, and what it was does.
+        ok(&["disk", "rebase", new, "root", "--flat"]);
+    }
+    let image = sandbox.vm_dir("web").join("root.qcow2");
+    for start in [false, true] {
+        if start {
+            ok(&["start", "@web"]);
+        }
+        refused(&["snapshot", "merge", "@web", "g"]);
+        refused(&["disk", "merge", "@web"]);
+        refused(&[
+            "disk",
+            "merge",
+            "@web",
+            "root",
+            "--into",
+            image.to_str().unwrap(),
+        ]);
+    }
+    ok(&["stop", "--force", "@web"]);
+    let base = sandbox.vm_dir("a").join("root.qcow2");
+    let to_base = format!("disk.root.file={}", base.display());
+    let ran = sandbox.maqet(&["set", "@a", &to_base]).fails(2);
+    ran.saying("snapshot `before` of VM")
+        .saying("so it must not be written");
+    for (new, written) in [("@a", 0), ("@b", 2)] {
+        ok(&["snapshot", "restore", new, "before"]);
+        assert!(sandbox.is_filled(new, "root", 1, "0"), "{new}");
+        assert!(sandbox.is_filled(new, "root", written, "64k"), "{new}");
+        ok(&["start", new]);
+        ok(&["stop", "--force", new]);
+        ok(&["rm", new, "--disks"]);
+    }
+    ok(&["disk", "merge", "@web"]);
+    ok(&["snapshot", "merge", "@web", "g"]);
+    assert!(sandbox.is_filled("@web", "root", 1, "0"));
+    sandbox.check_all();
+}
+
+#[test]
 fn of_two_clones_at_once_each_is_whole_and_of_one_name_there_is_one() {
     let sandbox = three_disks();
     sandbox.add_lines("other", "disk.root.size = '4M'");
@@ -645,4 +700,62 @@ fn an_image_that_maqet_did_not_make_is_merged_into_only_by_its_name() {
     into(mine.to_str().unwrap()).ok();
     assert_eq!(sandbox.disk_image("@web", "root"), (mine, "raw".to_owned()));
     assert!(sandbox.is_filled("@web", "root", 2, "64k"));
+}
+
+#[test]
+fn a_disk_is_merged_as_far_down_as_no_snapshot_is_within_an_overlay() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '1M'");
+    let mut overlays = Vec::new();
+    for byte in [1, 2] {
+        sandbox.maqet(&["clone", "@web", "@new"]).ok();
+        sandbox.maqet(&["rm", "@new", "--disks"]).ok();
+        sandbox.fill("@web", "root", byte, "0");
+        overlays.push(sandbox.disk_image("@web", "root").0);
+    }
+    let within = |does: &str| tool("qemu-img", &["snapshot", "-q", does, "x"], &overlays[0]);
+    within("-c");
+    let merge = ["disk", "merge", "@web", "root"];
+    let merged = sandbox.maqet(&merge).ok();
+    merged.saying("no further: snapshot `x` is within");
+    assert_eq!(sandbox.disk_image("@web", "root").0, overlays[0]);
+    assert!(!overlays[1].exists() && sandbox.is_filled("@web", "root", 2, "0"));
+    sandbox
+        .maqet(&merge)
+        .fails(1)
+        .saying("snapshot `x` is within");
+    within("-d");
+    let merged = sandbox.maqet(&[&merge[..], &["--json"]].concat()).json();
+    assert_eq!(merged["obstacles"], serde_json::json!([]));
+    assert!(sandbox.is_filled("@web", "root", 2, "0"));
+    sandbox.check_all();
+}
+
+#[test]
+fn a_disk_is_merged_no_further_down_than_into_the_image_that_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '1M'");
+    let image = || sandbox.disk_image("@web", "root").0;
+    let mut images = vec![image()];
+    for byte in [1, 2] {
+        sandbox.maqet(&["clone", "@web", "@new"]).ok();
+        sandbox.maqet(&["rm", "@new", "--disks"]).ok();
+        sandbox.fill("@web", "root", byte, "0");
+        images.push(image());
+    }
+    let into = |file: &Path| {
+        let file = file.to_str().unwrap();
+        sandbox.maqet(&["disk", "merge", "@web", "root", "--into", file])
+    };
+    // One of the disk's own, but not one that it stands on.
+    for other in [&images[2], &sandbox.path("nowhere.qcow2")] {
+        into(other).fails(1).saying("and not on");
+        assert_eq!(image(), images[2]);
+    }
+    for below in [&images[1], &images[0]] {
+        into(below).ok();
+        assert_eq!(image(), *below);
+        assert!(sandbox.is_filled("@web", "root", 2, "0"));
+    }
+    sandbox.check_all();
 }

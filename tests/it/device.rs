@@ -291,13 +291,15 @@ fn what_is_persistent_is_there_after_a_restart_and_what_is_not_is_not() {
         &["usb-tablet", "id=tab", "serial=17", "--persist"],
         &["virtio-rng-pci", "max-bytes=1024", "--persist"],
     ] {
-        sandbox
-            .device("add", words)
-            .ok()
-            .saying("in the definition");
+        let plugged = sandbox.device("add", words).ok();
+        let plugged = plugged.saying("in the definition");
+        let is_told = plugged.stderr.contains("its controller `usb` is plugged");
+        assert_eq!(is_told, words[0] == "usb-tablet", "{}", plugged.stderr);
     }
     assert!(!sandbox.is_pending());
-    sandbox.device("add", &["usb-kbd"]).ok();
+    let plugged = sandbox.device("add", &["usb-kbd"]).ok();
+    // The first USB device has brought it.
+    assert!(!plugged.stderr.contains("controller"), "{}", plugged.stderr);
     assert!(sandbox.is_pending());
     sandbox.maqet(&["stop", "@web"]).ok();
     sandbox.maqet(&["start", "@web"]).ok();

@@ -181,6 +181,21 @@ fn an_edit_that_is_cut_short_changes_nothing() {
 }
 
 #[test]
+fn a_disk_that_is_edited_out_is_kept_and_named() {
+    let sandbox = Sandbox::new();
+    add(&sandbox);
+    edit(&sandbox, "echo 'disk.data.size = \"1M\"' >>\"$1\"").ok();
+    let file = sandbox.vm_dir("web").join("data.qcow2");
+    edit(&sandbox, "sed -i /disk/d \"$1\"")
+        .ok()
+        .saying(&format!(
+            "kept {}: `maqet disk orphans --delete FILE` deletes it",
+            file.display()
+        ));
+    assert!(file.exists());
+}
+
+#[test]
 fn a_text_that_was_emptied_changes_nothing() {
     let sandbox = Sandbox::new();
     let text = add(&sandbox);

@@ -188,14 +188,20 @@ fn a_follower_may_be_there_before_the_vm_and_stays_over_its_restarts() {
         make_events(&sandbox, 1);
         sandbox.maqet(&["stop", "--force", "@web"]).ok();
         for follower in [&mut one, &mut all] {
-            assert_eq!(follower.until("SHUTDOWN"), ["RESUME", "SHUTDOWN"]);
+            let mut heard = follower.until("SHUTDOWN");
+            // The unit's own stop may ask the guest before the power is cut.
+            heard.retain(|event| event != "POWERDOWN");
+            assert_eq!(heard, ["RESUME", "SHUTDOWN"]);
         }
     }
     // Whoever follows a pattern hears of VMs that were not there.
     sandbox.add_prelaunch("db");
     sandbox.maqet(&["start", "@db"]).ok();
     sandbox.maqet(&["stop", "--force", "@db"]).ok();
-    let event = all.event();
+    let mut event = all.event();
+    if event["event"] == "POWERDOWN" {
+        event = all.event();
+    }
     assert_eq!(event["vm"], *sandbox.name("db"));
     assert_eq!(event["event"], "SHUTDOWN");
 }

@@ -332,7 +332,7 @@ fn the_console_is_kept_over_the_end_of_the_run_and_for_the_one_before() {
     sandbox.add_probe("web", "probe.act=poweroff probe.print=3");
     for _ in 0..2 {
         sandbox.maqet(&["start", "@web"]).ok();
-        wait_until("the guest powers off", || sandbox.state("web") == "stopped");
+        sandbox.wait_for_state("web", "stopped");
     }
     for run in ["0", "-1"] {
         let console = sandbox

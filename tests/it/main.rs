@@ -21,6 +21,8 @@ mod board;
 mod broken;
 /// Overlays and copies of a VM's disks, for another one.
 mod clone;
+/// What a shell offers for what is typed so far.
+mod completion;
 /// Many clients of one monitor, some of them stuck.
 mod concurrency;
 /// What another VM or process has, found before QEMU does.
@@ -108,8 +110,6 @@ mod set;
 mod shell;
 /// As it was: all of it, or as it is.
 mod snapshot;
-/// The same beside images, with overlays.
-mod snapshot_external;
 /// Up, or not up with QEMU's own words.
 mod start;
 /// What one VM is doing.
@@ -118,6 +118,8 @@ mod status;
 mod stop;
 /// Definitions to begin with, and what they boot.
 mod template;
+/// Images that are gone, damaged or out of reach.
+mod trouble;
 /// Text, with no character lost.
 mod r#type;
 /// Keys taken out of a definition.

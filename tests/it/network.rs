@@ -63,7 +63,8 @@ fn two_guests_ping_each_other_on_each_kind_of_network_between_them() {
             let text = format!(
                 "name = \"{}\"\nmemory = \"128M\"\naccel = \"tcg\"\n\
                  kernel = \"{}/probe/kernel\"\ninitrd = \"{1}/probe/initrd\"\n\
-                 append = \"console=ttyS0 quiet probe.address={own} probe.ping={other}\"\n\
+                 append = \"console=ttyS0 quiet cryptomgr.notests probe.address={own} \
+                 probe.ping={other}\"\n\
                  [net.lan]\n{net}\n",
                 sandbox.name(&short),
                 guests.display(),

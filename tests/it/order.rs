@@ -1,4 +1,4 @@
-use crate::sandbox::{Sandbox, signal, wait_until};
+use crate::sandbox::{Sandbox, signal};
 
 impl Sandbox {
     /// A time of the VM's unit, in microseconds.
@@ -174,7 +174,7 @@ fn a_vm_that_others_come_after_starts_again_while_they_run() {
         assert_eq!(sandbox.state("db"), "prelaunch");
     }
     signal(sandbox.pid("db"), libc::SIGKILL);
-    wait_until("systemd has seen it", || sandbox.state("db") == "failed");
+    sandbox.wait_for_state("db", "failed");
     sandbox.maqet(&["start", "@db"]).ok();
     assert_eq!(sandbox.state("db"), "prelaunch");
     assert_eq!(sandbox.pid("app"), pid, "it was left alone");

@@ -5,7 +5,7 @@ fn add_probe(sandbox: &Sandbox, short: &str, words: &str, more: &str) {
     let guest = guests().join("probe");
     let text = format!(
         "memory = \"128M\"\naccel = \"tcg\"\nkernel = \"{0}/kernel\"\ninitrd = \"{0}/initrd\"\n\
-         append = \"console=ttyS0 quiet {words}\"\n{more}\n",
+         append = \"console=ttyS0 quiet cryptomgr.notests {words}\"\n{more}\n",
         guest.display()
     );
     let file = format!("{short}.toml");
@@ -52,6 +52,27 @@ fn a_guest_that_is_not_up_in_time_runs_on_and_the_reason_is_said() {
         .maqet(&["wait", "@web", "--ready", "--timeout", "1s"])
         .fails(7)
         .saying("console:/never/");
+}
+
+#[test]
+fn on_a_terminal_a_long_start_says_what_it_waits_for() {
+    let sandbox = Sandbox::new();
+    let ready = "[ready]\nlevel = \"console:/never/\"\ntimeout = \"5s\"";
+    add_probe(&sandbox, "web", "", ready);
+    let name = sandbox.name("web");
+    // script(1) gives the command a terminal.
+    let command = format!("{} start {name}", env!("CARGO_BIN_EXE_maqet"));
+    let ran = std::process::Command::new("script")
+        .args(["-q", "-c", &command, "/dev/null"])
+        .env("XDG_DATA_HOME", sandbox.path("data"))
+        .env("XDG_CONFIG_HOME", sandbox.path("config"))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    let waiting = said.find(&format!("waiting until VM `{name}` is up"));
+    let ended = said.find("is not ready");
+    assert!(waiting.is_some() && waiting < ended, "{said}");
 }
 
 #[test]

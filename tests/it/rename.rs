@@ -1,8 +1,11 @@
-use std::fs;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::Duration;
 
-use crate::sandbox::{Sandbox, guests, systemctl};
+use crate::kill::vm::with_detached;
+use crate::sandbox::{Ran, Sandbox, guests, systemctl, wait_until_open};
+use crate::snapshot::reads_as;
 
 /// A VM with a disk of its own, a MAC address that is derived, and one that requires it.
 fn add(sandbox: &Sandbox) {
@@ -108,7 +111,7 @@ fn a_saved_vm_goes_on_under_its_new_name() {
     let guest = guests().join("probe");
     let text = format!(
         "memory = '128M'\naccel = 'tcg'\nkernel = '{0}/kernel'\ninitrd = '{0}/initrd'\n\
-         append = 'console=ttyS0 quiet probe.write=1'\ndisk.data.size = '1M'\n",
+         append = 'console=ttyS0 quiet cryptomgr.notests probe.write=1'\ndisk.data.size = '1M'\n",
         guest.display()
     );
     let file = sandbox.path(&format!("{}.toml", sandbox.name("old")));
@@ -124,6 +127,20 @@ fn a_saved_vm_goes_on_under_its_new_name() {
         .ok()
         .saying("goes on where it was saved");
     assert_eq!(sandbox.state("new"), "running");
+}
+
+#[test]
+fn a_saved_vm_on_overlays_goes_on_under_its_new_name_too() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("old", "disk.data.size = '1M'");
+    sandbox.maqet(&["start", "@old"]).ok();
+    sandbox.maqet(&["resume", "@old"]).ok();
+    let create = ["snapshot", "create", "@old", "x", "--external"];
+    sandbox.maqet(&create).ok();
+    sandbox.maqet(&["save", "@old"]).ok();
+    sandbox.maqet(&["rename", "@old", "@new"]).ok();
+    let started = sandbox.maqet(&["start", "@new"]).ok();
+    started.saying("goes on where it was saved");
 }
 
 #[test]
@@ -172,4 +189,72 @@ fn the_next_command_finishes_what_a_killed_rename_has_begun() {
         .query_row("SELECT count(*) FROM renaming", [], |row| row.get(0))
         .unwrap();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn a_disk_that_was_detached_finds_what_it_stands_on_under_the_new_name() {
+    let sandbox = Sandbox::new();
+    with_detached(&sandbox);
+    // A raw disk is never taken for an image, whatever its guest writes.
+    let overlay = sandbox.vm_dir("web").join("root.1.qcow2");
+    let raw = sandbox.vm_dir("web").join("raw.raw");
+    sandbox
+        .maqet(&["disk", "add", "@web", "raw", "--size", "1M", "format=raw"])
+        .ok();
+    let written = fs::read(&overlay).unwrap();
+    fs::write(&raw, &written).unwrap();
+    let add = ["disk", "add", "@web", "loose", "--size", "1M", "format=raw"];
+    sandbox.maqet(&add).ok();
+    fs::write(sandbox.vm_dir("web").join("loose.raw"), &written).unwrap();
+    sandbox.maqet(&["disk", "detach", "@web", "loose"]).ok();
+
+    fs::set_permissions(&overlay, Permissions::from_mode(0o400)).unwrap();
+    let ran = sandbox.maqet(&["rename", "@web", "@www"]).fails(1);
+    ran.saying("root.1.qcow2").saying("chmod u+rw");
+    sandbox.maqet(&["show", "@web"]).ok();
+    fs::set_permissions(&overlay, Permissions::from_mode(0o600)).unwrap();
+
+    sandbox.maqet(&["rename", "@web", "@www"]).ok();
+    assert!(reads_as(
+        &sandbox.vm_dir("www").join("root.1.qcow2"),
+        "qcow2",
+        1
+    ));
+    for raw in ["raw.raw", "loose.raw"] {
+        let file = sandbox.vm_dir("www").join(raw);
+        assert_eq!(fs::read(file).unwrap(), written, "{raw}");
+    }
+}
+
+#[test]
+fn a_command_that_waits_for_a_vm_that_goes_away_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("old", "disk.root.size = '1M'");
+    sandbox
+        .maqet(&["disk", "resize", "@old", "root", "2M"])
+        .ok();
+    let path = sandbox.vm_dir("old").join("operation.lock");
+    let lock = File::open(&path).unwrap();
+    lock.lock().unwrap();
+    let waiting = sandbox.spawn(&["disk", "resize", "@old", "root", "3M"]);
+    wait_until_open(&waiting, &path);
+    // As a rename has it: the lock goes along, and is given back.
+    let db = rusqlite::Connection::open(sandbox.path("data/maqet/maqet.db")).unwrap();
+    db.execute("DELETE FROM vm", []).unwrap();
+    fs::rename(sandbox.vm_dir("old"), sandbox.vm_dir("new")).unwrap();
+    drop(lock);
+    Ran::of(waiting).fails(4);
+    assert!(!sandbox.vm_dir("old").exists());
+
+    // Nor is the place of a lock taken for anybody's disk, or in the way.
+    fs::remove_dir_all(sandbox.vm_dir("new")).unwrap();
+    add(&sandbox);
+    for lock in ["lock", "operation.lock"] {
+        fs::create_dir_all(sandbox.vm_dir("new")).unwrap();
+        fs::write(sandbox.vm_dir("new").join(lock), "").unwrap();
+    }
+    let orphans = sandbox.maqet(&["disk", "orphans", "--json"]).json();
+    assert_eq!(orphans["files"], serde_json::json!([]));
+    sandbox.maqet(&["rename", "@old", "@new"]).ok();
+    is_whole(&sandbox, "new", "old");
 }

@@ -115,9 +115,7 @@ fn a_guest_that_panics_is_restarted_and_one_that_powers_off_is_not() {
         .maqet(&["set", "@off", "Restart=always", "--persist"])
         .ok();
     sandbox.maqet(&["start", "@panics", "@off"]).ok();
-    wait_until("the start limit is reached", || {
-        sandbox.state("panics") == "failed"
-    });
+    sandbox.wait_for_state("panics", "failed");
     let status = || -> serde_json::Value {
         let ran = sandbox.maqet(&["status", "--json", "@panics"]);
         serde_json::from_str(&ran.fails(3).stdout).unwrap()
@@ -133,9 +131,7 @@ fn a_guest_that_panics_is_restarted_and_one_that_powers_off_is_not() {
     let text = sandbox.maqet(&["status", "@panics"]).fails(3).stdout;
     assert!(text.contains("systemd gave up"), "{text}");
 
-    wait_until("the other guest is off", || {
-        sandbox.state("off") == "stopped"
-    });
+    sandbox.wait_for_state("off", "stopped");
     wait_until("the journal has its start", || {
         let runs = sandbox.maqet(&["logs", "--all", "@off"]).ok().stdout;
         let starts = runs.matches(": Started").count();
@@ -222,7 +218,7 @@ fn a_vm_that_waits_for_its_restart_can_be_stopped_and_is_shown_as_what_it_is() {
     );
     sandbox.maqet(&["start", "@web"]).ok();
     signal(sandbox.pid("web"), libc::SIGKILL);
-    wait_until("it waits", || sandbox.state("web") == "restarting");
+    sandbox.wait_for_state("web", "restarting");
     let status = sandbox.maqet(&["status", "--json", "@web"]).json();
     assert_eq!(status["failure"]["result"], "signal");
     sandbox

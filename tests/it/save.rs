@@ -10,7 +10,7 @@ fn counting(definition: &str) -> Sandbox {
     let guest = crate::sandbox::guests().join("probe");
     let text = format!(
         "memory = \"128M\"\naccel = \"tcg\"\nkernel = \"{0}/kernel\"\ninitrd = \"{0}/initrd\"\n\
-         append = \"console=ttyS0 quiet probe.write=1\"\n{definition}\n\
+         append = \"console=ttyS0 quiet cryptomgr.notests probe.write=1\"\n{definition}\n\
          [disk.data]\nfile = \"data.raw\"\nsize = \"1M\"\n",
         guest.display()
     );
@@ -49,6 +49,11 @@ fn a_saved_guest_goes_on_where_it_was() {
     let status: serde_json::Value = serde_json::from_str(&status.fails(3).stdout).unwrap();
     assert!(
         status["saved"]["bytes"].as_u64().unwrap() > 1 << 20,
+        "{status}"
+    );
+    let status = sandbox.maqet(&["status", "@web"]).fails(3).stdout;
+    assert!(
+        status.contains("saved") && !status.contains("host-signal"),
         "{status}"
     );
 
@@ -236,8 +241,7 @@ fn a_save_that_is_killed_at_any_moment_leaves_a_guest_that_can_be_saved() {
         let next = sandbox.maqet(&["save", "@web"]);
         if next.status != 0 {
             // The first one was done, all but the telling.
-            let what = format!("it is saved after {}", next.stderr);
-            wait_until(&what, || sandbox.state("web") == "saved");
+            sandbox.wait_for_state("web", "saved");
         }
         sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
         wait_until("the guest goes on counting", || count(&sandbox) > then);
@@ -259,7 +263,7 @@ fn a_guest_whose_save_was_killed_goes_on_with_the_next_command() {
         sandbox.maqet(&["qmp", "@web", "stop"]).ok();
         let null = r#"{"uri":"exec:cat >/dev/null"}"#;
         sandbox.maqet(&["qmp", "@web", "migrate", null]).ok();
-        wait_until("it is written", || sandbox.state("web") == "postmigrate");
+        sandbox.wait_for_state("web", "postmigrate");
     };
     freeze();
     let told = "a save of it was killed";
@@ -295,7 +299,7 @@ fn an_interrupted_save_is_called_off() {
         if ran.status == 0 {
             sandbox.maqet(&["start", "@web"]).ok();
         }
-        wait_until("the guest runs", || sandbox.state("web") == "running");
+        sandbox.wait_for_state("web", "running");
         assert!(!saved_state(&sandbox).exists());
     }
 }
@@ -317,7 +321,7 @@ fn a_qemu_that_is_killed_meanwhile_leaves_no_state() {
             assert!(!saved_state(&sandbox).exists(), "{}", ran.stderr);
         }
         sandbox.maqet(&["start", "@web"]).ok();
-        wait_until("the guest runs", || sandbox.state("web") == "running");
+        sandbox.wait_for_state("web", "running");
     }
     assert!(killed > 0, "each save was done before QEMU was killed");
 }
@@ -391,4 +395,60 @@ fn defaults_that_changed_since_do_not_count_until_the_next_boot() {
     sandbox.maqet(&["stop", "--force", "@web"]).ok();
     sandbox.maqet(&["start", "@web"]).ok();
     assert_eq!(cpus(), 3);
+}
+
+#[test]
+fn devices_are_where_they_were_though_others_were_removed() {
+    let sandbox = counting(
+        "disk.a = { size = \"1M\", interface = \"scsi\" }\n\
+         disk.b = { size = \"1M\", interface = \"scsi\" }\n\
+         disk.s = { size = \"1M\", interface = \"usb\" }\n\
+         disk.t = { size = \"1M\", interface = \"usb\" }",
+    );
+    // First those before others on the same bus, then the last: its controller stays.
+    for removed in [["a", "s"], ["b", "t"]] {
+        for disk in removed {
+            sandbox
+                .maqet(&["disk", "rm", "@web", disk, "--delete"])
+                .ok();
+        }
+        // What was loaded can be saved and loaded again.
+        for _ in 0..2 {
+            sandbox.maqet(&["save", "@web"]).ok();
+            let then = count(&sandbox);
+            sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
+            wait_until("the guest goes on counting", || count(&sandbox) > then);
+        }
+    }
+    // A disk that comes is on the controller that is there.
+    for interface in ["scsi", "usb"] {
+        let key = format!("interface={interface}");
+        let words = ["disk", "add", "@web", interface, "--size", "1M", &key];
+        sandbox.maqet(&words).ok();
+    }
+}
+
+#[test]
+fn pci_devices_are_where_they_were_though_others_were_removed() {
+    let sandbox = counting(
+        "machine = \"pc\"\nnet.a = { type = \"multicast\", group = \"230.0.0.1:12345\" }\n\
+         net.b = {}\nnet.c = {}",
+    );
+    sandbox.maqet(&["device", "rm", "@web", "net.a"]).ok();
+    sandbox.maqet(&["save", "@web"]).ok();
+    let then = count(&sandbox);
+    sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
+    wait_until("the guest goes on counting", || count(&sandbox) > then);
+    let argv = std::fs::read(format!("/proc/{}/cmdline", sandbox.pid("web"))).unwrap();
+    let argv = String::from_utf8_lossy(&argv).replace('\0', "\n");
+    assert!(argv.contains("net-b") && !argv.contains("net-a"), "{argv}");
+    // QEMU numbers its user networks, from the first on.
+    sandbox.maqet(&["device", "rm", "@web", "net.b"]).ok();
+    sandbox
+        .maqet(&["save", "@web"])
+        .fails(1)
+        .saying("user network `b` was removed while the VM ran");
+    sandbox.maqet(&["device", "rm", "@web", "net.c"]).ok();
+    sandbox.maqet(&["save", "@web"]).ok();
+    sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
 }

@@ -31,11 +31,26 @@ fn a_stopped_vm_says_how_it_ended_with_exit_status_3() {
     let sandbox = Sandbox::new();
     sandbox.add_probe("web", "probe.act=poweroff");
     sandbox.maqet(&["start", "@web"]).ok();
-    wait_until("the guest powers off", || sandbox.state("web") == "stopped");
+    sandbox.wait_for_state("web", "stopped");
     wait_until("the journal has its end", || {
         let status = sandbox.maqet(&["status", "@web"]);
         status.status == 3 && status.stdout.contains("guest-shutdown")
     });
+}
+
+#[test]
+fn a_stopped_vm_says_what_it_has() {
+    let sandbox = Sandbox::new();
+    let limits = ["--unit=MemoryMax=6G", "--unit=Restart=on-failure"];
+    let disks = ["--disk=a.qcow2:5M", "--disk=b.raw:3M", "--group=of_three"];
+    sandbox.add("web", &[&limits[..], &disks].concat());
+    let told = sandbox.maqet(&["status", "@web"]).fails(3).stdout;
+    assert!(told.contains("    group  of_three\n"), "{told}");
+    assert!(told.contains("   limits  MemoryMax=6G\n"), "{told}");
+    let status = sandbox.maqet(&["status", "--json", "@web"]).fails(3).stdout;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["drives"][0]["virtual_size"], 5 << 20);
+    assert_eq!(status["drives"][1]["virtual_size"], 3 << 20);
 }
 
 #[test]
@@ -45,7 +60,7 @@ fn a_failed_vm_shows_its_last_lines() {
     sandbox.maqet(&["start", "@web"]).ok();
     sandbox.wait_for_console("web", "probe: ready");
     signal(sandbox.pid("web"), libc::SIGKILL);
-    wait_until("systemd has seen it", || sandbox.state("web") == "failed");
+    sandbox.wait_for_state("web", "failed");
     wait_until("the journal has its last lines", || {
         let status = sandbox.maqet(&["status", "@web"]).fails(3);
         status.stdout.contains("Main process exited")

@@ -29,10 +29,11 @@ fn systemctl_asks_the_guest_too() {
 fn a_vm_that_does_not_run_is_exit_status_3() {
     let sandbox = Sandbox::new();
     sandbox.add_prelaunch("web");
-    sandbox
-        .maqet(&["stop", "@web"])
-        .fails(3)
-        .saying("is not running");
+    for verb in ["stop", "save"] {
+        let ran = sandbox.maqet(&[verb, "@web"]).fails(3);
+        let ran = ran.saying("is not running");
+        assert!(!ran.stderr.contains("start it"), "{}", ran.stderr);
+    }
     sandbox
         .maqet(&["stop", "@nobody"])
         .fails(4)

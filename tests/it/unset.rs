@@ -18,7 +18,11 @@ fn keys_and_tables_are_taken_out_and_have_their_defaults() {
         .ok()
         .saying("cpus: 2 -> 1, from its next start on")
         .saying("unit.CPUWeight: 200 -> none\n")
-        .saying("disk.disk0: {");
+        .saying("disk.disk0: {")
+        .saying(&format!(
+            "kept {}: `maqet disk orphans --delete FILE` deletes it",
+            sandbox.path("d.qcow2").display()
+        ));
     assert_eq!(sandbox.property("web", "CPUWeight"), "[not set]");
     let shown = sandbox.maqet(&["show", "@web"]).ok().stdout;
     for gone in ["cpus", "unit", "disk"] {
@@ -34,7 +38,7 @@ fn a_key_that_is_not_there_is_told_and_nothing_is_taken_out() {
     let before = sandbox.maqet(&["show", "@web"]).ok().stdout;
     sandbox
         .maqet(&["unset", "@web", "cpus", "memroy", "disk.x"])
-        .fails(1)
+        .fails(2)
         .saying("has no `memroy`, no `disk.x`")
         .saying("did you mean `memory`?");
     sandbox.maqet(&["unset", "@web", "a b"]).fails(2);

@@ -58,6 +58,13 @@ impl User {
         Ran::new(command, &ran)
     }
 
+    /// Starts the user's manager, unless it is up.
+    pub fn begin(self) {
+        let unit = format!("user@{}.service", self.uid);
+        let started = Command::new("systemctl").args(["start", &unit]).status();
+        assert!(started.unwrap().success());
+    }
+
     /// Runs a command in the background.
     pub fn spawn(self, command: &str) -> JoinHandle<Ran> {
         let command = command.to_owned();
@@ -140,6 +147,11 @@ impl Ran {
     pub fn fails(self, status: i32) -> Self {
         assert_eq!(self.status, Some(status), "{}\n{}", self.what, self.said);
         self
+    }
+
+    /// What it said, on stdout and then on stderr.
+    pub fn said(self) -> String {
+        self.said
     }
 
     /// It must have said this.

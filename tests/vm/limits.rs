@@ -1,5 +1,3 @@
-use std::process::Command;
-
 use crate::host::{KEEPER, TESTER};
 
 /// Makes QEMU take 640 MiB.
@@ -121,10 +119,7 @@ fn limits_of_controllers_that_are_not_delegated_are_told_by_doctor() {
         )
         .saying("Delegate=cpu cpuset io memory pids");
 
-    let started = Command::new("systemctl")
-        .args(["start", "user@1501.service"])
-        .status();
-    assert!(started.unwrap().success());
+    KEEPER.begin();
     KEEPER
         .run("maqet doctor --all")
         .saying("ok       controllers: all are delegated to you");

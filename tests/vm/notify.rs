@@ -51,7 +51,7 @@ fn a_real_systemd_says_over_vsock_that_it_is_up() {
         &format!(
             "memory = \"256M\"\nkernel = \"{}\"\n\
              initrd = \"/usr/share/maqet-test-systemd.initrd\"\n\
-             append = \"console=ttyS0 quiet systemd.log_target=console\"\n\
+             append = \"console=ttyS0 quiet cryptomgr.notests systemd.log_target=console\"\n\
              ready = {{ level = \"notify\", timeout = \"20m\" }}",
             kernel.display()
         ),
@@ -113,7 +113,7 @@ fn add_probe(name: &str, words: &str, more: &str) {
         name,
         &format!(
             "memory = \"128M\"\nkernel = \"{guest}/kernel\"\ninitrd = \"{guest}/initrd\"\n\
-             append = \"console=ttyS0 quiet {words}\"\n{more}"
+             append = \"console=ttyS0 quiet cryptomgr.notests {words}\"\n{more}"
         ),
     );
 }

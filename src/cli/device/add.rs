@@ -43,6 +43,13 @@ pub(super) fn run(out: &Output, host: &Host, args: Args) -> anyhow::Result<ExitC
     if let Some(made) = &added.made {
         out.note(format_args!("made {}", made.display()));
     }
+    if let Some(controller) = &added.controller {
+        out.note(format_args!(
+            "its controller `{controller}` is plugged, and stays: `maqet device rm {} {controller}` \
+             removes it",
+            added.vm
+        ));
+    }
     let verb = if added.was_plugged { "was" } else { "is" };
     let place = match &added.bus {
         Some(bus) => format!(" into {bus}"),

@@ -12,7 +12,8 @@ use super::progress::watched;
 /// Move the image of a disk
 ///
 /// To another file or directory, on another file system too. The definition names the new
-/// place when all is there, and the old file is deleted last.
+/// place when all is there, and the old file is deleted last; of a symbolic link, only the
+/// link is, and what it led to is told.
 ///
 /// While the VM runs, QEMU copies the image, within the disk's limits, and goes on in the
 /// copy: the guest halts for a moment. There can be no snapshots in the image then. Of a VM
@@ -35,5 +36,11 @@ pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<Exit
     })??;
     let words = format_args!("disk `{}` is in {} now", moved.disk, moved.to.display());
     out.done(&moved, words)?;
+    if let Some(kept) = &moved.kept {
+        out.warn(format_args!(
+            "{} was behind a link, and is there still",
+            kept.display()
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }

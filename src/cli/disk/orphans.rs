@@ -10,7 +10,8 @@ use super::super::output::{Output, bytes, or_dash, table};
 ///
 /// Looks into the directories of VMs under $XDG_DATA_HOME/maqet, also of such that are
 /// not known any more. Nothing is deleted but the FILEs that are named with --delete, all of
-/// which must be in that list.
+/// which must be in that list. One that another FILE of the list stands on goes only with that.
+/// Where the database has lost VMs that were started, nothing is an orphan.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Delete these

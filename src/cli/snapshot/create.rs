@@ -16,24 +16,26 @@ use super::super::output::{Output, bytes};
 pub(in crate::cli) struct Args {
     /// Name of the VM
     name: VmName,
-    /// Name of the snapshot: any text
+    /// Name of the snapshot: any text, but with memory not of digits alone
     snapshot: String,
     /// What to say of it in lists
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// Of the disks alone, though the VM runs
-    #[arg(long)]
+    #[arg(long, group = "disks_alone")]
     disk_only: bool,
     /// Have the guest agent freeze the guest's file systems meanwhile
     ///
-    /// They are whole in the snapshot then, and thawed whatever becomes of this command.
-    #[arg(long, requires = "disk_only")]
+    /// They are whole in the snapshot then, within its images or beside them, and thawed
+    /// whatever becomes of this command.
+    #[arg(long, requires = "disks_alone")]
     quiesce: bool,
     /// Beside the images, also of raw ones: each stays as it is, and an overlay takes what
     /// is written from then on
     ///
-    /// Of the disks alone. `maqet snapshot merge` ends it.
-    #[arg(long, conflicts_with = "disk_only")]
+    /// Of the disks alone. `maqet snapshot merge` ends it. Snapshots within the images cannot
+    /// be restored before that.
+    #[arg(long, group = "disks_alone")]
     external: bool,
 }
 
@@ -54,5 +56,12 @@ pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<Exit
     };
     let words = format!("snapshot `{}` of VM `{}` made ({of})", made.name, made.vm);
     out.done(&made, words)?;
+    if !made.below.is_empty() {
+        out.warn(format_args!(
+            "`{}` cannot be restored until `{}` is merged",
+            made.below.join("`, `"),
+            made.name
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,7 +14,8 @@ use super::super::output::{Output, bytes, or_dash, table};
 ///
 /// Each stands below the one that it came from; the one that the VM's disks have come
 /// from is marked with `*`. MEMORY is what of the guest's memory is in it, `-` if it is
-/// of the disks alone. One that lacks a disk, or was made without maqet, says so.
+/// of the disks alone. One that cannot be restored as things are, or was made without
+/// maqet, says so.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Name of the VM
@@ -49,8 +50,27 @@ pub(super) fn words(snapshot: &Listed) -> String {
             snapshot.missing.len()
         ));
     }
+    if !snapshot.elsewhere.is_empty() {
+        words.push(format!(
+            "(the VM does not have {} of its disks now)",
+            snapshot.elsewhere.len()
+        ));
+    }
     if snapshot.resumes {
         words.push("(the next start goes on here)".to_owned());
+    }
+    match snapshot.below.as_slice() {
+        [] if snapshot.is_below => {
+            words.push("(cannot be restored: an overlay stands on its image)".to_owned());
+        }
+        [] => {}
+        names => {
+            let names = names.join("`, then `");
+            words.push(format!("(to be restored, first merge `{names}`)"));
+        }
+    }
+    if !snapshot.misfits.is_empty() {
+        words.push("(of another machine: only its disks can be restored)".to_owned());
     }
     if snapshot.is_external {
         words.push("(external)".to_owned());

@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use crate::ops::Host;
-use crate::ops::snapshot::prune::{prune, too_old};
+use crate::ops::snapshot::prune::{prune, select};
 use crate::vm::VmName;
 
 use super::super::output::Output;
@@ -24,21 +24,24 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<ExitCode> {
+    let vm = &args.name;
+    let found = select(host, vm, args.keep)?;
     if args.dry_run {
-        let old = too_old(host, &args.name, args.keep)?;
-        let names: Vec<String> = old.into_iter().map(|it| it.name).collect();
+        let names: Vec<String> = found.old.into_iter().map(|it| it.name).collect();
         out.answer(&names, |w| {
             names.iter().try_for_each(|name| writeln!(w, "{name}"))
         })?;
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        let gone = prune(host, vm, &found.old)?;
+        let names: Vec<String> = gone.iter().map(|it| format!("`{}`", it.name)).collect();
+        let words = match names.as_slice() {
+            [] => format!("no snapshot of VM `{vm}` is too old"),
+            names => format!("snapshots of VM `{vm}` deleted: {}", names.join(", ")),
+        };
+        out.done(&gone, words)?;
     }
-    let gone = prune(host, &args.name, args.keep)?;
-    let names: Vec<String> = gone.iter().map(|it| format!("`{}`", it.name)).collect();
-    let vm = &args.name;
-    let words = match names.as_slice() {
-        [] => format!("no snapshot of VM `{vm}` is too old"),
-        names => format!("snapshots of VM `{vm}` deleted: {}", names.join(", ")),
-    };
-    out.done(&gone, words)?;
+    for (name, why) in found.fixed {
+        out.note(format_args!("kept `{name}`: {why}"));
+    }
     Ok(ExitCode::SUCCESS)
 }

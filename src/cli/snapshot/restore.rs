@@ -9,11 +9,12 @@ use super::super::output::Output;
 
 /// Go back to a snapshot
 ///
-/// A running VM goes on there at once; the snapshot must have memory in it. One that
-/// does not run goes on there with its next start, or boots from its disks if there is
-/// no memory in it. What was written since is gone. The memory fits the machine that it
-/// is of: if that is another one now, what differs is told, and nothing is done. Interrupted
-/// before it has begun, nothing is done, and after that it comes to its end.
+/// A running VM goes on there at once, if there is memory in the snapshot, and else only
+/// by a reset (`--reset`). One that does not run goes on there with its next start, or
+/// boots from its disks if there is no memory in it. What was written since is gone. The
+/// memory fits the machine that it is of: if that is another one now, what differs is told,
+/// and nothing is done. Interrupted before it has begun, nothing is done, and after that it
+/// comes to its end.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Name of the VM
@@ -26,6 +27,11 @@ pub(in crate::cli) struct Args {
     /// Give the saved state of the VM up, if it has one
     #[arg(long)]
     discard_saved: bool,
+    /// Cut the power of the VM, if it runs, and start it again there
+    ///
+    /// The guest is not asked. All that could be in the way is looked for before.
+    #[arg(long)]
+    reset: bool,
 }
 
 pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<ExitCode> {
@@ -33,6 +39,7 @@ pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<Exit
     let options = Options {
         disk_only: args.disk_only,
         discard_saved: args.discard_saved,
+        reset: args.reset,
         interrupted: &interrupted,
     };
     let restored = restore(host, &args.name, &args.snapshot, &options)?;
@@ -46,6 +53,7 @@ pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<Exit
         GoesOn::Now => ", and goes on there",
         GoesOn::AtStart => "; the next start goes on there",
         GoesOn::Boots => "",
+        GoesOn::Booted => ", and boots there",
     };
     let words = format!(
         "VM `{}` is at snapshot `{}`{then}",

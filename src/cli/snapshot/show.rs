@@ -37,8 +37,14 @@ pub(super) fn run(out: &Output, host: &Host, args: &Args) -> anyhow::Result<Exit
         for disk in &snapshot.disks {
             line("disk", disk.display().to_string())?;
         }
+        for disk in &snapshot.elsewhere {
+            line("no disk now", disk.display().to_string())?;
+        }
         for disk in &snapshot.missing {
             line("missing in", disk.display().to_string())?;
+        }
+        for difference in &snapshot.misfits {
+            line("differs", difference.clone())?;
         }
         match &snapshot.definition {
             Some(definition) => write!(w, "\n{definition}"),

@@ -47,7 +47,7 @@ pub(super) fn begin(
             continue;
         };
         let name = name(id, index);
-        let source = Nodes::of(monitor, it)?.image;
+        let source = Nodes::of(monitor, &config.name, it)?.image;
         let file = image::unfinished(&layer.file, id.0);
         monitor.execute(
             "blockdev-add",

@@ -34,16 +34,6 @@ pub enum Error {
         /// The snapshot.
         name: String,
     },
-    /// The image was marked as damaged.
-    #[error("disk `{disk}` of VM `{vm}`: {} is marked as damaged", .file.display())]
-    Damaged {
-        /// The VM.
-        vm: VmName,
-        /// Its disk.
-        disk: DeviceName,
-        /// The image.
-        file: PathBuf,
-    },
     /// It ended while its disks were being copied.
     #[error("VM `{0}` ended before its disks were copied")]
     Ended(VmName),

@@ -33,7 +33,7 @@ pub(super) fn switch(
         else {
             continue;
         };
-        let base = Nodes::of(monitor, &it)?.image;
+        let base = Nodes::of(monitor, &config.name, &it)?.image;
         let overlay = disk::layer_name(&disk::id(&it.name), id.0);
         let image = (own, Format::Qcow2);
         let node = other_image(&it, config.board(), image, &overlay, None);

@@ -26,7 +26,7 @@ use super::claims::Claims;
 use super::disk::{Defined, Nodes, defined, guard};
 use super::operation::{Id, Plan as AnyPlan, Work};
 use super::reach::Reach;
-use super::snapshot::beside;
+use super::snapshot::{self, beside};
 use super::{Error, Host, check};
 
 pub use error::Error as Why;
@@ -128,6 +128,7 @@ fn attempt(
     }
     let mut reach = work.reach()?;
     let layers = layers(host, &config, new, options, &mut reach)?;
+    let not_copied = not_copied(host, &config, options)?;
     let is_frozen = layers.iter().any(|layer| layer.own.is_some());
     if is_frozen && matches!(reach, Reach::Stopped(_)) && host.paths.saved(from).state().exists() {
         return Err(Error::HasSavedState(from.clone()));
@@ -136,7 +137,15 @@ fn attempt(
     let text = definition::of_clone(host, &row, &config, new, &layers, options.set)?;
     let file = options.dir.join(format!("{new}.toml"));
     let label = Path::new(new.as_str());
-    let clone = Proposal::read(&claims, &text, None, &file, label)?;
+    let typed = options.set.iter();
+    let typed: Vec<_> = typed
+        .map(|word| (word.key.clone(), format!("--set {word}")))
+        .collect();
+    let read = || {
+        let read = Proposal::read(&claims, &text, None, &file, label);
+        read.map_err(|error| error.typed(&text, &typed))
+    };
+    let clone = read()?;
     let source = match is_frozen {
         true => Some(source(host, &claims, &row, &layers)?),
         false => None,
@@ -191,7 +200,7 @@ fn attempt(
     });
     if matches!(done, Err(Error::BeingChanged(_))) {
         // Somebody may have come to want what the clone wants.
-        Proposal::read(&claims, &text, None, &file, label)?;
+        read()?;
     }
     done?;
     // It is kept already.
@@ -202,6 +211,7 @@ fn attempt(
              had been cut"
         ));
     }
+    warnings.extend(not_copied);
     let shared = defined(host, &config).into_iter();
     let shared = shared.filter(|it| it.disk.read_only).map(|it| Disk {
         disk: it.name,
@@ -249,6 +259,22 @@ fn put(
         false if host.store()?.get(new)?.is_some() => Err(Error::AlreadyExists(new.clone())),
         false => Err(Error::BeingChanged(from.clone())),
     }
+}
+
+/// The disks of a snapshot that a clone of it does not get, in words.
+fn not_copied(host: &Host, config: &VmConfig, options: &Options<'_>) -> Result<Vec<String>, Error> {
+    let Some(name) = options.snapshot else {
+        return Ok(Vec::new());
+    };
+    let vm = &config.name;
+    let gone = snapshot::disks_gone(host, config, name)?.into_iter();
+    Ok(gone
+        .map(|disk| {
+            format!(
+                "{disk} of snapshot `{name}` is not copied: VM `{vm}` does not have it any more"
+            )
+        })
+        .collect())
 }
 
 /// What is to become of the disks that a guest can write to.
@@ -301,7 +327,7 @@ fn layers(
                 room += image::measure(&it.path, format, format)?.required;
                 Layer {
                     size: match reach {
-                        Reach::Running(monitor) => Nodes::of(monitor, &it)?.size(),
+                        Reach::Running(monitor) => Nodes::of(monitor, vm, &it)?.size(),
                         Reach::Stopped(_) => None,
                     },
                     copy: Some(plan::Copy {
@@ -318,7 +344,12 @@ fn layers(
         }
         layers.push(layer);
     }
-    image::require(&host.paths.vm(new).operation_lock(), room)?;
+    let lock = host.paths.vm(new).operation_lock();
+    let own = layers.iter().filter_map(|layer| layer.own.as_ref());
+    for file in own.chain([&lock]) {
+        image::require_writable(file)?;
+    }
+    image::require(&lock, room)?;
     Ok(layers)
 }
 
@@ -381,14 +412,6 @@ fn overlay(
         Format::Qcow2 => Some(Header::read(&it.path).map_err(failed())?),
         Format::Raw => None,
     };
-    if header.as_ref().is_some_and(|header| header.is_corrupt) {
-        return Err(Why::Damaged {
-            vm: vm.clone(),
-            disk: it.name.clone(),
-            file: it.path.clone(),
-        }
-        .into());
-    }
     let mut layer = Layer {
         size: header.as_ref().map(|header| header.virtual_size),
         ..layer(host, it, new, "qcow2")
@@ -398,7 +421,7 @@ fn overlay(
             layer.base = below.clone();
             return Ok(layer);
         }
-        (_, Reach::Running(monitor)) => layer.size = Nodes::of(monitor, it)?.size(),
+        (_, Reach::Running(monitor)) => layer.size = Nodes::of(monitor, vm, it)?.size(),
         _ => {}
     }
     if let Some(count) = header.map(|header| header.snapshots).filter(|it| *it > 0) {

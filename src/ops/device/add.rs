@@ -42,6 +42,8 @@ pub struct Added {
     pub driver: String,
     /// The bus that maqet chose; QEMU chose it if there is none here.
     pub bus: Option<String>,
+    /// The controller that was plugged for it, and stays when it goes.
+    pub controller: Option<String>,
     /// Whether the definition has it, too.
     pub persistent: bool,
     /// Whether it was plugged already, and has only been made persistent.
@@ -67,6 +69,7 @@ pub fn add(
         host,
         row: &row,
         options,
+        controller: None,
     };
     let wrong = |error: config::InvalidDeviceName| settings(what, error);
     match what.split_once('.') {
@@ -85,6 +88,8 @@ struct Adding<'a> {
     host: &'a Host,
     row: &'a Row,
     options: &'a Options,
+    /// The controller that is plugged with the device.
+    controller: Option<String>,
 }
 
 /// A mistake in the words rather than in a file.
@@ -104,7 +109,7 @@ impl Adding<'_> {
             document.set_words(&what, words, &self.options.dir)
         })?;
         let disk = &config.disks[&name];
-        if matches!(disk.interface, Interface::Sata | Interface::Cdrom) {
+        if disk.interface.waits_for_start() {
             return Err(DeviceError::Sata { what }.into());
         }
         let vm_dir = self.host.paths.vm(&self.row.name);
@@ -171,10 +176,9 @@ impl Adding<'_> {
         let net = &config.nets[&name];
         plumbing::check_net(&name, net)?;
         let claims = Claims::for_vms(self.host, 1);
-        let rivals = claims.rival_macs(&self.row.name, &config)?;
-        if let Some((_, vm, _)) = rivals.iter().find(|(of, ..)| *of == name.as_str()) {
-            let message = format_args!("VM `{vm}` has the same address");
-            return Err(settings(&what, message));
+        let rivals = claims.rival_macs(&self.row.name, Some(&self.row.uuid), &config)?;
+        if let Some(rival) = rivals.iter().find(|it| it.net == name.as_str()) {
+            return Err(settings(&what, check::same_address(rival).message));
         }
         let vhost = plumbing::has_vhost_net();
         let [netdev, nic] = net::parts(&name, net, &self.row.uuid, vhost);
@@ -216,7 +220,7 @@ impl Adding<'_> {
             }
             Target::Pci(name) => {
                 let pci = &config.pcis[name];
-                plumbing::check_pci(name, pci)?;
+                plumbing::check_pci(&self.row.name, name, pci)?;
                 let device = passthrough::pci(name, pci);
                 let port = self.qemu.free_port(device.driver())?;
                 (device, None, port)
@@ -289,6 +293,7 @@ impl Adding<'_> {
             id: id.clone(),
             driver: driver.to_owned(),
             bus: None,
+            controller: None,
             persistent: false,
             was_plugged: false,
             made: None,
@@ -343,6 +348,7 @@ impl Adding<'_> {
         let Some(controller) = controller else {
             return Ok(None);
         };
+        self.controller = Some(controller.id().to_owned());
         Ok(Some(match self.qemu.free_port(controller.driver())? {
             Some(port) => controller.on(&port),
             None => controller,
@@ -504,6 +510,7 @@ impl Adding<'_> {
             id: device.id().to_owned(),
             driver: device.driver().to_owned(),
             bus: None,
+            controller: None,
             persistent: false,
             was_plugged: false,
             made: None,
@@ -532,6 +539,7 @@ impl Adding<'_> {
         mut added: Added,
         with: Option<&Document>,
     ) -> Result<Added, Error> {
+        added.controller = self.controller.take();
         let Some(with) = with else {
             return Ok(added);
         };

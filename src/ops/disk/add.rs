@@ -76,6 +76,7 @@ pub fn add(
         return Err(Error::InTheWay(it.path.clone()));
     }
     // All that can be found wrong is found before anything is made.
+    image::require_place(&it.path)?;
     check::not_printed(host, &row, &new.config, disk)?;
     let kind = match (&options.from, it.disk.size) {
         (Some(source), _) => Some(source.check(watch)?),

@@ -31,7 +31,7 @@ pub struct Attached {
 /// Gives a VM a file or block device as a disk, which stays where it is and is not changed.
 ///
 /// # Errors
-/// [`Why::Needed`] when it would be written and others have it or stand on it.
+/// [`Why::Unfit`]; [`Why::Needed`] when it would be written and others have it or stand on it.
 pub fn attach(
     host: &Host,
     name: &VmName,
@@ -56,7 +56,10 @@ pub fn attach(
     }
     check::not_printed(host, &row, &new.config, disk)?;
     guard::format(it)?;
-    let below = guard::sound(name, it)?;
+    let below = it.chain().sound().map_err(|fault| Why::Unfit {
+        file: it.path.clone(),
+        fault,
+    })?;
     let others = guard::others(host, &it.path, name, disk)?;
     // Readers do not mind each other.
     let in_way = match it.disk.read_only {

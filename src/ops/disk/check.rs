@@ -30,7 +30,8 @@ pub struct Image {
 /// own if asked to.
 ///
 /// # Errors
-/// [`Error::Running`], what is wrong with a chain, and images that cannot be opened.
+/// [`Why::InUse`](super::Error::InUse) while it runs, what is wrong with a chain, and images
+/// that cannot be opened.
 pub fn check(
     host: &Host,
     name: &VmName,
@@ -43,10 +44,10 @@ pub fn check(
         Some(disk) => vec![find(host, &config, disk)?],
         None => defined(host, &config),
     };
-    let _lock = guard::stopped(&work, host, name)?;
+    let _lock = guard::at_rest(&work, host, name, "checked")?;
     let mut found = Vec::new();
     for it in disks {
-        let links = guard::sound(name, &it)?;
+        let links = guard::whole(name, &it)?;
         for (depth, link) in links.into_iter().enumerate() {
             let checked = match repair && depth == 0 && !it.disk.read_only {
                 true => {

@@ -54,6 +54,7 @@ pub fn compact(
     let from = taken(&it.path)?;
     if let Reach::Running(monitor) = reach {
         let file = free_name(&it.path);
+        image::require_place(&file)?;
         live::relocate(host, &work, monitor, (&config, &it), (&file, true), watch)?;
         return Ok(Compacted {
             vm: name.clone(),
@@ -69,6 +70,7 @@ pub fn compact(
         it.path.display()
     )))?;
     definition::text(&path)?;
+    image::require_place(&path)?;
     image::require(&path, from)?;
     let made = is_made(host, name, &it.path)?;
     let plan = AnyPlan::Disk(Plan::Rewrite {

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::{DeviceName, Size};
 use crate::image::Fault;
@@ -18,6 +18,14 @@ pub enum Error {
         disk: DeviceName,
         /// The nearest one that it has.
         nearest: Option<String>,
+    },
+    /// A running VM has it, and its definition has not.
+    #[error("disk `{disk}` is in the running VM `{vm}`, and not in its definition")]
+    NotDefined {
+        /// The VM.
+        vm: VmName,
+        /// The disk.
+        disk: DeviceName,
     },
     /// The VM has such a disk already.
     #[error("VM `{vm}` has a disk `{disk}` already")]
@@ -43,6 +51,18 @@ pub enum Error {
         /// Those who need it.
         users: Vec<User>,
     },
+    /// Images that no VM has stand on the image.
+    #[error(
+        "{} is needed: {} stands on it, and is no VM's",
+        .file.display(),
+        .by.iter().map(|it| it.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    Stood {
+        /// The image.
+        file: PathBuf,
+        /// Those that stand on it.
+        by: Vec<PathBuf>,
+    },
     /// There is something wrong below the image.
     #[error("disk `{disk}` of VM `{vm}` is broken")]
     Broken {
@@ -53,6 +73,23 @@ pub enum Error {
         /// What.
         #[source]
         fault: Fault,
+    },
+    /// A file that is no disk yet cannot be one, for what is wrong with it or below it.
+    #[error("{} cannot be a disk", .file.display())]
+    Unfit {
+        /// The file.
+        file: PathBuf,
+        /// What.
+        #[source]
+        fault: Fault,
+    },
+    /// What QEMU has of an image in memory is not in its file.
+    #[error("an image of VM `{vm}` cannot be {done} while it runs: QEMU has part of it in memory")]
+    InUse {
+        /// The VM.
+        vm: VmName,
+        /// What was to be done with it.
+        done: &'static str,
     },
     /// The guest may only read it.
     #[error("disk `{disk}` of VM `{vm}` is read-only")]
@@ -89,6 +126,18 @@ pub enum Error {
         file: PathBuf,
         /// How many there are in it.
         count: u32,
+        /// Whether they would go along if the VM did not run.
+        runs: bool,
+    },
+    /// Its device in QEMU cannot have another size while the guest runs.
+    #[error(
+        "disk `{disk}` cannot grow while VM `{vm}` runs: a device of its `interface` keeps its size"
+    )]
+    Rigid {
+        /// The VM.
+        vm: VmName,
+        /// The disk.
+        disk: DeviceName,
     },
     /// A smaller disk has less on it.
     #[error("disk `{disk}` has {}: cut to {}, it would lose what is beyond that", Size::from_bytes(*.from), Size::from_bytes(*.to))]
@@ -99,6 +148,16 @@ pub enum Error {
         from: u64,
         /// What was asked for.
         to: u64,
+    },
+    /// An image can be cut between its clusters only.
+    #[error("disk `{disk}` cannot be cut to {}: its image has clusters of {}, and what was in the rest of the last one would be there again when it grows", Size::from_bytes(*.to), Size::from_bytes(*.cluster))]
+    Unaligned {
+        /// The disk.
+        disk: DeviceName,
+        /// What was asked for, in bytes.
+        to: u64,
+        /// The size of a cluster, in bytes.
+        cluster: u64,
     },
     /// What an image is to be made from names other files.
     #[error("{} is not taken: it would have {} read, too", .file.display(), .names)]
@@ -154,11 +213,24 @@ pub enum Error {
     #[error("disk `{0}` stands on no other image")]
     NoBase(DeviceName),
     /// The VM runs, and does not have it.
-    #[error("disk `{0}` is in the definition, and not in the running VM")]
-    NotPlugged(DeviceName),
+    #[error("disk `{disk}` is in the definition, and not in the running VM")]
+    NotPlugged {
+        /// The VM.
+        vm: VmName,
+        /// The disk.
+        disk: DeviceName,
+    },
     /// A file is no orphan.
     #[error("{} is not among the files that `maqet disk orphans` lists", .0.display())]
     NoOrphan(PathBuf),
+    /// The database does not know all VMs that there are, nor what is theirs.
+    #[error("{}: nobody knows which files are theirs", lost(.dir, .vms))]
+    Lost {
+        /// Where their directories are.
+        dir: PathBuf,
+        /// Those that were started once; none if there is no database.
+        vms: Vec<VmName>,
+    },
 }
 
 /// Who uses a file, and how.
@@ -172,6 +244,20 @@ pub(in crate::ops) fn words(users: &[User]) -> String {
         }
     });
     words.collect::<Vec<_>>().join(", ")
+}
+
+fn lost(dir: &Path, vms: &[VmName]) -> String {
+    let dir = dir.display();
+    match vms {
+        [] => format!("there is no database, and files of VMs that it had are in {dir}"),
+        vms => {
+            let vms: Vec<String> = vms.iter().map(|vm| format!("`{vm}`")).collect();
+            format!(
+                "VMs that the database does not have are in {dir}: {}",
+                vms.join(", ")
+            )
+        }
+    }
 }
 
 fn is_words(is: Option<&str>) -> String {

@@ -4,13 +4,13 @@ use std::io;
 use std::path::Path;
 
 use crate::config::{DeviceName, Disk, Format, is_device_node};
-use crate::image::{Chain, Header, Kind, Link};
+use crate::image::{Chain, Fault, Header, Kind, Link};
 use crate::ops::operation::Work;
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host, save};
 use crate::vm::VmName;
 
-use super::{Defined, Error as Why, User, users};
+use super::{Defined, Error as Why, User, orphans, users};
 
 /// Takes the disks of a VM that does not run, and has no saved state that they would not fit.
 pub(super) fn stopped(work: &Work<'_>, host: &Host, name: &VmName) -> Result<Reach, Error> {
@@ -18,6 +18,20 @@ pub(super) fn stopped(work: &Work<'_>, host: &Host, name: &VmName) -> Result<Rea
         Reach::Running(_) => Err(Error::Running(name.clone())),
         reach => Ok(reach),
     }
+}
+
+/// Takes the disks of a VM to look at what is in their files, which is all only while it does
+/// not run.
+pub(super) fn at_rest(
+    work: &Work<'_>,
+    host: &Host,
+    name: &VmName,
+    done: &'static str,
+) -> Result<Reach, Error> {
+    stopped(work, host, name).map_err(|error| match error {
+        Error::Running(vm) => Why::InUse { vm, done }.into(),
+        error => error,
+    })
 }
 
 /// Gets at the disks of a VM that has no saved state which they would not fit then.
@@ -45,7 +59,7 @@ pub(in crate::ops) fn others(
 pub(super) fn alone(host: &Host, name: &VmName, it: &Defined) -> Result<(), Error> {
     let users = others(host, &it.path, name, &it.name)?;
     match users.is_empty() {
-        true => Ok(()),
+        true => orphans::spare(host, &it.path),
         false => Err(Why::Needed {
             file: it.path.clone(),
             users,
@@ -89,6 +103,15 @@ pub(in crate::ops) fn sound(name: &VmName, it: &Defined) -> Result<Vec<Link>, Er
         }
         .into()
     })
+}
+
+/// The same where a damaged image will do, as it is to be looked at or mended.
+pub(super) fn whole(name: &VmName, it: &Defined) -> Result<Vec<Link>, Error> {
+    let chain = it.chain();
+    match chain.fault {
+        Some(Fault::Damaged { .. }) => Ok(chain.links),
+        _ => sound(name, it),
+    }
 }
 
 /// Sees to it that a file is what the definition takes it for.
@@ -151,6 +174,7 @@ pub(super) fn no_snapshots(name: &VmName, it: &Defined) -> Result<(), Error> {
             vm: name.clone(),
             file: it.path.clone(),
             count,
+            runs: false,
         }
         .into()),
     }

@@ -49,7 +49,7 @@ impl<'a> Source<'a> {
         if it.disk.read_only {
             return Err(Error::Running(name.clone()));
         }
-        let nodes = Nodes::of(monitor, it)?;
+        let nodes = Nodes::of(monitor, name, it)?;
         let image = &nodes.said["image"];
         let snapshots = image["snapshots"].as_array().map_or(0, Vec::len);
         if snapshots > 0 {
@@ -57,6 +57,7 @@ impl<'a> Source<'a> {
                 vm: name.clone(),
                 file: it.path.clone(),
                 count: snapshots as u32,
+                runs: true,
             }
             .into());
         }

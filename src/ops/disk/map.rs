@@ -24,11 +24,14 @@ pub struct Map {
 }
 
 /// Maps a disk of a VM that does not run.
+///
+/// # Errors
+/// [`Why::InUse`](super::Error::InUse) while it runs.
 pub fn map(host: &Host, name: &VmName, disk: &DeviceName) -> Result<Map, Error> {
     let work = Work::take(host, name)?;
     let config = host.config(&host.vm(name)?)?;
     let it = find(host, &config, disk)?;
-    let _lock = guard::stopped(&work, host, name)?;
+    let _lock = guard::at_rest(&work, host, name, "mapped")?;
     let images = guard::sound(name, &it)?;
     let format = it.disk.format.as_str();
     let measured = image::measure(&it.path, format, format)?;

@@ -8,9 +8,9 @@ use serde::Serialize;
 use crate::config::DeviceName;
 use crate::image::{Header, Link};
 use crate::ops::operation::Work;
-use crate::ops::snapshot::Error as Obstacle;
-use crate::ops::snapshot::beside::merge::{MERGING, into_images};
-use crate::ops::snapshot::beside::{Overlay, others_above};
+use crate::ops::snapshot::beside::merge::{MERGING, into_images, resized};
+use crate::ops::snapshot::beside::{Overlay, others_above, within};
+use crate::ops::snapshot::nothing_in_the_way;
 use crate::ops::{Error, Host};
 use crate::qmp::Job;
 use crate::vm::VmName;
@@ -26,6 +26,8 @@ pub struct Merged {
     pub vm: VmName,
     /// The disks.
     pub disks: Vec<Disk>,
+    /// What is in the way of merging more, in words.
+    pub obstacles: Vec<String>,
 }
 
 /// A disk that was merged.
@@ -43,12 +45,13 @@ pub struct Disk {
 /// nobody else needs those, while the VM runs or not, and has them go on there: one disk,
 /// or all where that can be done.
 ///
-/// Only images that maqet made are written, and that which `into` names; only overlays that
-/// maqet made are deleted. `watch` is shown QEMU's jobs, and says whether to go on; the disk
-/// reads the same in any case.
+/// Only images that maqet made are written, and that which `into` names, and none below that;
+/// only overlays that maqet made are deleted. `watch` is shown QEMU's jobs, and says whether
+/// to go on; the disk reads the same in any case.
 ///
 /// # Errors
-/// [`Obstacle::Obstacles`] with all that is in the way; [`Error::HasSavedState`].
+/// [`Obstacles`](crate::ops::snapshot::Error::Obstacles) with all that is in the way;
+/// [`Error::HasSavedState`].
 pub fn merge(
     host: &Host,
     name: &VmName,
@@ -59,18 +62,20 @@ pub fn merge(
     let work = Work::take(host, name)?;
     let mut merged: Vec<Disk> = Vec::new();
     loop {
-        let (overlays, obstacles) = overlays(host, name, disk, into)?;
+        let Layer {
+            overlays,
+            ends,
+            obstacles,
+        } = layer(host, name, disk, into)?;
         if overlays.is_empty() && merged.is_empty() {
-            return Err(Obstacle::Obstacles {
-                doing: MERGING,
-                vm: name.clone(),
-                obstacles,
-            }
-            .into());
+            nothing_in_the_way(MERGING, name, [&ends[..], &obstacles].concat())?;
         }
         if overlays.is_empty() {
-            let (vm, disks) = (name.clone(), merged);
-            return Ok(Merged { vm, disks });
+            return Ok(Merged {
+                vm: name.clone(),
+                disks: merged,
+                obstacles,
+            });
         }
         into_images(host, name, (&work, work.reach()?), None, &overlays, watch)?;
         for overlay in overlays {
@@ -89,26 +94,43 @@ pub fn merge(
     }
 }
 
-/// What can be merged by one layer, and why not all else can, in words.
-fn overlays(
+/// What is to be done by one layer.
+#[derive(Default)]
+struct Layer {
+    overlays: Vec<Overlay>,
+    /// What is as far down as it is to be, in words.
+    ends: Vec<String>,
+    /// Why all else cannot be merged, in words.
+    obstacles: Vec<String>,
+}
+
+fn layer(
     host: &Host,
     name: &VmName,
     disk: Option<&DeviceName>,
     into: Option<&Path>,
-) -> Result<(Vec<Overlay>, Vec<String>), Error> {
+) -> Result<Layer, Error> {
     let config = host.config(&host.vm(name)?)?;
     let disks = match disk {
         Some(disk) => vec![find(host, &config, disk)?],
         None => defined(host, &config),
     };
-    let (mut overlays, mut obstacles) = (Vec::new(), Vec::new());
+    let mut layer = Layer::default();
     for it in disks.iter().filter(|it| !it.disk.read_only) {
         let links = guard::sound(name, it)?;
         let Some(base) = links.get(1) else {
             let disk = &it.name;
-            obstacles.push(format!("disk `{disk}` stands on nothing"));
+            layer.ends.push(format!("disk `{disk}` stands on nothing"));
             continue;
         };
+        if let Some(into) = into
+            && !is_one_of(&links[1..], into)?
+        {
+            let (file, base, into) = (it.path.display(), base.path.display(), into.display());
+            let words = format!("{file} stands on {base}, and not on {into}");
+            layer.ends.push(words);
+            continue;
+        }
         let overlay = Overlay {
             disk: it.name.clone(),
             base: base.path.clone(),
@@ -117,11 +139,24 @@ fn overlays(
         };
         let found = in_the_way(host, name, it, base, &overlay, into)?;
         if found.is_empty() {
-            overlays.push(overlay);
+            layer.overlays.push(overlay);
         }
-        obstacles.extend(found);
+        layer.obstacles.extend(found);
     }
-    Ok((overlays, obstacles))
+    Ok(layer)
+}
+
+/// Whether a file is one of these images.
+fn is_one_of(links: &[Link], file: &Path) -> Result<bool, Error> {
+    let inode =
+        |path: &Path| Inode::of(path).map_err(Error::io(format!("cannot read {}", path.display())));
+    let file = inode(file)?;
+    for link in links {
+        if inode(&link.path)? == file {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Why a disk cannot be merged into what is below it, in words.
@@ -135,25 +170,21 @@ fn in_the_way(
 ) -> Result<Vec<String>, Error> {
     let failed = |path: &Path| Error::io(format!("cannot read {}", path.display()));
     let mut found = others_above(host, vm, None, std::slice::from_ref(overlay))?;
+    found.extend(within(&it.path)?.iter().map(ToString::to_string));
+    found.extend(resized(overlay)?);
     let file = it.path.display();
     if !is_made(host, vm, &it.path)? {
-        found.push(format!("{file} was not made by maqet"));
+        found.push(format!("{file} was not made by maqet for this VM"));
     }
     let is_into = match into {
-        Some(into) => {
-            let inode = |path: &Path| Inode::of(path).map_err(failed(path));
-            inode(into)? == inode(&base.path)?
-        }
+        Some(into) => is_one_of(std::slice::from_ref(base), into)?,
         None => false,
     };
     if !is_into && !is_made(host, vm, &base.path)? {
         let base = base.path.display();
-        found.push(match into {
-            Some(into) => format!("{file} stands on {base}, and not on {}", into.display()),
-            None => {
-                format!("{base} was not made by maqet, and is written only if `--into` names it")
-            }
-        });
+        found.push(format!(
+            "{base} was not made by maqet for this VM, and is written only if `--into` names it"
+        ));
     }
     if base.format == "qcow2" {
         let size = |path: &Path| Header::read(path).map_err(failed(path));

@@ -86,10 +86,19 @@ pub(super) fn defined(host: &Host, config: &VmConfig) -> Vec<Defined> {
 /// The disk of that name.
 fn find(host: &Host, config: &VmConfig, disk: &DeviceName) -> Result<Defined, Error> {
     let all = defined(host, config);
-    let found = all.iter().find(|it| it.name == *disk);
-    found
-        .cloned()
-        .ok_or_else(|| no_such(&config.name, disk, all.iter().map(|it| it.name.as_str())))
+    if let Some(found) = all.iter().find(|it| it.name == *disk) {
+        return Ok(found.clone());
+    }
+    let (vm, disk) = (config.name.clone(), disk.clone());
+    // Words of an error are not worth a second one.
+    let plugged = ls::ls(host, &vm).unwrap_or_default();
+    if plugged
+        .iter()
+        .any(|it| it.disk == disk.as_str() && !it.defined)
+    {
+        return Err(Error::NotDefined { vm, disk });
+    }
+    Err(no_such(&vm, &disk, all.iter().map(|it| it.name.as_str())))
 }
 
 fn no_such<'a>(vm: &VmName, disk: &DeviceName, known: impl Iterator<Item = &'a str>) -> Error {

@@ -29,12 +29,15 @@ pub struct Moved {
     pub from: PathBuf,
     /// Where it is.
     pub to: PathBuf,
+    /// What a symbolic link at the old place led to, and is there still.
+    pub kept: Option<PathBuf>,
 }
 
 /// Moves the image of a disk to another file or into another directory, to another file
 /// system too. The old one is deleted when the new one was verified and the definition names it.
 ///
-/// While the VM runs, QEMU copies the image and goes on in the copy.
+/// While the VM runs, QEMU copies the image and goes on in the copy. Of a symbolic link, only
+/// the link is deleted.
 ///
 /// # Errors
 /// [`Error::InTheWay`], [`Why::Needed`](super::Error::Needed) by those who name the old
@@ -64,6 +67,12 @@ pub fn r#move(
     if to.symlink_metadata().is_ok() {
         return Err(Error::InTheWay(to.clone()));
     }
+    let kept = match from.is_symlink() {
+        true => Some(from.canonicalize().map_err(failed(from))?),
+        false => None,
+    };
+    image::require_writable(from)?;
+    image::require_place(to)?;
     match reach {
         Reach::Stopped(_) => {
             // What follows from the name of a file may not follow from another.
@@ -101,6 +110,7 @@ pub fn r#move(
         disk: disk.clone(),
         from: from.clone(),
         to: to.clone(),
+        kept,
     })
 }
 

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::config::{Board, Disk, Format, Limits};
+use crate::config::{Board, DeviceName, Disk, Format, Limits};
 use crate::ops::Error;
 use crate::qemu::disk;
 use crate::qmp::Client;
+use crate::vm::VmName;
 
 use super::{Defined, Error as Why};
 
@@ -44,11 +45,24 @@ impl Nodes {
     ///
     /// # Errors
     /// [`Why::NotPlugged`].
-    pub fn of(monitor: &mut Client, it: &Defined) -> Result<Self, Error> {
-        let nodes = Self::find(monitor, &disk::id(&it.name))?;
-        let is_it = |nodes: &Self| nodes.file() == it.path.to_str() && !nodes.is_read_only();
-        let found = nodes.filter(is_it);
-        found.ok_or_else(|| Why::NotPlugged(it.name.clone()).into())
+    pub fn of(monitor: &mut Client, vm: &VmName, it: &Defined) -> Result<Self, Error> {
+        let found = Self::with(monitor, &it.name, &it.path)?;
+        let found = found.filter(|nodes| !nodes.is_read_only());
+        let not_plugged = || Why::NotPlugged {
+            vm: vm.clone(),
+            disk: it.name.clone(),
+        };
+        found.ok_or_else(|| not_plugged().into())
+    }
+
+    /// Those of a disk that a running VM has with the image at `file`.
+    pub fn with(
+        monitor: &mut Client,
+        name: &DeviceName,
+        file: &Path,
+    ) -> Result<Option<Self>, Error> {
+        let nodes = Self::find(monitor, &disk::id(name))?;
+        Ok(nodes.filter(|nodes| nodes.file() == file.to_str()))
     }
 
     /// Those of all disks, but for empty drives.

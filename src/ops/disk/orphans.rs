@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::config::DeviceName;
-use crate::image::Chain;
+use crate::image::{Chain, Fault};
 use crate::lock::{self, VmLock};
+use crate::ops::doctor::kept_definitions;
 use crate::ops::operation::settle;
 use crate::ops::{Error, Host, in_force, snapshot};
 use crate::paths::VmDir;
@@ -55,8 +56,29 @@ pub struct Missing {
 /// Looks for orphans; changes nothing.
 ///
 /// # Errors
-/// When a definition cannot be read: nobody knows then what it names.
+/// When a definition cannot be read, or the database has lost some: nobody knows then what
+/// they name.
 pub fn orphans(host: &Host) -> Result<Orphans, Error> {
+    let found = find(host)?;
+    let known = host.list()?;
+    let lost = kept_definitions(host).into_iter().map(|(name, _)| name);
+    let lost: Vec<VmName> = lost
+        .filter(|name| known.iter().all(|vm| vm.name != *name))
+        .collect();
+    // Files are made where a database is.
+    let has_none = host.existing_store()?.is_none() && !found.files.is_empty();
+    match lost.is_empty() && !has_none {
+        true => Ok(found),
+        false => Err(Why::Lost {
+            dir: host.paths.vms(),
+            vms: lost,
+        }
+        .into()),
+    }
+}
+
+/// The same, with those for orphans whose VMs the database has lost.
+fn find(host: &Host) -> Result<Orphans, Error> {
     let mut found = Orphans::default();
     let mut named = BTreeSet::new();
     let mut names: Vec<VmName> = Vec::new();
@@ -66,7 +88,9 @@ pub fn orphans(host: &Host) -> Result<Orphans, Error> {
         let used = in_force::read(host, &row.name)?;
         for it in defined(host, &config) {
             let chain = Chain::of(&it.path, it.disk.format.as_str());
-            if let Some(fault) = &chain.fault {
+            if let Some(fault) = &chain.fault
+                && !matches!(fault, Fault::Damaged { .. })
+            {
                 found.missing.push(Missing {
                     vm: row.name.clone(),
                     disk: it.name.clone(),
@@ -115,7 +139,52 @@ pub fn orphans(host: &Host) -> Result<Orphans, Error> {
     Ok(found)
 }
 
+/// The images among the orphans that stand on others, such as that of a disk which was
+/// detached: each with those.
+pub(in crate::ops) fn overlays(host: &Host) -> Result<Vec<(PathBuf, Vec<PathBuf>)>, Error> {
+    let files = find(host)?.files.into_iter();
+    let files = files.filter(|it| !it.unfinished).map(|it| it.file);
+    let chains = files.map(|file| {
+        let below = Chain::of(&file, "qcow2").links.into_iter().skip(1);
+        (file, below.map(|link| link.path).collect::<Vec<_>>())
+    });
+    Ok(chains.filter(|(_, below)| !below.is_empty()).collect())
+}
+
+/// Sees to it that none of the orphans stands on a file: it can be given to a VM again.
+///
+/// # Errors
+/// [`Why::Stood`].
+pub(in crate::ops) fn spare(host: &Host, file: &Path) -> Result<(), Error> {
+    spare_but(host, file, &[])
+}
+
+/// The same but for those that are to be deleted as well.
+fn spare_but(host: &Host, file: &Path, deleted: &[PathBuf]) -> Result<(), Error> {
+    let inode = Inode::of(file).ok().flatten();
+    // By whatever name.
+    let is_it = |it: &PathBuf| {
+        it == file || inode.is_some() && Inode::of(it).is_ok_and(|other| other == inode)
+    };
+    let overlays = overlays(host)?.into_iter();
+    let above = overlays.filter(|(_, below)| below.iter().any(is_it));
+    let by = above.map(|(overlay, _)| overlay);
+    let by: Vec<PathBuf> = by.filter(|it| !deleted.contains(it)).collect();
+    match by.is_empty() {
+        true => Ok(()),
+        false => Err(Why::Stood {
+            file: file.to_owned(),
+            by,
+        }
+        .into()),
+    }
+}
+
 /// Deletes files that are among the orphans; all of them must be.
+///
+/// # Errors
+/// Those of [`orphans`]; [`Why::NoOrphan`]; [`Why::Stood`] of one that another orphan stands
+/// on which stays.
 pub fn delete(host: &Host, files: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let before = orphans(host)?;
     // What is at work now may be about to name one; what was killed has some of them undone.
@@ -133,6 +202,9 @@ pub fn delete(host: &Host, files: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
             return Err(Why::NoOrphan(path).into());
         }
         deleted.push(path);
+    }
+    for file in &deleted {
+        spare_but(host, file, &deleted)?;
     }
     for file in &deleted {
         remove(file)?;
@@ -179,9 +251,9 @@ fn name_all(chain: &Chain, named: &mut BTreeSet<Inode>) {
 
 /// Whether a file in a VM's directory is maqet's own and no disk.
 fn is_own(file: &Path, has_vm: bool) -> bool {
-    const OWN: [&str; 7] = [
-        "lock",
-        "operation.lock",
+    // A command that came too late may have made one.
+    const LOCKS: [&str; 2] = ["lock", "operation.lock"];
+    const OWN: [&str; 5] = [
         "definition.toml",
         "console.log",
         "console.log.1",
@@ -190,7 +262,9 @@ fn is_own(file: &Path, has_vm: bool) -> bool {
     ];
     let name = file.file_name().and_then(|name| name.to_str());
     // Of a VM that is not known any more, the definition is what `doctor --rebuild` reads.
-    let is_kept = |name: &str| OWN.contains(&name) && (has_vm || name == "definition.toml");
+    let is_kept = |name: &str| {
+        LOCKS.contains(&name) || OWN.contains(&name) && (has_vm || name == "definition.toml")
+    };
     name.is_some_and(is_kept) || (has_vm && VmDir::is_port_log(file))
 }
 
@@ -205,7 +279,7 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// The files in a directory and in those within it.
-fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(in crate::ops) fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     if !dir.is_dir() {
         return Ok(vec![dir.to_owned()]);

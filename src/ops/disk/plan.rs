@@ -1,13 +1,12 @@
 //! What is left of an operation on a disk whose process has died, and how that ends.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::DeviceName;
-use crate::image::{self, Access, Info};
+use crate::image::{self, Access, Header, Info};
 use crate::ops::add::made_disk;
 use crate::ops::block_job::set_running;
 use crate::ops::operation::{Id, Left};
@@ -16,7 +15,7 @@ use crate::ops::{Error, Host, in_force, snapshot};
 use crate::qemu::disk;
 use crate::vm::VmName;
 
-use super::{Defined, defined, definition, find, live, resize};
+use super::{Defined, defined, definition, live, resize};
 
 /// An operation on a disk, as it is recorded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +43,15 @@ pub(in crate::ops) enum Plan {
         file: PathBuf,
         /// Whether maqet made the image.
         made: bool,
+    },
+    /// What an image lacks of another base is copied into it, then it stands on that.
+    Rebase {
+        /// The disk.
+        disk: DeviceName,
+        /// Its image.
+        file: PathBuf,
+        /// What that stood on, as it names it, and the format of that.
+        below: Option<(String, String)>,
     },
     /// An image gets another name, then the definition has that, then the old one goes.
     Move {
@@ -104,7 +112,8 @@ impl Plan {
             Self::Resize { disk, to } => {
                 let config = host.config(&host.vm(name)?)?;
                 // A running QEMU has written it down, too. What cannot be read is not mended here.
-                let info = find(host, &config, disk).ok().and_then(|it| {
+                let mut all = defined(host, &config).into_iter();
+                let info = all.find(|it| it.name == *disk).and_then(|it| {
                     Info::of(&it.path, it.disk.format.as_str(), Access::Shared).ok()
                 });
                 if info.is_some_and(|info| info.virtual_size == *to) {
@@ -120,6 +129,19 @@ impl Plan {
                     return Ok(told(disk, "its rewriting", "finished"));
                 }
                 Ok(told(disk, "its rewriting", "undone"))
+            }
+            Self::Rebase { disk, file, below } => {
+                let below = below
+                    .as_ref()
+                    .map(|(it, format)| (it.as_str(), format.as_str()));
+                // qemu-img names the new one before it has written where all that it copied is.
+                let then = below.map(|(it, _)| it);
+                if Header::read(file).is_ok_and(|now| now.backing.as_deref() != then) {
+                    image::put_back(file, below)?;
+                }
+                // Clusters that were taken and not used: they lose nothing, if they stay.
+                let _ = image::repair_leaks(file, "qcow2");
+                Ok(told(disk, "its rebasing", "undone"))
             }
             Self::Move {
                 disk,
@@ -219,10 +241,12 @@ pub(super) fn delete(host: &Host, file: &Path, identity: &str) -> Result<(), Err
 /// Deletes a file, if it is there.
 pub(in crate::ops) fn remove(file: &Path) -> Result<(), Error> {
     match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(format_args!(
-            "cannot delete {}",
-            file.display()
-        ))(error)),
+        Err(source) if !image::is_absent(&source) => Err(image::Error::File {
+            doing: "delete",
+            path: file.to_owned(),
+            source,
+        }
+        .into()),
         _ => Ok(()),
     }
 }

@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use crate::config::{DeviceName, Format};
 use crate::image::{self, Chain, Header, Kind, Link, Watch};
-use crate::ops::operation::Work;
+use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::{Error, Host};
 use crate::vm::VmName;
 
+use super::plan::Plan;
 use super::users::Inode;
-use super::{Error as Why, find, guard};
+use super::{Defined, Error as Why, find, guard};
 
 /// What a disk is to stand on.
 #[derive(Clone, Debug)]
@@ -54,11 +55,13 @@ pub fn rebase(
         return Err(Why::NoChain(it.disk.format.as_str()).into());
     }
     guard::file(&it, "rewrite")?;
-    let _lock = guard::stopped(&work, host, name)?;
+    let reach = guard::stopped(&work, host, name)?;
     let image = it.link();
+    let mut format = None;
     if !matches!(onto, Onto::Moved(_)) {
         guard::writable(name, &it)?;
-        guard::sound(name, &it)?;
+        let below = guard::sound(name, &it)?.into_iter().nth(1);
+        format = below.map(|link| link.format);
         guard::alone(host, name, &it)?;
         guard::no_snapshots(name, &it)?;
         let measured = image::measure(&it.path, "qcow2", "qcow2")?;
@@ -71,39 +74,43 @@ pub fn rebase(
             image::require(&it.path, measured.required.saturating_sub(own))?;
         }
     }
-    match onto {
-        Onto::Nothing => copy(&image, image::Onto::Nothing, watch)?,
-        Onto::Image(base) => {
-            let base = new_base(host, &it.path, base, None)?;
-            copy(&image, image::Onto::Image(&base), watch)?;
+    let header = Header::read(&it.path)
+        .map_err(Error::io(format_args!("cannot read {}", it.path.display())))?;
+    let base = match onto {
+        Onto::Nothing => None,
+        Onto::Image(base) => Some(new_base(host, &it.path, base, None)?),
+        Onto::Moved(_) if header.backing.is_none() => {
+            return Err(Why::NoBase(disk.clone()).into());
         }
         Onto::Moved(base) => {
-            let header = Header::read(&it.path)
-                .map_err(Error::io(format_args!("cannot read {}", it.path.display())))?;
-            if header.backing.is_none() {
-                return Err(Why::NoBase(disk.clone()).into());
-            }
-            let base = new_base(host, &it.path, base, header.backing_format)?;
+            let base = new_base(host, &it.path, base, header.backing_format.clone())?;
             image::rename_backing(&image, &base)?;
+            return rebased(name, &it);
         }
-    }
-    let below = guard::sound(name, &it)?.into_iter().skip(1);
-    Ok(Rebased {
-        vm: name.clone(),
+    };
+    let plan = AnyPlan::Disk(Plan::Rebase {
         disk: disk.clone(),
-        bases: below.map(|link| link.path).collect(),
-    })
+        file: it.path.clone(),
+        below: header.backing.zip(format),
+    });
+    work.perform(&plan, reach, |id, _| {
+        let onto = base
+            .as_ref()
+            .map_or(image::Onto::Nothing, image::Onto::Image);
+        image::rebase(&image, onto, watch)?;
+        Ok(host.store()?.end_operation(id.0)?)
+    })?;
+    rebased(name, &it)
 }
 
-/// Copies what differs. Cut short, the disk reads as before, and what was taken in its image
-/// and not used is given back.
-fn copy(image: &Link, onto: image::Onto<'_>, watch: Watch<'_>) -> Result<(), Error> {
-    let done = image::rebase(image, onto, watch);
-    if done.is_err() {
-        // Leaks lose nothing; the error is what its user is to hear of.
-        let _ = image::repair_leaks(&image.path, &image.format);
-    }
-    Ok(done?)
+/// What stands where now.
+fn rebased(name: &VmName, it: &Defined) -> Result<Rebased, Error> {
+    let below = guard::sound(name, it)?.into_iter().skip(1);
+    Ok(Rebased {
+        vm: name.clone(),
+        disk: it.name.clone(),
+        bases: below.map(|link| link.path).collect(),
+    })
 }
 
 /// The image that another one is to stand on, which may not stand on that.

@@ -10,6 +10,7 @@ use crate::image::{self, Access, Info};
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host, save};
+use crate::qmp;
 use crate::vm::VmName;
 
 use super::plan::Plan;
@@ -53,8 +54,8 @@ pub struct Resized {
 /// Gives a disk another size: at once, if the VM runs.
 ///
 /// # Errors
-/// [`Why::Shrinks`] without `shrink`; [`Error::Running`] when it is to shrink and the VM
-/// runs. What QEMU or qemu-img cannot do.
+/// [`Why::Shrinks`] without `shrink`, [`Why::Unaligned`] with it; [`Error::Running`] when it
+/// is to shrink and the VM runs. What QEMU or qemu-img cannot do.
 pub fn resize(
     host: &Host,
     name: &VmName,
@@ -73,15 +74,17 @@ pub fn resize(
     let mut reach = work.reach()?;
     save::require_none(host, name)?;
     let format = it.disk.format.as_str();
+    let mut cluster = None;
     let (node, from) = match &mut reach {
         Reach::Running(monitor) => {
-            let nodes = Nodes::of(monitor, &it)?;
+            let nodes = Nodes::of(monitor, name, &it)?;
             let size = nodes.size().unwrap_or_default();
             // The node of limits would have the size that it had.
             (nodes.root, size)
         }
         Reach::Stopped(_) => {
             let info = Info::of(&it.path, format, Access::Alone)?;
+            cluster = info.cluster_size;
             (String::new(), info.virtual_size)
         }
     };
@@ -98,6 +101,14 @@ pub fn resize(
         if is_running {
             return Err(Error::Running(name.clone()));
         }
+        // What was in the rest of the last cluster would be there again when it grows.
+        if let Some(cluster) = cluster.filter(|cluster| !to.is_multiple_of(*cluster)) {
+            let disk = disk.clone();
+            return Err(Why::Unaligned { disk, to, cluster }.into());
+        }
+    }
+    if cluster.is_some() && format == "qcow2" {
+        image::require_sound(&it.path)?;
     }
     let plan = AnyPlan::Disk(Plan::Resize {
         disk: disk.clone(),
@@ -108,7 +119,18 @@ pub fn resize(
             _ if to == from => {}
             Reach::Running(monitor) => {
                 let arguments = json!({ "node-name": node, "size": to });
-                monitor.execute("block_resize", arguments)?;
+                monitor
+                    .execute("block_resize", arguments)
+                    .map_err(|error| match error {
+                        // Its device has not shared the right to that (block/block-backend.c).
+                        qmp::Error::Refused { desc, .. } if desc.contains("'resize'") => {
+                            Error::from(Why::Rigid {
+                                vm: name.clone(),
+                                disk: disk.clone(),
+                            })
+                        }
+                        error => error.into(),
+                    })?;
             }
             Reach::Stopped(_) => {
                 image::resize(&it.path, format, to, to < from)?;

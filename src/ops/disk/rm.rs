@@ -121,5 +121,6 @@ fn may_be_deleted(host: &Host, name: &VmName, it: &Defined) -> Result<(), Error>
         return Err(Why::NotMade(it.path.clone()).into());
     }
     guard::alone(host, name, it)?;
-    guard::no_snapshots(name, it)
+    guard::no_snapshots(name, it)?;
+    Ok(image::require_writable(&it.path)?)
 }

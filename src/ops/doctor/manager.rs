@@ -1,6 +1,5 @@
 //! Where the user manager is weak.
 
-use std::fs;
 use std::time::Duration;
 
 use crate::config::VmConfig;
@@ -57,14 +56,12 @@ pub(super) fn linger() -> Finding {
     }
 }
 
-/// What the system gives the user manager: time to stop, and controllers.
-pub(super) fn limits(definitions: &[(VmName, VmConfig)]) -> Vec<Finding> {
+/// What time the system gives the user manager to stop.
+pub(super) fn time_to_stop(definitions: &[(VmName, VmConfig)]) -> Finding {
     let unit = format!("user@{}.service", enable::uid());
-    let service = match manager::service(&Scope::System, &unit) {
-        Ok(service) => service,
-        Err(error) => {
-            return vec![Finding::warning("stop timeout", with_causes(&error))];
-        }
+    let limit = match manager::stop_timeout(&Scope::System, &unit) {
+        Ok(limit) => limit,
+        Err(error) => return Finding::warning("stop timeout", with_causes(&error)),
     };
     let slowest = definitions
         .iter()
@@ -74,11 +71,7 @@ pub(super) fn limits(definitions: &[(VmName, VmConfig)]) -> Vec<Finding> {
         None => ("any", crate::config::Stop::default().timeout.duration()),
     };
     let needed = needed + systemd::STOP_MARGIN;
-    let mut findings = vec![stop_timeout(service.stop_timeout, name, needed)];
-    let file = format!("/sys/fs/cgroup{}/cgroup.controllers", service.control_group);
-    let controllers = fs::read_to_string(file).unwrap_or_default();
-    findings.push(delegated(&controllers));
-    findings
+    stop_timeout(limit, name, needed)
 }
 
 fn stop_timeout(limit: Option<Duration>, name: &str, needed: Duration) -> Finding {
@@ -97,15 +90,24 @@ fn stop_timeout(limit: Option<Duration>, name: &str, needed: Duration) -> Findin
         .mend(drop_in("maqet-stop", &format!("TimeoutStopSec={needed}")))
 }
 
+/// What the system gives the user manager of control groups.
+pub(super) fn controllers(host: &Host) -> Finding {
+    match manager::controllers(&host.scope) {
+        Ok(there) => delegated(&there.unwrap_or_default()),
+        Err(error) => Finding::warning(CONTROLLERS, with_causes(&error)),
+    }
+}
+
+const CONTROLLERS: &str = "controllers";
+
 /// Without a controller, limits on what it controls are accepted and do nothing.
-fn delegated(controllers: &str) -> Finding {
-    const CHECK: &str = "controllers";
+fn delegated(controllers: &[String]) -> Finding {
     let missing: Vec<&str> = ["cpu", "memory", "pids", "cpuset", "io"]
         .into_iter()
-        .filter(|name| !controllers.split_whitespace().any(|word| word == *name))
+        .filter(|name| !controllers.iter().any(|word| word == *name))
         .collect();
     if missing.is_empty() {
-        return Finding::ok(CHECK, "all are delegated to you");
+        return Finding::ok(CONTROLLERS, "all are delegated to you");
     }
     let message = format!(
         "not delegated to you: {}; limits on these do nothing",
@@ -116,7 +118,7 @@ fn delegated(controllers: &str) -> Finding {
         "cpuset" | "io" => Severity::Note,
         _ => Severity::Warning,
     };
-    Finding::new(CHECK, severity, message).mend(drop_in(
+    Finding::new(CONTROLLERS, severity, message).mend(drop_in(
         "maqet-delegate",
         "Delegate=cpu cpuset io memory pids",
     ))
@@ -149,12 +151,14 @@ mod tests {
     #[test]
     fn controllers_that_systemd_never_delegates_are_only_worth_a_note() {
         for (controllers, severity) in [
-            ("cpuset cpu io memory hugetlb pids\n", Severity::Ok),
-            ("cpu memory pids\n", Severity::Note),
-            ("memory pids\n", Severity::Warning),
+            ("cpuset cpu io memory hugetlb pids", Severity::Ok),
+            ("cpu memory pids", Severity::Note),
+            ("memory pids", Severity::Warning),
             ("", Severity::Warning),
         ] {
-            assert_eq!(delegated(controllers).severity, severity, "{controllers}");
+            let words = controllers.split_whitespace().map(str::to_owned);
+            let words: Vec<String> = words.collect();
+            assert_eq!(delegated(&words).severity, severity, "{controllers}");
         }
     }
 

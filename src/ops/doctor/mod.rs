@@ -105,7 +105,7 @@ pub fn doctor() -> Vec<Finding> {
             findings.extend(mistakes);
             findings.extend(vms::kept(host));
             findings.extend(vms::order(&definitions));
-            findings.extend(vms::saves(host));
+            findings.extend(vms::cut_short(host));
             findings.extend(vms::orphans(host));
             findings.extend(machine::space(host));
         }
@@ -123,7 +123,10 @@ pub fn doctor() -> Vec<Finding> {
         findings.push(manager::template(host));
     }
     findings.push(manager::linger());
-    findings.extend(manager::limits(&definitions));
+    findings.push(manager::time_to_stop(&definitions));
+    if let Ok(host) = &host {
+        findings.push(manager::controllers(host));
+    }
     findings.push(manager::journal());
     findings
 }

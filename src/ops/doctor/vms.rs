@@ -1,10 +1,10 @@
 //! What maqet keeps, and whether it is in accord with what runs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
-use crate::config::VmConfig;
+use crate::config::{DeviceName, Mac, VmConfig};
 use crate::store;
 use crate::systemd::{self, ActiveState, boot};
 use crate::vm::VmName;
@@ -66,6 +66,7 @@ pub(super) fn definitions(host: &Host) -> (Vec<(VmName, VmConfig)>, Vec<Finding>
     const CHECK: &str = "definition";
     let mut read = Vec::new();
     let mut findings = Vec::new();
+    let mut addresses = HashMap::new();
     for name in names(host) {
         let row = match host.vm(&name) {
             Ok(row) => row,
@@ -86,6 +87,14 @@ pub(super) fn definitions(host: &Host) -> (Vec<(VmName, VmConfig)>, Vec<Finding>
                     };
                     findings.push(Finding::warning("files", message).mend(mend));
                 }
+                for (net, it) in &config.nets {
+                    findings.extend(shared_address(
+                        &mut addresses,
+                        (&name, &row.uuid),
+                        net,
+                        it.mac,
+                    ));
+                }
                 read.push((name, config));
             }
             Err(error) => {
@@ -99,6 +108,28 @@ pub(super) fn definitions(host: &Host) -> (Vec<(VmName, VmConfig)>, Vec<Finding>
         findings.push(Finding::ok("definitions", message));
     }
     (read, findings)
+}
+
+/// What is to be told of a NIC that has the address of one seen before. Those that are
+/// written are looked at when they are; those that derive may meet.
+fn shared_address(
+    seen: &mut HashMap<Mac, (VmName, DeviceName)>,
+    (name, uuid): (&VmName, &str),
+    net: &DeviceName,
+    said: Option<Mac>,
+) -> Option<Finding> {
+    let mac = said.unwrap_or_else(|| Mac::derive(uuid, net.as_str()));
+    let Some((vm, other)) = seen.get(&mac) else {
+        seen.insert(mac, (name.clone(), net.clone()));
+        return None;
+    };
+    let message = format!(
+        "network `{other}` of VM `{vm}` and network `{net}` of VM `{name}` have the same \
+         address, {mac}"
+    );
+    let free = Mac::derive(uuid, &format!("{net}/another"));
+    let mend = format!("maqet set {name} net.{net}.mac={free}");
+    Some(Finding::warning("addresses", message).mend(mend))
 }
 
 /// The VMs that the database has; none where it cannot be read, which has a finding of its own.
@@ -168,19 +199,19 @@ pub(super) fn order(definitions: &[(VmName, VmConfig)]) -> Vec<Finding> {
     findings
 }
 
-/// Guests that are stopped because their save was killed.
-pub(super) fn saves(host: &Host) -> Vec<Finding> {
+/// Guests that are stopped because what was done to them was killed.
+pub(super) fn cut_short(host: &Host) -> Vec<Finding> {
     let Ok(list) = ls(host, &[]) else {
         return Vec::new();
     };
-    let cut_short = list.vms.into_iter().filter(|vm| match &vm.state {
-        State::Up(state) => settle::is_cut_short(host, &vm.name, state),
-        _ => false,
+    let cut_short = list.vms.into_iter().filter_map(|vm| match &vm.state {
+        State::Up(state) => settle::cut_short(host, &vm.name, state).map(|what| (vm.name, what)),
+        _ => None,
     });
     cut_short
-        .map(|vm| {
-            let message = format!("VM `{}` is stopped: a save of it was killed", vm.name);
-            Finding::warning("save", message).mend(format!("maqet start {}", vm.name))
+        .map(|(name, what)| {
+            let message = format!("VM `{name}` is stopped: {what} of it was killed");
+            Finding::warning("stopped", message).mend(format!("maqet start {name}"))
         })
         .collect()
 }
@@ -228,4 +259,33 @@ pub(super) fn orphans(host: &Host) -> Vec<Finding> {
         findings.push(Finding::ok(CHECK, "all have a definition"));
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_addresses_that_derive_and_are_the_same_are_told() {
+        let uuid = |number: u32| format!("{number:032}");
+        let lan: DeviceName = "lan".parse().unwrap();
+        let mut seen = HashMap::new();
+        // Of 2^24 addresses, some thousands are enough for two to be the same.
+        let found = (0..100_000).find_map(|number| {
+            let name = format!("vm{number}").parse().unwrap();
+            let told = shared_address(&mut seen, (&name, &uuid(number)), &lan, None);
+            Some((number, told?))
+        });
+        let (number, finding) = found.unwrap();
+        let mac = Mac::derive(&uuid(number), "lan");
+        let (other, _) = &seen[&mac];
+        assert!(
+            finding.message.contains(other.as_str()),
+            "{}",
+            finding.message
+        );
+        let mend = finding.mend.unwrap();
+        let free: Mac = mend.split("mac=").nth(1).unwrap().parse().unwrap();
+        assert!(!seen.contains_key(&free), "{mend}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::lock::VmLock;
-use crate::ops::{Error, Host};
+use crate::ops::{Error, Host, operation};
 use crate::paths::RuntimeDir;
 use crate::qmp::{Client, RunState};
 use crate::saved::discard;
@@ -17,16 +17,24 @@ pub(in crate::ops) fn is_left(runtime: &RuntimeDir) -> bool {
     runtime.saving().exists()
 }
 
-/// Whether a guest that QEMU has in this state is stopped because its save was killed.
-pub(in crate::ops) fn is_cut_short(host: &Host, name: &VmName, state: &RunState) -> bool {
-    let is_stopped = matches!(
-        state,
+/// What was killed of which a guest that QEMU has in this state is stopped, in words.
+pub(in crate::ops) fn cut_short(
+    host: &Host,
+    name: &VmName,
+    state: &RunState,
+) -> Option<&'static str> {
+    let what = match state {
         RunState::Paused | RunState::FinishMigrate | RunState::Postmigrate
-    );
-    is_stopped
-        && is_left(&host.paths.sockets(name))
-        // Else it is being saved.
-        && VmLock::try_take(&host.paths.vm(name).operation_lock()).is_ok()
+            if is_left(&host.paths.sockets(name)) =>
+        {
+            "a save"
+        }
+        RunState::Paused => operation::halted_for(host, name)?,
+        _ => return None,
+    };
+    // Else that is at work.
+    VmLock::try_take(&host.paths.vm(name).operation_lock()).ok()?;
+    Some(what)
 }
 
 /// Has the guest go on, or brings a save to its end that lacks no more than that; says

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::config::VmConfig;
 use crate::image::{self, snapshot};
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
@@ -14,11 +15,17 @@ use crate::qmp::{Client, RunState};
 use crate::store::Row;
 use crate::vm::VmName;
 
-use super::disks::Disks;
-use super::{Error as Why, Facts, Memory, Plan, What, beside, check_name, find, live, quiesce};
+use super::disks::{Disks, tell_waiting, unplugged, waiting};
+use super::{
+    Error as Why, Facts, Memory, Plan, What, beside, check_name, find, live, nothing_in_the_way,
+    quiesce,
+};
 
 /// Room in bytes that is as good as none: a qcow2 image grows by pieces of 64 KiB.
 const LITTLE: u64 = 1 << 20;
+
+/// What is made, for what is in the way of it.
+pub const A_SNAPSHOT: &str = "a snapshot of";
 
 /// What to make, and how.
 pub struct Options<'a> {
@@ -45,6 +52,8 @@ pub struct Created {
     pub disks: Vec<PathBuf>,
     /// Bytes of memory and devices in it; `None` if they are not.
     pub memory_bytes: Option<u64>,
+    /// Snapshots that are within its images, and cannot be restored until it is merged.
+    pub below: Vec<String>,
 }
 
 /// Makes a snapshot of all disks of a VM and, if it runs, of its memory and devices.
@@ -72,22 +81,29 @@ pub fn create(
         }
         return beside::create::create(host, &work, &row, reach, name, options);
     }
-    let disks = Disks::look(host, &host.config(&row)?, &mut reach)?;
+    let config = host.config(&row)?;
+    let disks = Disks::look(host, &config, &mut reach)?;
     if find(host, vm, name)?.is_some() || disks.names().iter().any(|it| it == name) {
         return Err(exists().into());
     }
-    let facts = facts(host, &row, &disks, &mut reach, options)?;
+    let facts = facts(host, (&row, &config), &disks, &mut reach, (name, options))?;
     // What finds no room halfway may not find any to be undone either.
     for file in disks.paths().iter().chain([&host.paths.database()]) {
         image::require(file, LITTLE)?;
     }
+    let waiting = waiting(host, &config, &mut reach)?;
+    let leaking = Disks::require_sound(host, &config, &reach, &disks.paths())?;
     let plan = AnyPlan::Snapshot(Plan {
         what: What::Create,
         name: name.to_owned(),
         id: None,
         disks: disks.paths(),
+        was_running: false,
     });
     work.perform(&plan, reach, |id, reach| {
+        for image in &leaking {
+            image::repair_leaks(image, "qcow2")?;
+        }
         match reach {
             Reach::Running(monitor) if options.quiesce => {
                 quiesce::during(host, vm, monitor, true, |monitor| {
@@ -100,7 +116,7 @@ pub fn create(
             return Err(Error::Interrupted);
         }
         let memory_bytes = match &facts.memory {
-            Some(memory) => Disks::look(host, &host.config(&row)?, reach)?
+            Some(memory) => Disks::look(host, &config, reach)?
                 .at(&memory.image)
                 .and_then(|disk| disk.snapshot(name))
                 .map(|snapshot| snapshot.vm_state_size),
@@ -112,11 +128,13 @@ pub fn create(
         if let Reach::Running(monitor) = reach {
             live::dismiss(monitor, id);
         }
+        tell_waiting(host, vm, &waiting);
         Ok(Created {
             vm: vm.clone(),
             name: name.to_owned(),
             disks: disks.paths(),
             memory_bytes,
+            below: Vec::new(),
         })
     })
 }
@@ -124,14 +142,14 @@ pub fn create(
 /// What is to be kept of the snapshot, or what is in its way.
 fn facts(
     host: &Host,
-    row: &Row,
+    (row, config): (&Row, &VmConfig),
     disks: &Disks,
     reach: &mut Reach,
-    options: &Options<'_>,
+    (name, options): (&str, &Options<'_>),
 ) -> Result<Facts, Error> {
     let mut obstacles = disks.others.clone();
     if disks.disks.is_empty() {
-        obstacles.push("it has no disk that it can write to".to_owned());
+        obstacles.push("it has no disk that it can write to".into());
     }
     let mut facts = Facts {
         definition: row.definition.clone(),
@@ -146,15 +164,17 @@ fn facts(
             save::require_none(host, &row.name)?;
         }
         Reach::Running(monitor) => {
+            obstacles.extend(unplugged(host, config, monitor)?);
             let runtime = host.paths.sockets(&row.name);
             let file = runtime.definition();
             facts.definition = fs::read_to_string(&file)
                 .map_err(Error::io(format_args!("cannot read {}", file.display())))?;
             if !options.disk_only {
+                require_no_number(name)?;
                 let state = monitor.status()?.run_state;
                 match &state {
                     RunState::Running | RunState::Paused | RunState::Prelaunch => {}
-                    state => obstacles.push(format!("its state is {state}")),
+                    state => obstacles.push(format!("its state is {state}").into()),
                 }
                 obstacles.extend(save::blockers(monitor)?);
                 facts.memory = match disks.disks.first() {
@@ -164,20 +184,26 @@ fn facts(
                         was_running: state == RunState::Running,
                         ready: runtime.ready().exists(),
                         notified: ready::has_said(&runtime),
+                        addresses: save::addresses::of_machine(monitor)?,
                     }),
                     None => None,
                 };
             }
         }
     }
-    match obstacles.is_empty() {
-        true => Ok(facts),
-        false => Err(Why::Obstacles {
-            doing: "a snapshot of",
-            vm: row.name.clone(),
-            obstacles,
-        }
-        .into()),
+    nothing_in_the_way(A_SNAPSHOT, &row.name, obstacles)?;
+    Ok(facts)
+}
+
+/// Refuses a name of digits for a snapshot with memory: QEMU's `snapshot-load` takes it for the
+/// number of another one first (block/qcow2-snapshot.c, find_snapshot_by_id_or_name).
+fn require_no_number(name: &str) -> Result<(), Why> {
+    match name.bytes().all(|it| it.is_ascii_digit()) {
+        true => Err(Why::Name {
+            name: name.to_owned(),
+            why: "QEMU would take it for the number of another when it loads the memory; add a letter",
+        }),
+        false => Ok(()),
     }
 }
 
@@ -193,24 +219,26 @@ fn make(
     match (reach, &facts.memory) {
         (Reach::Stopped(_), _) => {
             for disk in &disks.disks {
-                image::repair_leaks(&disk.path, "qcow2")?;
                 snapshot::create(&disk.path, name)?;
             }
             Ok(())
         }
         (Reach::Running(monitor), Some(memory)) => {
             let done = live::perform(monitor, id, live::SAVE, name, &memory.image, disks);
-            done.map_err(|error| match error {
+            done.map_err(|error| match (error, image::room(&memory.image)) {
                 // QEMU only knows that something was not written.
-                Error::JobFailed { why, .. }
-                    if image::free(&memory.image)
-                        .is_ok_and(|free| free.is_some_and(|free| free < LITTLE)) =>
-                {
+                (Error::JobFailed { why, .. }, Ok(Some(room))) if room.bytes < LITTLE => {
                     let dir = memory.image.parent().unwrap_or(&memory.image).to_owned();
-                    let vm = vm.clone();
-                    Why::NoRoom { vm, dir, why }.into()
+                    let (vm, by_quota) = (vm.clone(), room.by_quota);
+                    Why::NoRoom {
+                        vm,
+                        dir,
+                        by_quota,
+                        why,
+                    }
+                    .into()
                 }
-                error => error,
+                (error, _) => error,
             })
         }
         (Reach::Running(monitor), None) => all_at_once(monitor, name, disks),

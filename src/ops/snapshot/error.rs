@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use crate::ops::disk::{User, words};
+use crate::ops::obstacle::{self, Obstacle};
 use crate::vm::VmName;
 
 /// Why a snapshot was not made, restored or deleted.
@@ -33,17 +34,17 @@ pub enum Error {
         nearest: Option<String>,
     },
     /// There is something that rules it out.
-    #[error("{doing} VM `{vm}` is not possible: {}", .obstacles.join("; "))]
+    #[error("{doing} VM `{vm}` is not possible: {}", obstacle::text(.obstacles))]
     Obstacles {
         /// What was to be done.
         doing: &'static str,
         /// The VM.
         vm: VmName,
-        /// What is in the way, in words.
-        obstacles: Vec<String>,
+        /// What is in the way.
+        obstacles: Vec<Obstacle>,
     },
-    /// It has no memory in it, and the VM runs.
-    #[error("snapshot `{name}` is of the disks alone, and VM `{vm}` is running")]
+    /// The VM runs, and cannot go on where its disks alone go back.
+    #[error("VM `{vm}` is running, and cannot go on with the disks alone of snapshot `{name}`")]
     DisksAlone {
         /// The VM.
         vm: VmName,
@@ -61,6 +62,20 @@ pub enum Error {
         /// The snapshot.
         name: String,
         /// How it differs, in words.
+        differences: Vec<String>,
+    },
+    /// The machine that runs has its devices elsewhere; one that is started for the memory
+    /// has them where they were.
+    #[error(
+        "the memory in snapshot `{name}` does not fit VM `{vm}` as it runs: {}",
+        .differences.join("; ")
+    )]
+    Moved {
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        name: String,
+        /// What is elsewhere, in words.
         differences: Vec<String>,
     },
     /// It is within its images.
@@ -98,12 +113,17 @@ pub enum Error {
         users: Vec<User>,
     },
     /// There was too little room for its memory.
-    #[error("{} has no room left for the memory of VM `{vm}`: {why}", .dir.display())]
+    #[error(
+        "{}{} has no room left for the memory of VM `{vm}`: {why}",
+        if *.by_quota { "your quota in " } else { "" }, .dir.display()
+    )]
     NoRoom {
         /// The VM.
         vm: VmName,
         /// The directory of the image that it was to be in.
         dir: PathBuf,
+        /// Whether it is the user's quota that leaves none.
+        by_quota: bool,
         /// What QEMU says of it.
         why: String,
     },

@@ -1,11 +1,13 @@
 //! The snapshots that a VM has.
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::image::snapshot;
+use crate::image::{Chain, snapshot};
+use crate::ops::in_force::{self, Definition};
 use crate::ops::operation::Plan as AnyPlan;
 use crate::ops::{Error, Host, monitor};
 use crate::store::{self, Position};
@@ -13,7 +15,7 @@ use crate::systemd::rfc3339;
 use crate::vm::VmName;
 
 use super::disks::Disks;
-use super::{Facts, What, no_such};
+use super::{Facts, Overlay, What, fit, no_such};
 
 /// How long a running VM may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -42,15 +44,23 @@ pub struct Listed {
     pub disks: Vec<PathBuf>,
     /// The images that it should be in and is not: it cannot be restored.
     pub missing: Vec<PathBuf>,
+    /// The images that it is in, and that are no disks now of the VM: of one that runs, maybe as
+    /// they are not plugged. They cannot be restored.
+    pub elsewhere: Vec<PathBuf>,
     /// Whether the VM's disks have come from it.
     pub is_current: bool,
     /// Whether the next start goes on there.
     pub resumes: bool,
     /// Whether it is beside its images, which are what they were, and not within them.
     pub is_external: bool,
-    /// Whether it is within an image that an overlay stands on, which is not written.
-    #[serde(skip)]
+    /// Whether it is within an image that an overlay stands on, which is not written: it
+    /// cannot be restored.
     pub is_below: bool,
+    /// The external snapshots that are to be merged before it can be, the newest first.
+    pub below: Vec<String>,
+    /// How the machine differs from that of the memory in it, in words: only the disks can be
+    /// restored.
+    pub misfits: Vec<String>,
     /// Whether its images have some of what was written since: it can be merged, and not be
     /// restored.
     pub is_merging: bool,
@@ -89,7 +99,8 @@ pub fn show(host: &Host, vm: &VmName, name: &str) -> Result<Listed, Error> {
 }
 
 fn collect(host: &Host, vm: &VmName) -> Result<Vec<Listed>, Error> {
-    let config = host.config(&host.vm(vm)?)?;
+    let row = host.vm(vm)?;
+    let config = host.config(&row)?;
     // Whoever is at work on it is not waited for: what is there is what is shown.
     let disks = match host.unit(vm)?.active_state.is_up() {
         true => match monitor::open(host, vm, ANSWER) {
@@ -106,9 +117,24 @@ fn collect(host: &Host, vm: &VmName) -> Result<Vec<Listed>, Error> {
     let plans = store.operations(vm)?.into_iter();
     let plans = plans.filter_map(|it| serde_json::from_str(&it.plan).ok());
     let begun: Vec<String> = plans.filter_map(begun).collect();
+    let used = in_force::read(host, vm)?;
+    let machine = match used {
+        Some(used) => Some(used),
+        // With one that cannot be read, there are no snapshots less.
+        None => Definition::read(host, vm, &row.definition).ok(),
+    };
     let mut all = Vec::new();
     below(None, 0, &kept, &mut |snapshot, depth| {
-        all.push(listed(snapshot, depth, &kept, position, &disks)?);
+        let mut it = listed(snapshot, depth, &kept, position, &disks)?;
+        let facts = Facts::of(snapshot)?;
+        match (it.is_below, &machine, &facts.memory) {
+            (true, ..) => it.below = above(&facts, &kept)?,
+            (false, Some(machine), Some(_)) => {
+                it.misfits = fit::misfits(host, vm, &facts, machine).unwrap_or_default();
+            }
+            _ => {}
+        }
+        all.push(it);
         Ok(())
     })?;
     for name in disks.names() {
@@ -122,6 +148,25 @@ fn collect(host: &Host, vm: &VmName) -> Result<Vec<Listed>, Error> {
         }
     }
     Ok(all)
+}
+
+/// The external snapshots that stand on images of another one, the newest first.
+fn above(facts: &Facts, kept: &[store::Snapshot]) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for other in kept {
+        let is_above = |it: &Overlay| {
+            let chain = Chain::of(&it.base, &it.format);
+            chain
+                .links
+                .iter()
+                .any(|link| facts.disks.contains(&link.path))
+        };
+        if Facts::of(other)?.overlays.iter().any(is_above) {
+            found.push((Reverse(other.id), other.name.clone()));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, name)| name).collect())
 }
 
 /// The name of the snapshot that an operation is to make.
@@ -157,10 +202,14 @@ fn listed(
     let name = &kept.name;
     let is_external = !facts.overlays.is_empty();
     // One that is below an overlay now has it all the same.
-    let is_within = |path: &PathBuf| {
-        let below = || snapshot::list(path).is_ok_and(|all| all.iter().any(|it| it.name == *name));
-        disks.has(path, name) || disks.at(path).is_none() && below()
+    let within = |path: &PathBuf| match disks.at(path) {
+        Some(disk) => disk.snapshot(name).cloned(),
+        None => {
+            let all = snapshot::list(path).unwrap_or_default();
+            all.into_iter().find(|it| it.name == *name)
+        }
     };
+    let is_within = |path: &PathBuf| within(path).is_some();
     let is_below = !is_external
         && facts
             .disks
@@ -171,10 +220,15 @@ fn listed(
         false => is_within(path),
     };
     let is_merging = facts.is_merging;
-    let (there, missing) = facts.disks.into_iter().partition(is_in);
+    let (there, missing): (Vec<PathBuf>, Vec<PathBuf>) = facts.disks.into_iter().partition(is_in);
+    let is_elsewhere = |path: &&PathBuf| disks.at(path).is_none() && !disks.stands_on(path);
+    let elsewhere = match is_external {
+        true => Vec::new(),
+        false => there.iter().filter(is_elsewhere).cloned().collect(),
+    };
     let is_current = position.is_some_and(|position| position.snapshot == kept.id);
     let parent = kept.parent;
-    let memory = facts.memory.and_then(|memory| disks.at(&memory.image));
+    let memory = facts.memory.and_then(|memory| within(&memory.image));
     Ok(Listed {
         id: Some(kept.id),
         name: name.clone(),
@@ -185,15 +239,16 @@ fn listed(
         depth,
         created_at: time(kept.created_at),
         description: kept.description.clone(),
-        memory_bytes: memory
-            .and_then(|disk| disk.snapshot(name))
-            .map(|snapshot| snapshot.vm_state_size),
+        memory_bytes: memory.map(|within| within.vm_state_size),
         disks: there,
         missing,
+        elsewhere,
         is_current,
         resumes: is_current && position.is_some_and(|position| position.resumes),
         is_external,
         is_below,
+        below: Vec::new(),
+        misfits: Vec::new(),
         is_merging,
         is_foreign: false,
         is_unfinished: false,
@@ -217,10 +272,13 @@ fn foreign(name: String, disks: &Disks) -> Listed {
         memory_bytes: memory.filter(|&bytes| bytes > 0),
         disks: found.iter().map(|(path, _)| (*path).clone()).collect(),
         missing: Vec::new(),
+        elsewhere: Vec::new(),
         is_current: false,
         resumes: false,
         is_external: false,
         is_below: false,
+        below: Vec::new(),
+        misfits: Vec::new(),
         is_merging: false,
         is_foreign: true,
         is_unfinished: false,

@@ -24,12 +24,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::Addresses;
+use crate::config::VmConfig;
 use crate::image;
 use crate::nearest::nearest;
 use crate::store;
 use crate::vm::VmName;
 
-use super::{Host, disk};
+use super::{Host, Obstacle, disk};
 use disks::Disks;
 
 pub use beside::Overlay;
@@ -67,6 +69,26 @@ pub struct Memory {
     pub ready: bool,
     /// Whether its systemd had said so.
     pub notified: bool,
+    /// Where the devices were. Snapshots of old do not tell.
+    #[serde(default)]
+    pub addresses: Addresses,
+}
+
+/// Sees to it that there is nothing in the way.
+pub(in crate::ops) fn nothing_in_the_way(
+    doing: &'static str,
+    vm: &VmName,
+    obstacles: impl IntoIterator<Item = impl Into<Obstacle>>,
+) -> Result<(), Error> {
+    let obstacles: Vec<Obstacle> = obstacles.into_iter().map(Into::into).collect();
+    match obstacles.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Obstacles {
+            doing,
+            vm: vm.clone(),
+            obstacles,
+        }),
+    }
 }
 
 impl Facts {
@@ -112,6 +134,16 @@ pub(super) struct Plan {
     pub id: Option<i64>,
     /// The images that it is in, or is to be in.
     pub disks: Vec<PathBuf>,
+    /// Whether the guest ran that is halted for it.
+    #[serde(default)]
+    pub was_running: bool,
+}
+
+impl Plan {
+    /// What this is, if the guest is halted until it has ended, in words.
+    pub fn halts(&self) -> Option<&'static str> {
+        matches!(self.what, What::Halt | What::Load).then_some("a restore")
+    }
 }
 
 /// What is to be done with a snapshot.
@@ -125,7 +157,10 @@ pub(super) enum What {
         /// Whether the next start is to go on with the memory that is in it.
         resumes: bool,
     },
-    /// A running VM is to go on at it.
+    /// A running VM is to go on at it, and nothing but to halt its guest may have been done.
+    Halt,
+    /// The same, when its guest is halted: it does nothing until this has ended, whatever becomes
+    /// of the command.
     Load,
     /// It is to be deleted.
     Rm,
@@ -195,6 +230,30 @@ pub(super) fn awaited(host: &Host, vm: &VmName) -> Result<Option<String>, super:
     let mut all = store.snapshots(vm)?.into_iter();
     let snapshot = all.find(|snapshot| snapshot.id == position.snapshot);
     Ok(snapshot.map(|snapshot| snapshot.name))
+}
+
+/// The disks that a snapshot is of, and the definition has no more, in words.
+pub(super) fn disks_gone(
+    host: &Host,
+    config: &VmConfig,
+    name: &str,
+) -> Result<Vec<String>, super::Error> {
+    let Some(snapshot) = find(host, &config.name, name)? else {
+        return Ok(Vec::new());
+    };
+    let facts = Facts::of(&snapshot)?;
+    if !facts.overlays.is_empty() {
+        let mut gone = facts.overlays;
+        gone.retain(|it| !config.disks.contains_key(&it.disk));
+        return Ok(gone
+            .iter()
+            .map(|it| format!("disk `{}`", it.disk))
+            .collect());
+    }
+    let now = disk::defined(host, config);
+    let gone = facts.disks.iter();
+    let gone = gone.filter(|path| now.iter().all(|it| it.path != **path));
+    Ok(gone.map(|path| path.display().to_string()).collect())
 }
 
 /// Sees to it that all images have a snapshot that should have it.

@@ -6,27 +6,58 @@ use crate::vm::VmName;
 use super::ls::{Listed, ls};
 use super::rm::{Removed, rm};
 
-/// The snapshots of a VM that go when `keep` are to stay: the oldest.
-///
-/// Those stay, and count for none, that a user has described, that the VM is at, that are
-/// beside their images, or within images below overlays, and that were made without maqet:
-/// someone may count on them.
-pub fn too_old(host: &Host, vm: &VmName, keep: usize) -> Result<Vec<Listed>, Error> {
-    let mut all = ls(host, vm)?;
-    all.retain(|it| {
-        let is_fixed = it.is_current || it.is_foreign || it.is_external || it.is_below;
-        it.description.is_none() && !is_fixed
-    });
-    all.sort_by_key(|it| it.id);
-    all.truncate(all.len().saturating_sub(keep));
-    Ok(all)
+/// The snapshots of a VM, as a deletion of the older ones sees them.
+pub struct Selection {
+    /// Those that go, the oldest first.
+    pub old: Vec<Listed>,
+    /// Those that stay however old they are, and why, in words that follow "kept `NAME`: ".
+    pub fixed: Vec<(String, &'static str)>,
 }
 
-/// Deletes all but the newest `keep` of a VM's snapshots, the oldest first; see [`too_old`].
+/// What goes when `keep` snapshots of a VM are to stay: the oldest.
+///
+/// Those that someone may count on stay, and count for none.
+///
+/// # Errors
+/// [`Error::HasSavedState`] of a VM that is to go on from one, if any would go.
+pub fn select(host: &Host, vm: &VmName, keep: usize) -> Result<Selection, Error> {
+    let (mut old, mut fixed) = (Vec::new(), Vec::new());
+    for it in ls(host, vm)? {
+        match why_fixed(&it) {
+            Some(why) => fixed.push((it.name, why)),
+            None => old.push(it),
+        }
+    }
+    old.sort_by_key(|it| it.id);
+    old.truncate(old.len().saturating_sub(keep));
+    let is_saved = host.paths.saved(vm).state().exists();
+    if !old.is_empty() && is_saved && !host.unit(vm)?.active_state.is_up() {
+        return Err(Error::HasSavedState(vm.clone()));
+    }
+    Ok(Selection { old, fixed })
+}
+
+/// Why a snapshot stays however old it is.
+fn why_fixed(it: &Listed) -> Option<&'static str> {
+    if it.is_foreign {
+        Some("it was made without maqet")
+    } else if it.is_external {
+        Some("it is external")
+    } else if it.is_below {
+        Some("it is in images below those of an external one")
+    } else if it.is_current {
+        Some("the VM is at it")
+    } else if it.description.is_some() {
+        Some("it has a description")
+    } else {
+        None
+    }
+}
+
+/// Deletes the snapshots that [`select`] has found old.
 ///
 /// # Errors
 /// Of the first one that cannot be deleted; those that are newer are left.
-pub fn prune(host: &Host, vm: &VmName, keep: usize) -> Result<Vec<Removed>, Error> {
-    let old = too_old(host, vm, keep)?;
+pub fn prune(host: &Host, vm: &VmName, old: &[Listed]) -> Result<Vec<Removed>, Error> {
     old.iter().map(|it| rm(host, vm, &it.name)).collect()
 }

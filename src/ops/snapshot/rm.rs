@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host};
+use crate::ops::{Error, Host, Obstacle};
 use crate::vm::VmName;
 
-use super::disks::Disks;
+use super::disks::{Disks, absent};
 use super::settle::delete_from;
-use super::{Facts, Plan, What, beside, elsewhere, find, no_such, stands_on};
+use super::{Facts, Plan, What, beside, elsewhere, find, no_such, nothing_in_the_way, stands_on};
 
 /// A snapshot that was deleted.
 #[derive(Clone, Debug, Serialize)]
@@ -57,6 +57,11 @@ pub fn rm(host: &Host, vm: &VmName, name: &str) -> Result<Removed, Error> {
             false => left.push(file),
         }
     }
+    if let (Reach::Running(_), Some(facts)) = (&reach, &facts) {
+        let mut unplugged = absent(host, &config, facts, left.clone(), false);
+        unplugged.retain(|it| matches!(it, Obstacle::Unplugged { .. }));
+        nothing_in_the_way("deleting a snapshot of", vm, unplugged)?;
+    }
     if kept.is_none() && disks.is_empty() {
         return Err(no_such(vm, name, found.names()).into());
     }
@@ -68,11 +73,13 @@ pub fn rm(host: &Host, vm: &VmName, name: &str) -> Result<Removed, Error> {
         return Err(Error::HasSavedState(vm.clone()));
     }
     let id = kept.map(|kept| kept.id);
+    Disks::require_sound(host, &config, &reach, &disks)?;
     let plan = AnyPlan::Snapshot(Plan {
         what: What::Rm,
         name: name.to_owned(),
         id,
         disks: disks.clone(),
+        was_running: false,
     });
     work.perform(&plan, reach, |operation, reach| {
         delete_from(reach, &disks, name)?;

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use crate::image::{self, snapshot};
 use crate::ops::Error;
+use crate::ops::block_job::set_running;
 use crate::ops::operation::Left;
 use crate::ops::reach::Reach;
 use crate::qmp::JobEnd;
 use crate::store::Position;
 
 use super::disks::{Disk, Disks, delete};
-use super::{Plan, What, live};
+use super::{Facts, Plan, What, live};
 
 impl Plan {
     /// Undoes a snapshot that was to be made; finishes all else.
@@ -21,6 +22,8 @@ impl Plan {
             Reach::Running(monitor) => live::join(monitor, left.id)?,
             Reach::Stopped(_) => None,
         };
+        let not_restored =
+            || format!("VM `{vm}` was not restored to snapshot `{name}`, as was begun");
         let is_load = matches!(self.what, What::Load);
         match (self.what, &mut *reach) {
             (What::Create, _) => {
@@ -36,18 +39,35 @@ impl Plan {
                     "snapshot `{name}` of VM `{vm}` is deleted, as was begun"
                 ))
             }
+            (What::Halt, reach) => {
+                if let Reach::Running(monitor) = reach {
+                    set_running(monitor, self.was_running)?;
+                }
+                Ok(not_restored())
+            }
             // The job is kept until the database has it.
-            (What::Load, Reach::Running(_)) if ended != Some(JobEnd::Completed) => Ok(format!(
-                "VM `{vm}` was not restored to snapshot `{name}`, as was begun"
-            )),
+            (What::Load, Reach::Running(monitor)) if ended != Some(JobEnd::Completed) => {
+                // One that has failed may have left disks and memory that do not fit.
+                if ended.is_none() {
+                    set_running(monitor, self.was_running)?;
+                }
+                Ok(not_restored())
+            }
             // It had been stopped for this, and was started since by nobody's leave.
-            (What::Restore { .. }, Reach::Running(_)) => Ok(format!(
-                "VM `{vm}` was not restored to snapshot `{name}`, as was begun: it runs"
-            )),
+            (What::Restore { .. }, Reach::Running(_)) => Ok(not_restored() + ": it runs"),
             (What::Load | What::Restore { .. }, reach) => {
                 let is_stopped = matches!(reach, Reach::Stopped(_));
-                if is_stopped {
-                    restore_all(&self.disks, name)?;
+                match reach {
+                    Reach::Stopped(_) => restore_all(&self.disks, name)?,
+                    Reach::Running(monitor) => {
+                        live::follow_sizes(monitor)?;
+                        let mut all = store.snapshots(vm)?.into_iter();
+                        let snapshot = all.find(|snapshot| Some(snapshot.id) == self.id);
+                        let facts = snapshot.as_ref().map(Facts::of).transpose()?;
+                        if let Some(memory) = facts.and_then(|facts| facts.memory) {
+                            set_running(monitor, memory.was_running)?;
+                        }
+                    }
                 }
                 let resumes = match self.what {
                     What::Restore { resumes } => resumes,

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::address::Address;
 use crate::config::{Document, path_text};
 
 fn host() -> Host {
@@ -16,6 +17,7 @@ fn host() -> Host {
         console_log: "/run/web/console.log".into(),
         port_logs: Vec::new(),
         incoming: false,
+        addresses: Addresses::default(),
     }
 }
 
@@ -29,6 +31,28 @@ fn values(argv: &[OsString], option: &str) -> Vec<String> {
         .filter(|pair| pair[0] == option)
         .map(|pair| pair[1].to_str().unwrap().to_owned())
         .collect()
+}
+
+#[test]
+fn a_device_is_put_where_it_was_unless_it_says_where_it_is() {
+    let of = |id: &str, key: &str, value: &str| {
+        let address = Address::from([(key.to_owned(), value.to_owned())]);
+        (id.to_owned(), address)
+    };
+    let all = [of("nic", "addr", "1e.3"), of("disk-b", "scsi-id", "1")];
+    let addresses = all.into_iter().collect();
+    for (device, is) in [
+        ("id=nic", "driver=x,id=nic,addr=1e.3"),
+        ("id=nic,addr=4", "driver=x,id=nic,addr=4"),
+        ("id=disk-b", "driver=x,id=disk-b,scsi-id=1"),
+        ("id=other", "driver=x,id=other"),
+    ] {
+        let pairs = device.split(',').filter_map(|pair| pair.split_once('='));
+        let device = pairs.fold(OptArg::new("driver", "x"), |arg, (key, value)| {
+            arg.with(key, value)
+        });
+        assert_eq!(OsString::from(placed(device, &addresses)), *is);
+    }
 }
 
 #[test]

@@ -24,7 +24,9 @@ pub(super) enum Kind {
     /// Yes or no. (b)
     Bool,
     /// Yes or no (b), or a word, for which the name on the bus ends in `Ex` (s).
-    BoolOrWord,
+    BoolOrWord(&'static [&'static str]),
+    /// Yes or no, or a word, all as a text. (s)
+    YesOrWord(&'static [&'static str]),
     /// A whole number from, to. (i)
     Int(i64, i64),
     /// A whole number. (u)
@@ -129,16 +131,18 @@ impl Kind {
         let name = entry.on_bus();
         let value: Variant<'static> = match self {
             Self::Text => given.one()?.to_owned().into(),
-            Self::Choice(words) => {
-                let words: Vec<_> = words.iter().map(|word| (*word, *word)).collect();
-                one_of(given.one()?, &words)?.into()
-            }
+            Self::Choice(words) => word(given.one()?, words)?.into(),
+            Self::YesOrWord(words) => match boolean(given.one()?) {
+                Ok(true) => "yes".into(),
+                Ok(false) => "no".into(),
+                Err(_) => word(given.one()?, &[&["yes", "no"], words].concat())?.into(),
+            },
             Self::Bool => boolean(given.one()?)?.into(),
-            Self::BoolOrWord => match boolean(given.one()?) {
+            Self::BoolOrWord(words) => match boolean(given.one()?) {
                 Ok(value) => value.into(),
                 Err(_) => {
-                    let word: Variant<'static> = given.one()?.to_owned().into();
-                    return Ok(vec![(format!("{name}Ex"), word)]);
+                    let word = word(given.one()?, &[&["yes", "no"], words].concat())?;
+                    return Ok(vec![(format!("{name}Ex"), word.into())]);
                 }
             },
             Self::Int(min, max) => (whole(given.one()?, min, max)? as i32).into(),
@@ -276,6 +280,12 @@ impl Kind {
         };
         Ok(vec![(name.to_owned(), value)])
     }
+}
+
+/// One of some words, as it is.
+fn word(text: &str, words: &[&'static str]) -> Read<&'static str> {
+    let words: Vec<_> = words.iter().map(|word| (*word, *word)).collect();
+    one_of(text, &words)
 }
 
 fn amount(name: &str, amount: Amount) -> Read<Values> {

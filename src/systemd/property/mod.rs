@@ -119,6 +119,26 @@ pub fn is_live(name: &str) -> bool {
     Entry::find(name).is_some_and(|entry| entry.is_live)
 }
 
+/// The controller of control groups (cgroups(7)) without which a property does nothing;
+/// `None` for those that systemd sees to without one.
+pub fn controller(name: &str) -> Option<&'static str> {
+    let entry = Entry::find(name)?;
+    let name = name.trim_start_matches("Default");
+    let name = name.trim_start_matches("Startup");
+    let is_resource = entry.is_live && !name.ends_with("Accounting");
+    Some(match name {
+        _ if !is_resource => return None,
+        // Of systemd itself, which looks at a file of the kernel, or at systemd-oomd's part.
+        "MemoryPressureWatch" | "MemoryPressureThresholdSec" => return None,
+        "AllowedCPUs" | "AllowedMemoryNodes" => "cpuset",
+        "TasksMax" => "pids",
+        _ if name.starts_with("CPU") => "cpu",
+        _ if name.starts_with("Memory") => "memory",
+        _ if name.starts_with("IO") => "io",
+        _ => return None,
+    })
+}
+
 /// Every name there is.
 pub fn names() -> impl Iterator<Item = &'static str> {
     table::entries().map(|entry| entry.name)

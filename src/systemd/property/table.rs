@@ -125,12 +125,17 @@ const OTHERS: &[(Kind, &str)] = &[
     // How it runs.
     (
         Kind::Text,
-        "User Group WorkingDirectory RootDirectory RootImage LogNamespace Personality KeyringMode SELinuxContext NetworkNamespacePath IPCNamespacePath TTYPath UtmpIdentifier UtmpMode PAMName",
+        "User Group WorkingDirectory RootDirectory RootImage LogNamespace Personality SELinuxContext NetworkNamespacePath IPCNamespacePath TTYPath UtmpIdentifier PAMName",
     ),
     (
         Kind::Words,
         "SupplementaryGroups UnsetEnvironment PassEnvironment Environment SystemCallArchitectures",
     ),
+    (
+        Kind::Choice(&["inherit", "private", "shared"]),
+        "KeyringMode",
+    ),
+    (Kind::Choice(&["init", "login", "user"]), "UtmpMode"),
     (Kind::Files, "EnvironmentFile=EnvironmentFiles"),
     (Kind::Int(-20, 19), "Nice"),
     (Kind::Int(-1000, 1000), "OOMScoreAdjust"),
@@ -173,14 +178,24 @@ const OTHERS: &[(Kind, &str)] = &[
         Kind::Bool,
         "NoNewPrivileges PrivateDevices PrivateNetwork PrivateMounts PrivateIPC MountAPIVFS ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectClock LockPersonality MemoryDenyWriteExecute RestrictRealtime RestrictSUIDSGID DynamicUser RootEphemeral@254 BindLogSockets@257",
     ),
+    (Kind::BoolOrWord(&["disconnected"]), "PrivateTmp"),
     (
-        Kind::BoolOrWord,
-        "PrivateTmp PrivateUsers ProtectControlGroups ProtectHostname",
+        Kind::BoolOrWord(&["self", "identity", "full"]),
+        "PrivateUsers",
     ),
     (
-        Kind::Text,
-        "ProtectSystem ProtectHome ProtectProc ProcSubset PrivatePIDs@257",
+        Kind::BoolOrWord(&["private", "strict"]),
+        "ProtectControlGroups",
     ),
+    (Kind::BoolOrWord(&["private"]), "ProtectHostname"),
+    (Kind::YesOrWord(&["full", "strict"]), "ProtectSystem"),
+    (Kind::YesOrWord(&["read-only", "tmpfs"]), "ProtectHome"),
+    (
+        Kind::Choice(&["noaccess", "invisible", "ptraceable", "default"]),
+        "ProtectProc",
+    ),
+    (Kind::Choice(&["all", "pid"]), "ProcSubset"),
+    (Kind::YesOrWord(&[]), "PrivatePIDs@257"),
     (
         Kind::Words,
         "ReadWritePaths ReadOnlyPaths InaccessiblePaths ExecPaths NoExecPaths ExecSearchPath StateDirectory CacheDirectory LogsDirectory ConfigurationDirectory ExtensionDirectories",
@@ -209,8 +224,29 @@ const OTHERS: &[(Kind, &str)] = &[
     (Kind::OpenFile, "OpenFile@253"),
     // Life.
     (
-        Kind::Text,
-        "Restart RestartMode@254 OOMPolicy TimeoutStartFailureMode TimeoutStopFailureMode FileDescriptorStorePreserve@254",
+        Kind::Choice(&[
+            "no",
+            "on-success",
+            "on-failure",
+            "on-abnormal",
+            "on-watchdog",
+            "on-abort",
+            "always",
+        ]),
+        "Restart",
+    ),
+    (
+        Kind::Choice(&["normal", "direct", "debug"]),
+        "RestartMode@254",
+    ),
+    (Kind::Choice(&["continue", "stop", "kill"]), "OOMPolicy"),
+    (
+        Kind::Choice(&["terminate", "abort", "kill"]),
+        "TimeoutStartFailureMode TimeoutStopFailureMode",
+    ),
+    (
+        Kind::YesOrWord(&["restart"]),
+        "FileDescriptorStorePreserve@254",
     ),
     (
         Kind::Time,
@@ -237,8 +273,25 @@ const OTHERS: &[(Kind, &str)] = &[
         "FinalKillSignal WatchdogSignal ReloadSignal@253",
     ),
     (
+        // The others are for units of the system manager.
+        Kind::Choice(&["none", "exit", "exit-force"]),
+        "StartLimitAction FailureAction SuccessAction JobTimeoutAction",
+    ),
+    (
+        Kind::Choice(&[
+            "fail",
+            "replace",
+            "replace-irreversibly",
+            "isolate",
+            "flush",
+            "ignore-dependencies",
+            "ignore-requirements",
+        ]),
+        "OnSuccessJobMode OnFailureJobMode",
+    ),
+    (
         Kind::Text,
-        "StartLimitAction FailureAction SuccessAction JobTimeoutAction JobTimeoutRebootArgument RebootArgument OnSuccessJobMode OnFailureJobMode SourcePath",
+        "JobTimeoutRebootArgument RebootArgument SourcePath",
     ),
     (
         Kind::Int(0, 255),

@@ -155,6 +155,65 @@ fn every_name_is_there_once_and_is_not_ours() {
 }
 
 #[test]
+fn a_word_that_is_none_is_refused_with_those_that_are() {
+    for (name, wrong, words) in [
+        ("Restart", "sometimes", "no, on-success, on-failure"),
+        ("OOMPolicy", "ignore", "continue, stop, kill"),
+        ("ProtectSystem", "very", "yes, no, full, strict"),
+        ("ProtectHome", "tmp", "yes, no, read-only, tmpfs"),
+        ("ProtectProc", "yes", "noaccess, invisible"),
+        ("PrivateTmp", "maybe", "yes, no, disconnected"),
+        ("FailureAction", "reboot", "none, exit, exit-force"),
+        ("KeyringMode", "", "inherit, private, shared"),
+    ] {
+        let error = parse(name, Given::Text(wrong)).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    for (name, text, bus, value) in [
+        ("ProtectSystem", "true", "ProtectSystem", "\"yes\""),
+        ("ProtectHome", "off", "ProtectHome", "\"no\""),
+        (
+            "PrivateTmp",
+            "disconnected",
+            "PrivateTmpEx",
+            "\"disconnected\"",
+        ),
+        ("PrivateTmp", "yes", "PrivateTmp", "true"),
+    ] {
+        let setting = parse(name, Given::Text(text)).unwrap();
+        let (on_bus, sent) = setting.properties().next().unwrap();
+        assert_eq!((on_bus, &*sent.to_string()), (bus, value), "{name}={text}");
+    }
+}
+
+#[test]
+fn what_the_kernel_limits_needs_a_controller() {
+    for (name, wanted) in [
+        ("MemoryHigh", Some("memory")),
+        ("DefaultMemoryLow", Some("memory")),
+        ("DefaultStartupMemoryLow", Some("memory")),
+        ("StartupCPUWeight", Some("cpu")),
+        ("CPUQuotaPeriodSec", Some("cpu")),
+        ("AllowedCPUs", Some("cpuset")),
+        ("StartupAllowedMemoryNodes", Some("cpuset")),
+        ("TasksMax", Some("pids")),
+        ("IOReadBandwidthMax", Some("io")),
+        ("IODeviceWeight", Some("io")),
+        ("MemoryAccounting", None),
+        ("MemoryPressureWatch", None),
+        ("ManagedOOMSwap", None),
+        ("IPAddressDeny", None),
+        ("CPUSchedulingPolicy", None),
+        ("CPUAffinity", None),
+        ("IOSchedulingClass", None),
+        ("Restart", None),
+        ("Nonsense", None),
+    ] {
+        assert_eq!(controller(name), wanted, "{name}");
+    }
+}
+
+#[test]
 fn a_limit_of_memory_is_told_in_bytes() {
     for (text, bytes) in [
         ("3G", Some(3 << 30)),

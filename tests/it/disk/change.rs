@@ -29,6 +29,19 @@ impl Sandbox {
 }
 
 #[test]
+fn a_disk_whose_device_keeps_its_size_says_so_while_its_vm_runs() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.name("web");
+    sandbox.add_lines("web", "disk.fast = { size = '1M', interface = 'nvme' }");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let resize = ["disk", "resize", &name, "fast", "2M"];
+    let ran = sandbox.maqet(&resize).fails(1);
+    ran.saying(&format!("disk `fast` cannot grow while VM `{name}` runs"));
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    sandbox.maqet(&resize).ok();
+}
+
+#[test]
 fn a_disk_grows_at_once_and_shrinks_only_when_told_and_stopped() {
     let (sandbox, file) = with_disk();
     sandbox.write(&file, 7, 0, 20 << 20);
@@ -48,6 +61,11 @@ fn a_disk_grows_at_once_and_shrinks_only_when_told_and_stopped() {
         .saying("would lose")
         .saying("--shrink");
     assert_eq!(size(), 30);
+    // The rest of the last cluster would be there again.
+    sandbox
+        .disk("resize", &["data", "25000K", "--shrink"])
+        .fails(1)
+        .saying("25024K would do");
     sandbox.disk("resize", &["data", "25M", "--shrink"]).ok();
     assert_eq!(size(), 25);
     // One that is lost would be made anew with that size.
@@ -148,9 +166,7 @@ fn a_disk_that_others_came_to_stand_on_is_not_written_by_a_restart_either() {
     sandbox.maqet(&["start", "@web"]).ok();
     sandbox.add_lines("other", "[disk.over]\nfile = \"x.qcow2\"");
     signal(sandbox.pid("web"), libc::SIGKILL);
-    wait_until("it was tried, and given up", || {
-        sandbox.state("web") == "failed"
-    });
+    sandbox.wait_for_state("web", "failed");
     let said = sandbox.maqet(&["logs", "@web"]).ok().stdout;
     assert!(said.contains("is needed: disk `over`"), "{said}");
 }
@@ -164,6 +180,10 @@ fn a_file_is_attached_in_place_and_detached_and_stays_as_it_was() {
         fs::write(sandbox.path(file), vec![7; 1 << 20]).unwrap();
     }
     sandbox.qemu_img(&["create", "-q", "-f", "vmdk", "c.vmdk", "1M"]);
+    for (file, base) in [("lost.qcow2", "nope"), ("round.qcow2", "./round.qcow2")] {
+        let on = ["-u", "-F", "qcow2", "-b", base, file, "1M"];
+        sandbox.qemu_img(&[&["create", "-q", "-f", "qcow2"], &on[..]].concat());
+    }
     fs::copy(sandbox.path("a.qcow2"), sandbox.path("looks-raw.img")).unwrap();
     sandbox
         .disk("attach", &["a", "a.qcow2", "interface=scsi"])
@@ -172,13 +192,17 @@ fn a_file_is_attached_in_place_and_detached_and_stays_as_it_was() {
     for (words, status, said) in [
         (&["a", "b.img"][..], 1, "has a disk `a` already"),
         (&["x", "a.qcow2"], 2, "disk `a` has the same file"),
-        (&["x", "nope.qcow2"], 1, "nope.qcow2"),
+        (&["x", "nope.qcow2"], 1, "nope.qcow2 cannot be a disk"),
+        (&["x", "lost.qcow2"], 1, "qemu-img rebase -u -b FILE"),
+        (&["x", "round.qcow2"], 1, "qemu-img rebase -u -b FILE"),
         (&["x", "c.vmdk"], 1, "--from FILE"),
         (&["x", "looks-raw.img"], 1, "`format=qcow2` says what it is"),
         (&["x", "e.img", "format=qcow2"], 1, "does not look like one"),
         (&["x", "."], 1, "is a directory"),
     ] {
-        sandbox.disk("attach", words).fails(status).saying(said);
+        let ran = sandbox.disk("attach", words).fails(status).saying(said);
+        // It is none of the VM's yet.
+        assert!(!ran.stderr.contains("disk `x` of VM"), "{}", ran.stderr);
     }
     sandbox.maqet(&["start", "@web"]).ok();
     assert_eq!(sandbox.disk_info("b")["read_only"], true);
@@ -198,6 +222,18 @@ fn a_file_is_attached_in_place_and_detached_and_stays_as_it_was() {
         .saying("from the next start on");
     assert!(!sandbox.shown().contains("[disk.b]"));
     assert_eq!(sandbox.disk_info("b")["defined"], false);
+    let name = sandbox.name("web");
+    for words in [
+        &["resize", "b", "9M"][..],
+        &["rm", "b"],
+        &["move", "b", "."],
+    ] {
+        sandbox
+            .disk(words[0], &words[1..])
+            .fails(1)
+            .saying("disk `b` is in the running VM")
+            .saying(&format!("`maqet device rm {name} disk.b`"));
+    }
     assert_clean(&sandbox.path("a.qcow2"));
     assert!(fs::read(sandbox.path("b.img")).unwrap() == vec![7; 1 << 20]);
     sandbox

@@ -216,6 +216,39 @@ fn a_disk_is_compacted_while_the_vm_runs() {
 }
 
 #[test]
+fn what_a_link_leads_to_stays_when_its_disk_is_moved_and_is_told() {
+    let sandbox = Sandbox::new();
+    sandbox.images("1M", &["a.qcow2"]);
+    sandbox.images("1M", &["b.qcow2"]);
+    let lines = ["a", "b"].map(|disk| {
+        let link = sandbox.path(&format!("{disk}.link.qcow2"));
+        std::os::unix::fs::symlink(format!("{disk}.qcow2"), &link).unwrap();
+        sandbox.write(&link, 3, 0, 1 << 20);
+        format!("[disk.{disk}]\nfile = '{disk}.link.qcow2'\n")
+    });
+    sandbox.add_lines("web", &lines.concat());
+    for disk in ["a", "b"] {
+        let [file, link, to] = ["qcow2", "link.qcow2", "moved.qcow2"]
+            .map(|suffix| sandbox.path(&format!("{disk}.{suffix}")));
+        sandbox
+            .disk("move", &[disk, to.to_str().unwrap()])
+            .ok()
+            .saying(file.to_str().unwrap())
+            .saying("is there still");
+        assert!(link.symlink_metadata().is_err() && file.exists());
+        assert!(!to.is_symlink());
+        // The other one while it runs.
+        sandbox.maqet(&["start", "@web"]).ok();
+    }
+    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    for disk in ["a", "b"] {
+        for file in [format!("{disk}.qcow2"), format!("{disk}.moved.qcow2")] {
+            sandbox.assert_reads(&sandbox.path(&file), 3, 0, 1 << 20);
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_moved_while_the_vm_runs_stays_where_it_is() {
     let sandbox = running_with(
         "[disk.data]\nsize = '20M'\n[disk.ro]\nfile = 'base.qcow2'\nread-only = true\n\
@@ -230,6 +263,10 @@ fn what_cannot_be_moved_while_the_vm_runs_stays_where_it_is() {
     ] {
         sandbox.disk("move", words).fails(1).saying(said);
     }
+    for verb in ["check", "map"] {
+        let ran = sandbox.disk(verb, &["data"]).fails(1);
+        ran.saying("while it runs").saying("maqet stop");
+    }
     sandbox.write_in_qemu("data", 7, 0..8);
     let room = ["disk", "move", "@web", "data", "full/data.qcow2"];
     let left = sandbox.with_little_room(&room, |ran| {
@@ -242,7 +279,8 @@ fn what_cannot_be_moved_while_the_vm_runs_stays_where_it_is() {
     sandbox
         .disk("move", &["data", "x.qcow2"])
         .fails(1)
-        .saying("has 1 snapshot");
+        .saying("has 1 snapshot")
+        .saying("they go along");
     assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
     sandbox.maqet(&["snapshot", "rm", "@web", "s"]).ok();
 
@@ -268,5 +306,12 @@ fn what_cannot_be_moved_while_the_vm_runs_stays_where_it_is() {
     assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
     sandbox.maqet(&["stop", "--force", "@web"]).ok();
     sandbox.assert_has("slow", 7, 0..8);
+    // What each refusal has said would do.
     sandbox.disk("check", &[]).ok();
+    sandbox.disk("map", &["data"]).ok();
+    sandbox.disk("move", &["ro", "x.qcow2"]).ok();
+    sandbox.maqet(&["snapshot", "create", "@web", "s"]).ok();
+    sandbox.disk("move", &["data", "y.qcow2"]).ok();
+    assert_eq!(sandbox.disk_info("data")["snapshot_list"][0]["name"], "s");
+    sandbox.maqet(&["snapshot", "restore", "@web", "s"]).ok();
 }

@@ -13,6 +13,10 @@ mod change;
 mod info;
 /// Moved and rewritten while the VM runs.
 mod live;
+/// Files that belong to no VM.
+mod orphans;
+/// Where no disk can be made or moved to.
+mod target;
 
 impl Sandbox {
     /// Runs qemu-img in the sandbox's directory.

@@ -67,54 +67,10 @@ pub const ADD: &[&str] = &["disk", "add", "@web", "new", "--size", "1M"];
 pub const ADD_FROM: &[&str] = &["disk", "add", "@web", "new", "--from", "x.img.gz"];
 pub const RM_USB: &[&str] = &["disk", "rm", "@web", "usb", "--delete"];
 pub const RESIZE: &[&str] = &["disk", "resize", "@web", "data", "3M"];
+pub const MOVE_BESIDE: &[&str] = &["disk", "move", "@web", "data", "beside.qcow2"];
 pub const MOVE_AWAY: &[&str] = &["disk", "move", "@web", "data", "there/data.qcow2"];
 pub const COMPACT: &[&str] = &["disk", "compact", "@web", "data"];
 pub const FLATTEN: &[&str] = &["disk", "rebase", "@web", "over", "--flat"];
-
-#[test]
-fn a_disk_that_is_made_is_whole_or_not_there() {
-    stopped(with_disk, ADD);
-    running(with_disk, ADD);
-}
-
-#[test]
-fn a_disk_that_is_made_from_a_packed_image_is_whole_or_not_there() {
-    stopped(with_packed, ADD_FROM);
-}
-
-#[test]
-fn a_disk_that_is_deleted_is_there_or_gone() {
-    stopped(with_disk, &["disk", "rm", "@web", "data", "--delete"]);
-    running(with_usb_disk, RM_USB);
-}
-
-#[test]
-fn a_disk_that_is_resized_has_the_one_size_or_the_other() {
-    stopped(with_disk, RESIZE);
-    running(with_disk, RESIZE);
-}
-
-#[test]
-fn a_disk_that_is_moved_is_at_the_one_place_or_at_the_other() {
-    stopped(with_disk, &["disk", "move", "@web", "data", "beside.qcow2"]);
-    stopped(with_disk, MOVE_AWAY);
-    running(with_disk, MOVE_AWAY);
-}
-
-#[test]
-fn a_disk_that_is_compacted_reads_the_same() {
-    stopped(with_disk, COMPACT);
-    running(with_disk, COMPACT);
-}
-
-#[test]
-fn a_disk_that_gets_another_base_reads_the_same() {
-    stopped(
-        with_base,
-        &["disk", "rebase", "@web", "over", "other.qcow2"],
-    );
-    stopped(with_base, FLATTEN);
-}
 
 /// With a disk that was cloned, by a VM that is gone.
 fn with_overlay(sandbox: &Sandbox) {
@@ -124,21 +80,56 @@ fn with_overlay(sandbox: &Sandbox) {
     write_as(&sandbox.vm_dir("web").join("data.1.qcow2"), "qcow2", 6);
 }
 
-#[test]
-fn a_disk_that_is_merged_reads_the_same() {
-    stopped(with_overlay, &["disk", "merge", "@web"]);
-    running(with_overlay, &["disk", "merge", "@web"]);
+/// With an image that maqet has not made.
+fn with_own_disk(sandbox: &Sandbox) {
+    with_usb_disk(sandbox);
+    let create = ["create", "-q", "-f", "qcow2", "mine.qcow2", "1M"];
+    qemu_img(sandbox, &create);
 }
 
-#[test]
-fn a_disk_that_is_attached_or_detached_is_so_or_not() {
-    let setup = |sandbox: &Sandbox| {
-        with_usb_disk(sandbox);
-        qemu_img(
-            sandbox,
-            &["create", "-q", "-f", "qcow2", "mine.qcow2", "1M"],
-        );
-    };
-    running(setup, &["disk", "attach", "@web", "mine", "mine.qcow2"]);
-    running(setup, &["disk", "detach", "@web", "usb"]);
+kills! {
+    a_disk_that_is_made_is_whole_or_not_there {
+        stopped(with_disk, ADD) at 8;
+        running(with_disk, ADD) at 8;
+    }
+
+    a_disk_that_is_made_from_a_packed_image_is_whole_or_not_there {
+        stopped(with_packed, ADD_FROM) at 8;
+    }
+
+    a_disk_that_is_deleted_is_there_or_gone {
+        stopped(with_disk, &["disk", "rm", "@web", "data", "--delete"]) at 8;
+        running(with_usb_disk, RM_USB) at 8;
+    }
+
+    a_disk_that_is_resized_has_the_one_size_or_the_other {
+        stopped(with_disk, RESIZE) at 8;
+        running(with_disk, RESIZE) at 8;
+    }
+
+    a_disk_that_is_moved_is_at_the_one_place_or_at_the_other {
+        stopped(with_disk, MOVE_BESIDE) at 8;
+        stopped(with_disk, MOVE_AWAY) at 8;
+        running(with_disk, MOVE_AWAY) at 8;
+    }
+
+    a_disk_that_is_compacted_reads_the_same {
+        stopped(with_disk, COMPACT) at 8;
+        running(with_disk, COMPACT) at 8;
+    }
+
+    a_disk_that_gets_another_base_reads_the_same {
+        stopped(with_base, &["disk", "rebase", "@web", "over", "other.qcow2"]) at 8;
+        stopped(with_base, FLATTEN) at 8;
+    }
+
+    a_disk_that_is_merged_reads_the_same {
+        stopped(with_overlay, &["disk", "merge", "@web"]) at 8;
+        running(with_overlay, &["disk", "merge", "@web"]) at 8;
+    }
+
+    a_disk_that_is_attached_or_detached_is_so_or_not {
+        running(with_own_disk, &["disk", "attach", "@web", "mine", "mine.qcow2"]) at 8;
+        running(with_usb_disk, &["disk", "detach", "@web", "usb"]) at 8;
+    }
 }

@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Case, Next, World, disk, snapshot, vm};
+use super::{Case, Fate, Next, Recorded, World, disk, points, snapshot, spread, trace, vm, wanted};
 use crate::sandbox::Sandbox;
 use crate::snapshot::listed;
 
@@ -73,33 +74,72 @@ impl Case {
             let world = World::within(small.sandbox(), self);
             small.fill(room);
             let ran = world.sandbox.maqet(self.operation);
-            fs::remove_file(small.ballast()).unwrap();
-            // What could not be undone without room is so now.
-            world.go_on(self, Next::Other);
-            world.stop();
-            let now = world.look(false);
-            let words = &ran.stderr;
-            let wanted = match ran.status {
-                0 => &recorded.after,
-                // It was done, but for noting that.
-                _ if words.contains("is left for the next command") && now == recorded.after => {
-                    &recorded.after
-                }
-                _ => &recorded.before,
-            };
-            assert!(
-                now == *wanted && (ran.status == 0 || tells(words)),
-                "{:?} with {room} KiB: {}\n{words}\n\nnow {now}\nbefore {}\nafter {}",
-                self.operation,
-                ran.status,
-                recorded.before,
-                recorded.after
-            );
             failed += usize::from(ran.status != 0);
-            world.start();
-            world.stop();
+            let when = format!("with {room} KiB");
+            self.is_as_before(&recorded, &small, &world, &when, ran.status, &ran.stderr);
         }
         assert!(failed > 0, "{:?} needs no room", self.operation);
+    }
+
+    /// Has the room end just before some of its changes.
+    #[track_caller]
+    fn is_as_before_where_room_ends(&self) {
+        let recorded = self.record();
+        let mut failed = 0;
+        let points = points(&recorded.changes);
+        for (point, _) in spread(&recorded.changes, points, wanted(3))
+            .into_iter()
+            .take(wanted(3))
+        {
+            let small = Small::take();
+            let world = World::within(small.sandbox(), self);
+            let ballast = File::create(small.ballast()).unwrap();
+            let fate = Fate::Fill(ballast.as_raw_fd());
+            let command = world.sandbox.command_of(self.operation);
+            let ran = trace::run(command, Some((point, fate)));
+            // It takes up its room as long as it is open.
+            drop(ballast);
+            let status = ran.status.code().unwrap_or(-1);
+            failed += usize::from(status != 0);
+            let when = recorded.told(point, fate, &ran, "");
+            self.is_as_before(&recorded, &small, &world, &when, status, &ran.words);
+        }
+        assert!(failed > 0, "{:?} needs no room", self.operation);
+    }
+
+    /// It was done, or all is as before when there is room again, and it says why.
+    #[track_caller]
+    fn is_as_before(
+        &self,
+        recorded: &Recorded,
+        small: &Small,
+        world: &World,
+        when: &str,
+        status: i32,
+        words: &str,
+    ) {
+        fs::remove_file(small.ballast()).unwrap();
+        // What could not be undone without room is so now.
+        world.go_on(self, Next::Other);
+        world.stop();
+        let now = world.look(false);
+        let wanted = match status {
+            0 => &recorded.after,
+            // It was done, but for noting that.
+            _ if words.contains("is left for the next command") && now == recorded.after => {
+                &recorded.after
+            }
+            _ => &recorded.before,
+        };
+        assert!(
+            now == *wanted && (status == 0 || tells(words)),
+            "{:?} {when}: {status}\n{words}\n\nnow {now}\nbefore {}\nafter {}",
+            self.operation,
+            recorded.before,
+            recorded.after
+        );
+        world.start();
+        world.stop();
     }
 }
 
@@ -189,11 +229,9 @@ fn what_is_done_to_disks_without_room_is_undone() {
     stopped(disk::with_disk, disk::RESIZE);
     running(disk::with_disk, disk::RESIZE);
     stopped(disk::with_disk, disk::COMPACT);
+    running(disk::with_disk, disk::COMPACT);
     stopped(disk::with_base, disk::FLATTEN);
-    stopped(
-        disk::with_disk,
-        &["disk", "move", "@web", "data", "beside.qcow2"],
-    );
+    stopped(disk::with_disk, disk::MOVE_BESIDE);
 }
 
 #[test]
@@ -202,4 +240,43 @@ fn a_clone_that_finds_no_room_is_not_there() {
     running(vm::two_kinds, vm::CLONE);
     stopped(vm::two_kinds, vm::CLONE_FULL);
     running(vm::two_kinds, vm::CLONE_FULL);
+}
+
+/// The room ends while it is done.
+#[track_caller]
+fn meanwhile(setup: fn(&Sandbox), operation: &'static [&'static str]) {
+    Case {
+        setup,
+        operation,
+        runs: true,
+    }
+    .is_as_before_where_room_ends();
+}
+
+#[test]
+fn a_vm_goes_on_whenever_the_room_for_its_copies_ends() {
+    meanwhile(vm::two_kinds, vm::CLONE_FULL);
+    meanwhile(disk::with_disk, disk::MOVE_BESIDE);
+    meanwhile(disk::with_disk, disk::COMPACT);
+}
+
+#[test]
+fn a_vm_runs_on_where_there_is_no_room_to_save_it() {
+    for room in [0, 64, 300] {
+        let small = Small::take();
+        let sandbox = small.sandbox();
+        disk::with_disk(&sandbox);
+        sandbox.maqet(&["start", "@web"]).ok();
+        sandbox.maqet(&["resume", "@web"]).ok();
+        small.fill(room);
+        let ran = sandbox.maqet(&["save", "@web"]);
+        fs::remove_file(small.ballast()).unwrap();
+        assert!(ran.status == 1 && tells(&ran.stderr), "{}", ran.stderr);
+        assert_eq!(sandbox.state("web"), "running");
+        let left = fs::read_dir(sandbox.path("data/maqet/saved"));
+        assert_eq!(left.into_iter().flatten().count(), 0);
+        sandbox.maqet(&["save", "@web"]).ok();
+        sandbox.maqet(&["start", "@web"]).ok();
+        assert_eq!(sandbox.state("web"), "running");
+    }
 }

@@ -2,18 +2,21 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use super::{Case, Fate, disk, snapshot, vm, wanted};
+use serde_json::json;
+
+use super::{Case, Fate, disk, snapshot, some, vm, wanted};
 use crate::sandbox::Sandbox;
 
 impl Case {
-    /// Interrupts it at half as many points: it is undone, or done.
+    /// Interrupts it at half as many points as it is killed at: it is undone, or done.
     #[track_caller]
     fn is_undone_when_interrupted(&self) {
         let recorded = self.record();
-        for (number, (point, _)) in recorded.points(wanted().div_ceil(2)).enumerate() {
+        let mut last = None;
+        for (number, (point, _)) in some(&recorded.changes, wanted(4)).enumerate() {
             let signal = [libc::SIGINT, libc::SIGTERM][number % 2];
             let fate = Fate::Signal(signal);
-            let (world, ran) = self.meets(point, fate);
+            let (world, ran) = self.meets(last.take(), point, fate);
             world.stop();
             let now = world.look(false);
             let is_right = match (ran.status.code(), ran.status.signal()) {
@@ -25,6 +28,50 @@ impl Case {
                 (Some(_), Some(_)) => unreachable!("it ends once"),
             };
             assert!(is_right, "{}", recorded.told(point, fate, &ran, &now));
+            world.start();
+            last = self.again(world, &recorded, &now);
+        }
+    }
+
+    /// The same of what is in part done then: it is done when it is tried again.
+    #[track_caller]
+    fn goes_on_after_it_was_interrupted(&self) {
+        let recorded = self.record();
+        for (number, (point, _)) in some(&recorded.changes, wanted(4)).enumerate() {
+            let signal = [libc::SIGINT, libc::SIGTERM][number % 2];
+            let fate = Fate::Signal(signal);
+            let (world, ran) = self.meets(None, point, fate);
+            match ran.status.code() {
+                Some(0) => {}
+                Some(code) if code == 128 + signal => {
+                    assert_eq!(world.sandbox.state("web"), "prelaunch");
+                    world.sandbox.maqet(self.operation).ok();
+                }
+                Some(_) => panic!("{}", recorded.told(point, fate, &ran, "")),
+                // It was about to begin.
+                None => drop(world.sandbox.maqet(self.operation).ok()),
+            }
+            world.stop();
+            let now = world.look(false);
+            let told = || recorded.told(point, fate, &ran, &now);
+            assert!(now == recorded.after, "{}", told());
+        }
+    }
+
+    /// Kills it instead, before there is anything that could not be undone and after.
+    #[track_caller]
+    fn succeeds_after_it_was_killed(&self) {
+        let recorded = self.record();
+        for (point, _) in some(&recorded.changes, wanted(6)) {
+            let (world, ran) = self.meets(None, point, Fate::Kill);
+            let list = world.sandbox.maqet(&["snapshot", "ls", "@web", "--json"]);
+            if list.json() != json!([]) {
+                world.sandbox.maqet(self.operation).ok();
+            }
+            world.stop();
+            let now = world.look(false);
+            let told = || recorded.told(point, Fate::Kill, &ran, &now);
+            assert!(now == recorded.after, "{}", told());
         }
     }
 }
@@ -70,10 +117,34 @@ fn a_merge_of_a_stopped_vm_comes_to_its_end_when_interrupted() {
 }
 
 #[test]
+fn a_merge_of_a_running_vm_that_is_interrupted_is_finished_by_the_next() {
+    Case {
+        setup: snapshot::beside,
+        operation: snapshot::MERGE,
+        runs: true,
+    }
+    .goes_on_after_it_was_interrupted();
+}
+
+#[test]
+fn a_merge_that_was_killed_has_succeeded_when_it_is_tried_again() {
+    for runs in [false, true] {
+        Case {
+            setup: snapshot::beside,
+            operation: snapshot::MERGE,
+            runs,
+        }
+        .succeeds_after_it_was_killed();
+    }
+}
+
+#[test]
 fn what_is_done_to_disks_is_undone_when_interrupted() {
     stopped(disk::with_packed, disk::ADD_FROM);
     stopped(disk::with_disk, disk::MOVE_AWAY);
+    running(disk::with_disk, disk::MOVE_AWAY);
     stopped(disk::with_disk, disk::COMPACT);
+    running(disk::with_disk, disk::COMPACT);
     stopped(disk::with_base, disk::FLATTEN);
 }
 

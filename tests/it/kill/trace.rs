@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
@@ -42,12 +43,16 @@ pub enum Fate {
     Signal(i32),
     /// SIGKILL for another process, so much later.
     KillOther(u32, Duration),
+    /// The file behind this descriptor grows until there is no more room for it.
+    Fill(RawFd),
 }
 
 /// A command that has ended.
 pub struct Traced {
     /// What it has changed; only as far as its fate, if that came.
     pub changes: Vec<Change>,
+    /// Whether its fate came.
+    pub is_met: bool,
     /// How it has ended.
     pub status: ExitStatus,
     /// What it said, on stdout and stderr together.
@@ -82,6 +87,7 @@ pub fn run(mut command: Command, fate: Option<(Point, Fate)>) -> Traced {
     let mut text = String::new();
     words.read_to_string(&mut text).unwrap();
     Traced {
+        is_met: fate.is_some() && tracer.fate.is_none(),
         changes: tracer.changes,
         status: ExitStatus::from_raw(status),
         words: text,
@@ -186,6 +192,11 @@ impl Tracer {
             Fate::KillOther(pid, delay) => {
                 std::thread::sleep(delay);
                 send(pid as i32, libc::SIGKILL);
+            }
+            Fate::Fill(file) => {
+                // SAFETY: whoever has the command traced keeps it open meanwhile.
+                let file = unsafe { BorrowedFd::borrow_raw(file) };
+                while rustix::io::write(file, &[0; 4096]).is_ok() {}
             }
         }
     }

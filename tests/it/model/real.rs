@@ -93,20 +93,36 @@ impl Real {
             Step::Start { vm } if world.vms.get(vm).is_some_and(|it| it.machine().is_none()) => {
                 let ran = self.sandbox.maqet(&["start", &format!("@{vm}")]);
                 if ran.status == 0 {
-                    let mut monitor = self.monitor(vm)?;
-                    for command in ["cont", "stop"] {
-                        monitor.execute(command, ()).map_err(words)?;
-                    }
+                    self.run_a_moment(vm)?;
                 }
                 Ok(Some(ran))
             }
-            command => {
-                let path = |place: &str| self.path(place).to_str().unwrap().to_owned();
-                let args = command.args(path).expect("a command of maqet's");
-                let args: Vec<&str> = args.iter().map(String::as_str).collect();
-                Ok(Some(self.sandbox.maqet(&args)))
+            Step::Restore {
+                vm, reset: true, ..
+            } if world.vms.get(vm).is_some_and(|it| it.machine().is_some()) => {
+                let ran = self.do_it(step);
+                if ran.status == 0 {
+                    self.run_a_moment(vm)?;
+                }
+                Ok(Some(ran))
             }
+            step => Ok(Some(self.do_it(step))),
         }
+    }
+
+    fn do_it(&self, step: &Step) -> Ran {
+        let path = |place: &str| self.path(place).to_str().unwrap().to_owned();
+        let args = step.args(path).expect("a command of maqet's");
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.sandbox.maqet(&args)
+    }
+
+    fn run_a_moment(&self, vm: &str) -> Result<(), Wrong> {
+        let mut monitor = self.monitor(vm)?;
+        for command in ["cont", "stop"] {
+            monitor.execute(command, ()).map_err(words)?;
+        }
+        Ok(())
     }
 
     fn monitor(&self, vm: &str) -> Result<Monitor, Wrong> {
@@ -173,12 +189,7 @@ impl Real {
             .map(|(name, state)| (name, state.replace("running", "paused")))
             .collect();
         let should = world.vms.iter().map(|(name, vm)| {
-            let is_failed = states
-                .get(&self.sandbox.name(name))
-                .is_some_and(|it| it == "failed");
             let state = match &vm.run {
-                // systemd 257 now and then calls one failed whose power was cut.
-                Run::Stopped if is_failed => "failed",
                 Run::Stopped => "stopped",
                 Run::Failed => "failed",
                 Run::Running(_) => "paused",
@@ -264,14 +275,14 @@ impl Real {
         let mut should = BTreeMap::new();
         for it in &vm.snapshots {
             let parent = vm.snapshots.iter().find(|one| Some(one.id) == it.parent);
-            // It is in the first of them; only what the VM has now is looked at.
+            let is_within = |id: Id| {
+                let image = &world.images[id];
+                image.exists && image.within.contains_key(&it.name)
+            };
+            // It is in the first of them.
             let has_memory = matches!(it.kind, Kind::Within(Some(_)));
-            let memory = has_memory && tops.contains(&it.disks[0].1);
-            let is_whole = it.is_beside()
-                || it.disks.iter().all(|(_, id)| {
-                    let image = &world.images[*id];
-                    image.exists && image.within.contains_key(&it.name)
-                });
+            let memory = has_memory && is_within(it.disks[0].1);
+            let is_whole = it.is_beside() || it.disks.iter().all(|(_, id)| is_within(*id));
             let facts = (
                 parent.map(|parent| parent.name.clone()),
                 memory,

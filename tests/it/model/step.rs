@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::pool::Random;
 
-use super::world::{BLOCK, Bus, Format, Kind, World};
+use super::world::{BLOCK, Bus, CLUSTER, Format, World};
 
 /// One command, or what its user does besides. VMs go by short names.
 #[derive(Clone, Debug)]
@@ -22,12 +22,14 @@ pub enum Step {
         name: String,
         mode: Mode,
         described: bool,
+        quiesce: bool,
     },
     Restore {
         vm: String,
         name: String,
         disk_only: bool,
         discard: bool,
+        reset: bool,
     },
     RmSnapshot {
         vm: String,
@@ -77,14 +79,30 @@ pub enum Step {
         vm: String,
         disk: String,
     },
+    Rebase {
+        vm: String,
+        disk: String,
+        place: String,
+    },
+    /// A disk is merged into what it stands on, or all are.
+    MergeDisk {
+        vm: String,
+        disk: Option<String>,
+        into: Option<String>,
+    },
     Clone {
         vm: String,
         new: String,
+        snapshot: Option<String>,
     },
     Copy {
         vm: String,
         new: String,
         snapshot: Option<String>,
+    },
+    Rename {
+        vm: String,
+        new: String,
     },
     RmVm {
         vm: String,
@@ -137,6 +155,7 @@ impl Step {
                 name,
                 mode,
                 described,
+                quiesce,
                 ..
             } => {
                 say(&["snapshot", "create", vm]);
@@ -148,12 +167,16 @@ impl Step {
                 if *described {
                     say(&["--description", "kept"]);
                 }
+                if *quiesce {
+                    say(&["--quiesce"]);
+                }
                 say(&["--", name]);
             }
             Self::Restore {
                 name,
                 disk_only,
                 discard,
+                reset,
                 ..
             } => {
                 say(&["snapshot", "restore", vm]);
@@ -162,6 +185,9 @@ impl Step {
                 }
                 if *discard {
                     say(&["--discard-saved"]);
+                }
+                if *reset {
+                    say(&["--reset"]);
                 }
                 say(&["--", name]);
             }
@@ -208,9 +234,22 @@ impl Step {
             Self::Move { disk, place, .. } => say(&["disk", "move", vm, disk, &path(place)]),
             Self::Compact { disk, .. } => say(&["disk", "compact", vm, disk]),
             Self::Flatten { disk, .. } => say(&["disk", "rebase", vm, disk, "--flat"]),
-            Self::Clone { new, .. } => say(&["clone", vm, &format!("@{new}"), "--json"]),
-            Self::Copy { new, snapshot, .. } => {
-                say(&["clone", vm, &format!("@{new}"), "--full"]);
+            Self::Rebase { disk, place, .. } => say(&["disk", "rebase", vm, disk, &path(place)]),
+            Self::MergeDisk { disk, into, .. } => {
+                say(&["disk", "merge", vm]);
+                if let Some(disk) = disk {
+                    say(&[disk]);
+                }
+                if let Some(place) = into {
+                    say(&["--into", &path(place)]);
+                }
+            }
+            Self::Rename { new, .. } => say(&["rename", vm, &format!("@{new}")]),
+            Self::Clone { new, snapshot, .. } | Self::Copy { new, snapshot, .. } => {
+                say(&["clone", vm, &format!("@{new}"), "--json"]);
+                if matches!(self, Self::Copy { .. }) {
+                    say(&["--full"]);
+                }
                 if let Some(name) = snapshot {
                     say(&[&format!("--snapshot={name}")]);
                 }
@@ -243,6 +282,9 @@ impl Step {
             | Self::Move { vm, .. }
             | Self::Compact { vm, .. }
             | Self::Flatten { vm, .. }
+            | Self::Rebase { vm, .. }
+            | Self::MergeDisk { vm, .. }
+            | Self::Rename { vm, .. }
             | Self::Clone { vm, .. }
             | Self::Copy { vm, .. }
             | Self::RmVm { vm, .. }
@@ -299,9 +341,12 @@ impl Step {
                 .filter(|it| it.exists)
                 .map(|it| it.place.as_str())
                 .collect();
-            random.pick(&places).to_owned()
+            match places.is_empty() {
+                true => "out/none.qcow2".to_owned(),
+                false => random.pick(&places).to_owned(),
+            }
         };
-        match random.below(46) {
+        match random.below(52) {
             0..10 => {
                 let at = random.below(length);
                 let count = 1 + random.below(32.min(length - at));
@@ -314,17 +359,22 @@ impl Step {
                     byte,
                 }
             }
-            10..16 => Self::Create {
-                vm,
-                name: random.pick(&SNAPSHOTS).to_owned(),
-                mode: [Mode::All, Mode::DiskOnly, Mode::External][random.below(3)],
-                described: random.one_in(4),
-            },
+            10..16 => {
+                let mode = [Mode::All, Mode::DiskOnly, Mode::External][random.below(3)];
+                Self::Create {
+                    vm,
+                    name: random.pick(&SNAPSHOTS).to_owned(),
+                    mode,
+                    described: random.one_in(4),
+                    quiesce: mode != Mode::All && random.one_in(8),
+                }
+            }
             16..20 => Self::Restore {
                 vm,
                 name,
                 disk_only: random.one_in(4),
                 discard: random.one_in(4),
+                reset: random.one_in(2),
             },
             20..22 => Self::RmSnapshot { vm, name },
             22 => Self::Prune {
@@ -352,12 +402,18 @@ impl Step {
                 disk: random.pick(&DISKS).to_owned(),
                 place: place(random),
             },
-            30..33 => Self::Resize {
-                vm,
-                disk,
-                blocks: SIZES.start + random.below(SIZES.len()),
-                shrink: random.one_in(2),
-            },
+            30..33 => {
+                let blocks = SIZES.start + random.below(SIZES.len());
+                Self::Resize {
+                    vm,
+                    disk,
+                    blocks: match random.one_in(2) {
+                        true => blocks,
+                        false => blocks.next_multiple_of(CLUSTER),
+                    },
+                    shrink: random.one_in(2),
+                }
+            }
             33 => Self::Move {
                 vm,
                 place: match random.one_in(6) || world.images.is_empty() {
@@ -372,24 +428,17 @@ impl Step {
             },
             34 => Self::Compact { vm, disk },
             35 => Self::Flatten { vm, disk },
-            36 => Self::Clone {
-                vm,
-                new: random.pick(&VMS).to_owned(),
-            },
-            37 => {
-                let within = it.map_or(Vec::new(), |it| {
-                    let all = it.snapshots.iter();
-                    all.filter(|it| matches!(it.kind, Kind::Within(_)))
-                        .map(|it| it.name.as_str())
-                        .collect()
-                });
-                Self::Copy {
-                    vm,
-                    new: random.pick(&VMS).to_owned(),
-                    snapshot: match random.one_in(2) || within.is_empty() {
-                        true => None,
-                        false => Some(random.pick(&within).to_owned()),
-                    },
+            36 | 37 | 46 => {
+                let all = it.map_or(&[][..], |it| &it.snapshots);
+                let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
+                let snapshot = match random.one_in(2) || names.is_empty() {
+                    true => None,
+                    false => Some(random.pick(&names).to_owned()),
+                };
+                let new = random.pick(&VMS).to_owned();
+                match random.one_in(2) {
+                    true => Self::Copy { vm, new, snapshot },
+                    false => Self::Clone { vm, new, snapshot },
                 }
             }
             38 if world.vms.len() > 1 => Self::RmVm {
@@ -399,7 +448,26 @@ impl Step {
             39..43 => Self::Start { vm },
             43 => Self::Stop { vm },
             44 => Self::Kill { vm },
-            _ => Self::Save { vm },
+            45 => Self::Save { vm },
+            47 => Self::Rebase {
+                vm,
+                disk,
+                place: place(random),
+            },
+            48..51 => {
+                let below = image.and_then(|it| world.chain(it.image).last().copied());
+                let into = below.filter(|_| random.one_in(3));
+                let into = into.map(|id| world.images[id].place.clone());
+                Self::MergeDisk {
+                    vm,
+                    disk: (into.is_some() || random.one_in(2)).then_some(disk),
+                    into,
+                }
+            }
+            _ => Self::Rename {
+                vm,
+                new: random.pick(&VMS).to_owned(),
+            },
         }
     }
 }

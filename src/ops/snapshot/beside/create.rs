@@ -4,17 +4,20 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::image::Chain;
+use crate::config::{DeviceName, VmConfig};
+use crate::image;
+use crate::ops::disk::{Defined, Nodes, guard};
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host, save};
+use crate::ops::{Error, Host, Obstacle, save};
+use crate::qemu;
 use crate::qmp::Client;
 use crate::store::Row;
 
-use super::super::create::{Created, Options};
-use super::super::disks::Disks;
-use super::super::{Error as Why, Facts, quiesce};
-use super::{Overlay, Plan, Side, What, free_name, make, node_of, point};
+use super::super::create::{A_SNAPSHOT, Created, Options};
+use super::super::disks::{Disks, tell_waiting, waiting};
+use super::super::{Facts, nothing_in_the_way, quiesce};
+use super::{Overlay, Plan, Side, What, free_name, make, node_of, point, unplugged};
 
 /// Makes a snapshot of the disks of a VM, each with an overlay of its own.
 pub(in crate::ops::snapshot) fn create(
@@ -26,7 +29,10 @@ pub(in crate::ops::snapshot) fn create(
     options: &Options<'_>,
 ) -> Result<Created, Error> {
     let vm = &row.name;
-    let overlays = overlays(host, row, &mut reach)?;
+    let config = host.config(row)?;
+    let waiting = waiting(host, &config, &mut reach)?;
+    let overlays = overlays(host, &config, &waiting, &mut reach)?;
+    let below = Disks::look(host, &config, &mut reach)?.names();
     let disks: Vec<PathBuf> = overlays.iter().map(|it| it.base.clone()).collect();
     let facts = Facts {
         definition: row.definition.clone(),
@@ -63,22 +69,31 @@ pub(in crate::ops::snapshot) fn create(
             .add_snapshot(vm, name, options.description, &facts, id.0)?;
         Ok(())
     })?;
+    tell_waiting(host, vm, &waiting);
     Ok(Created {
         vm: vm.clone(),
         name: name.to_owned(),
         disks,
         memory_bytes: None,
+        below,
     })
 }
 
 /// The overlays that a snapshot needs, or what is in its way.
-fn overlays(host: &Host, row: &Row, reach: &mut Reach) -> Result<Vec<Overlay>, Error> {
-    let vm = &row.name;
-    let config = host.config(row)?;
+fn overlays(
+    host: &Host,
+    config: &VmConfig,
+    waiting: &[DeviceName],
+    reach: &mut Reach,
+) -> Result<Vec<Overlay>, Error> {
+    let vm = &config.name;
     let dir = host.paths.vm(vm);
-    let mut obstacles = Vec::new();
+    let mut obstacles: Vec<Obstacle> = Vec::new();
     let mut overlays = Vec::new();
     for (name, disk) in config.disks.iter().filter(|(_, disk)| !disk.read_only) {
+        if waiting.contains(name) {
+            continue;
+        }
         let Some(base) = disk.path(name, dir.path()) else {
             continue;
         };
@@ -88,40 +103,51 @@ fn overlays(host: &Host, row: &Row, reach: &mut Reach) -> Result<Vec<Overlay>, E
                 path: base,
             });
         }
-        let format = disk.format.as_str();
-        Chain::of(&base, format)
-            .sound()
-            .map_err(crate::image::Error::from)?;
+        let it = Defined {
+            name: name.clone(),
+            disk: disk.clone(),
+            path: base,
+        };
+        guard::sound(vm, &it)?;
+        let file = free_name(host, vm, name);
+        image::require_writable(&file)?;
         overlays.push(Overlay {
-            disk: name.clone(),
-            file: free_name(host, vm, name),
-            format: format.to_owned(),
-            base,
+            file,
+            format: it.disk.format.as_str().to_owned(),
+            disk: it.name,
+            base: it.path,
         });
     }
     match reach {
         Reach::Stopped(_) => save::require_none(host, vm)?,
         Reach::Running(monitor) => {
+            let all: Vec<_> = overlays.iter().map(|it| (&it.disk, &it.base)).collect();
+            obstacles.extend(unplugged(monitor, vm, &all)?);
             for path in Disks::of_qemu(monitor)?.paths() {
                 if overlays.iter().all(|overlay| overlay.base != path) {
-                    let path = path.display();
-                    obstacles.push(format!("{path} is not in its definition"));
+                    obstacles.push(undefined(monitor, config, path)?);
                 }
             }
         }
     }
     if overlays.is_empty() {
-        obstacles.push("it has no disk that it can write to".to_owned());
+        obstacles.push("it has no disk that it can write to".into());
     }
-    match obstacles.is_empty() {
-        true => Ok(overlays),
-        false => Err(Why::Obstacles {
-            doing: "a snapshot of",
-            vm: vm.clone(),
-            obstacles,
-        }
-        .into()),
-    }
+    nothing_in_the_way(A_SNAPSHOT, vm, obstacles)?;
+    Ok(overlays)
+}
+
+/// An image that a running QEMU has and the definition has not.
+fn undefined(monitor: &mut Client, config: &VmConfig, file: PathBuf) -> Result<Obstacle, Error> {
+    let mut all = Nodes::all(monitor)?.into_iter();
+    let nodes = all.find(|nodes| nodes.file() == file.to_str());
+    // A disk of which the definition names another image is not to be unplugged for that.
+    let is_defined = |id: &str| config.disks.keys().any(|disk| qemu::disk::id(disk) == id);
+    let device = nodes.map(|nodes| nodes.device);
+    Ok(Obstacle::Undefined {
+        device: device.filter(|id| !is_defined(id)),
+        file,
+    })
 }
 
 /// Has a running QEMU go on in overlays, at one moment for all of them.

@@ -1,25 +1,26 @@
 //! Merging overlays back into their images. The snapshot is gone then; the VM is as it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::json;
 
-use crate::config::VmConfig;
+use crate::config::{DeviceName, Size, VmConfig, is_device_node};
 use crate::image::{self, Access, Chain, Info};
 use crate::ops::block_job::{self, bring_to_rest, is_going_on, job_id, set_running, until_ready};
 use crate::ops::disk::{self, Nodes};
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host};
+use crate::ops::{Error, Host, Obstacle};
 use crate::qemu;
 use crate::qmp::{self, Client, Job, job};
 use crate::store::Store;
 use crate::vm::VmName;
 
-use super::super::{Error as Why, Facts, no_such};
+use super::super::{Error as Why, Facts, no_such, nothing_in_the_way};
 use super::{
-    Overlay, Plan, Side, What, delete, find, is_named, nothing_within, others_above, path_of, point,
+    Overlay, Plan, Side, What, delete, find, is_named, nothing_within, others_above, path_of,
+    point, unplugged,
 };
 
 /// A snapshot that was merged.
@@ -48,9 +49,19 @@ pub fn merge(
     name: &str,
     watch: &mut dyn FnMut(&Job) -> bool,
 ) -> Result<Merged, Error> {
+    host.vm(vm)?;
+    let begun = begun(host, vm, name)?;
     let work = Work::take(host, vm)?;
     let reach = work.reach()?;
     let Some((snapshot, facts)) = find(host, vm, name)? else {
+        if let Some(disks) = begun {
+            // That has come to its end just now.
+            return Ok(Merged {
+                vm: vm.clone(),
+                name: name.to_owned(),
+                disks,
+            });
+        }
         let all = host.store()?.snapshots(vm)?;
         let beside = all
             .into_iter()
@@ -69,22 +80,34 @@ pub fn merge(
     // QEMU may have come to go on in some of the images only.
     let is_done = |it: &Overlay| path_of(host, &config, &it.disk).as_ref() == Some(&it.base);
     overlays.retain(|it| !(facts.is_merging && is_done(it)));
-    let mut obstacles = others_above(host, vm, Some(snapshot.id), &overlays)?;
+    let others = others_above(host, vm, Some(name), &overlays)?;
+    let mut obstacles: Vec<Obstacle> = others.into_iter().map(Into::into).collect();
     for overlay in &mut overlays {
+        sound(host, &config, &overlay.disk)?;
         // Another one than it was made with, if the VM has been at another snapshot since.
         match above(host, &config, overlay) {
             Some(file) => overlay.file = file,
-            None => obstacles.push(format!("disk `{}` does not go on from it", overlay.disk)),
+            None if !config.disks.contains_key(&overlay.disk) => {
+                obstacles.push(Obstacle::NoDisk {
+                    vm: vm.clone(),
+                    disk: overlay.disk.clone(),
+                });
+            }
+            // What is between is another snapshot's, which is told.
+            None if !obstacles.is_empty() => {}
+            None if stands_on(host, &config, overlay) => {
+                obstacles.push(Obstacle::NotRightAbove {
+                    vm: vm.clone(),
+                    disk: overlay.disk.clone(),
+                });
+            }
+            None => obstacles.push(Obstacle::NotFrom {
+                vm: vm.clone(),
+                words: format!("disk `{}` does not go on from it", overlay.disk),
+            }),
         }
     }
-    if !obstacles.is_empty() {
-        return Err(Why::Obstacles {
-            doing: MERGING,
-            vm: vm.clone(),
-            obstacles,
-        }
-        .into());
-    }
+    nothing_in_the_way(MERGING, vm, obstacles)?;
     let of = Some((name, snapshot.id, facts));
     into_images(host, vm, (&work, reach), of, &overlays, watch)?;
     Ok(Merged {
@@ -92,6 +115,21 @@ pub fn merge(
         name: name.to_owned(),
         disks: overlays.into_iter().map(|it| it.base).collect(),
     })
+}
+
+/// The images of a snapshot whose merging was begun, and has not come to its end.
+fn begun(host: &Host, vm: &VmName, name: &str) -> Result<Option<Vec<PathBuf>>, Error> {
+    let left = host.store()?.operations(vm)?.into_iter();
+    let mut plans = left.filter_map(|it| serde_json::from_str(&it.plan).ok());
+    Ok(plans.find_map(|plan| match plan {
+        AnyPlan::Beside(Plan {
+            what: What::Merge { id: Some(_) },
+            name: begun,
+            overlays,
+            ..
+        }) if begun == name => Some(overlays.into_iter().map(|it| it.base).collect()),
+        _ => None,
+    }))
 }
 
 /// What is done, for what is in the way of it.
@@ -111,8 +149,26 @@ pub(in crate::ops) fn into_images(
         return Err(Error::HasSavedState(vm.clone()));
     }
     nothing_within(MERGING, vm, overlays.iter().map(|it| &it.file))?;
+    nothing_resized(vm, overlays)?;
+    for overlay in overlays {
+        image::require_writable(&overlay.file)?;
+        // A running QEMU only reads it until then.
+        image::require_file_writable(&overlay.base)?;
+    }
+    if let Reach::Stopped(_) = reach {
+        for overlay in overlays {
+            image::require_sound(&overlay.file)?;
+            if overlay.format == "qcow2" {
+                image::require_sound(&overlay.base)?;
+            }
+        }
+    }
     let was_running = match &mut reach {
-        Reach::Running(monitor) => is_going_on(monitor)?,
+        Reach::Running(monitor) => {
+            let all: Vec<_> = overlays.iter().map(|it| (&it.disk, &it.file)).collect();
+            nothing_in_the_way(MERGING, vm, unplugged(monitor, vm, &all)?)?;
+            is_going_on(monitor)?
+        }
         Reach::Stopped(_) => false,
     };
     let snapshot = of.as_ref().map(|(_, id, _)| *id);
@@ -133,7 +189,7 @@ pub(in crate::ops) fn into_images(
             host.store()?.set_facts(snapshot, &begun.text())?;
         }
         let done = match reach {
-            Reach::Running(mut monitor) => begin(&mut monitor, id, overlays).and_then(|ids| {
+            Reach::Running(mut monitor) => begin(&mut monitor, vm, id, overlays).and_then(|ids| {
                 let mut monitor = until_ready(host, vm, monitor, &ids, watch)?;
                 switch(host, vm, &mut monitor, &ids, overlays, was_running)
             }),
@@ -158,12 +214,60 @@ pub(in crate::ops) fn into_images(
     })
 }
 
+/// Sees to it that no device of the host would have to get another size, which it cannot.
+fn nothing_resized(vm: &VmName, overlays: &[Overlay]) -> Result<(), Error> {
+    let mut obstacles = Vec::new();
+    for overlay in overlays {
+        obstacles.extend(resized(overlay)?);
+    }
+    Ok(nothing_in_the_way(MERGING, vm, obstacles)?)
+}
+
+/// Why an image cannot be as large as its overlay, in words, if it cannot.
+pub(in crate::ops) fn resized(overlay: &Overlay) -> Result<Option<String>, Error> {
+    if !is_device_node(&overlay.base) {
+        return Ok(None);
+    }
+    let size = size_of(&overlay.base, &overlay.format)?;
+    let now = size_of(&overlay.file, "qcow2")?;
+    Ok((now != size).then(|| {
+        format!(
+            "disk `{}` has {}, and {} has {} and gets no other size",
+            overlay.disk,
+            Size::from_bytes(now),
+            overlay.base.display(),
+            Size::from_bytes(size)
+        )
+    }))
+}
+
+/// The size of the disk in an image, in bytes. A running QEMU has written it down.
+fn size_of(file: &Path, format: &str) -> Result<u64, Error> {
+    Ok(Info::of(file, format, Access::Shared)?.virtual_size)
+}
+
+/// Sees to it that a disk, if the VM has it, and all below it can be read.
+fn sound(host: &Host, config: &VmConfig, disk: &DeviceName) -> Result<(), Error> {
+    let all = disk::defined(host, config);
+    match all.iter().find(|it| it.name == *disk) {
+        Some(it) => disk::guard::sound(&config.name, it).map(drop),
+        None => Ok(()),
+    }
+}
+
 /// The image of a disk now, if it is right above that of a snapshot.
 fn above(host: &Host, config: &VmConfig, overlay: &Overlay) -> Option<PathBuf> {
     let file = path_of(host, config, &overlay.disk)?;
     let chain = Chain::of(&file, "qcow2");
     let is_above = chain.links.get(1)?.path == overlay.base;
     is_above.then_some(file)
+}
+
+/// Whether a disk stands on the image, right above it or not.
+fn stands_on(host: &Host, config: &VmConfig, overlay: &Overlay) -> bool {
+    let links = path_of(host, config, &overlay.disk).map(|file| Chain::of(&file, "qcow2").links);
+    let mut links = links.into_iter().flatten();
+    links.any(|link| link.path == overlay.base)
 }
 
 /// What is left to do when the definition names the images.
@@ -206,6 +310,7 @@ pub(super) fn shorten_stopped(overlays: &[Overlay]) -> Result<(), Error> {
 /// already are joined.
 pub(super) fn begin(
     monitor: &mut Client,
+    vm: &VmName,
     id: Id,
     overlays: &[Overlay],
 ) -> Result<Vec<String>, Error> {
@@ -214,10 +319,9 @@ pub(super) fn begin(
     for (index, overlay) in overlays.iter().enumerate() {
         let job = job_id(id, index);
         if !all.iter().any(|it| it.id == job) {
-            let nodes = Nodes::find(monitor, &qemu::disk::id(&overlay.disk))?;
-            let is_it = |nodes: &Nodes| nodes.file() == overlay.file.to_str();
-            let Some(nodes) = nodes.filter(is_it) else {
-                return Err(disk::Error::NotPlugged(overlay.disk.clone()).into());
+            let Some(nodes) = Nodes::with(monitor, &overlay.disk, &overlay.file)? else {
+                let (vm, disk) = (vm.clone(), overlay.disk.clone());
+                return Err(disk::Error::NotPlugged { vm, disk }.into());
             };
             let arguments = json!({
                 "job-id": job,
@@ -271,11 +375,8 @@ fn shorter(overlay: &Overlay) -> Result<Option<u64>, Error> {
     if !overlay.file.exists() {
         return Ok(None);
     }
-    let size = |file, format| -> Result<u64, Error> {
-        Ok(Info::of(file, format, Access::Shared)?.virtual_size)
-    };
-    let own = size(&overlay.file, "qcow2")?;
-    Ok((own < size(&overlay.base, &overlay.format)?).then_some(own))
+    let own = size_of(&overlay.file, "qcow2")?;
+    Ok((own < size_of(&overlay.base, &overlay.format)?).then_some(own))
 }
 
 /// Whether it was called off, or cannot be done, as long as it is tried. A qemu-img that says

@@ -14,22 +14,22 @@ pub(super) mod rm;
 mod settle;
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::{self, DeviceName, Document, VmConfig, path_text};
-use crate::image::{self, Chain, Link};
+use crate::image::{self, Link};
 use crate::ops::device::definition::{keep, note};
+use crate::ops::disk::plan::remove;
 use crate::ops::operation::Id;
-use crate::ops::{Error, Host, add, disk};
+use crate::ops::{Error, Host, Obstacle, add, disk};
 use crate::qmp::Client;
 use crate::store;
 use crate::vm::VmName;
 
-use super::{Error as Why, Facts};
+use super::{Facts, nothing_in_the_way};
 
 /// An overlay, and the image that it is above.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,16 +169,26 @@ fn path_of(host: &Host, config: &VmConfig, disk: &DeviceName) -> Option<PathBuf>
 fn delete(host: &Host, files: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<(), Error> {
     for file in files {
         let file = file.as_ref();
-        match fs::remove_file(file) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(Error::io(format_args!("cannot delete {}", file.display()))(
-                    error,
-                ));
-            }
-            _ => host.store()?.forget_disk(file)?,
-        }
+        remove(file)?;
+        host.store()?.forget_disk(file)?;
     }
     Ok(())
+}
+
+/// The disks that are to go on from these images, and that a running QEMU does not have there.
+fn unplugged(
+    monitor: &mut Client,
+    vm: &VmName,
+    all: &[(&DeviceName, &PathBuf)],
+) -> Result<Vec<Obstacle>, Error> {
+    let mut found = Vec::new();
+    for &(disk, file) in all {
+        if disk::Nodes::with(monitor, disk, file)?.is_none() {
+            let (vm, disk) = (vm.clone(), disk.clone());
+            found.push(Obstacle::Unplugged { vm, disk });
+        }
+    }
+    Ok(found)
 }
 
 /// The node that a running QEMU has of the image at `path`.
@@ -202,54 +212,54 @@ fn nodes_of(monitor: &mut Client, path: &Path) -> Result<Vec<(String, String)>, 
     Ok(found)
 }
 
-/// Who else stands on one of these images, or on what is below it, in words: what is written to
-/// the image would be written to them.
+/// Who else stands on the images that these overlays are above, in words: what is written to
+/// an image would be written to them. That is not the snapshot `of` of that VM, which ends.
 pub(in crate::ops) fn others_above(
     host: &Host,
     vm: &VmName,
-    id: Option<i64>,
+    of: Option<&str>,
     overlays: &[Overlay],
 ) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
     // What a VM has left behind can be given to another one.
-    let orphans = disk::orphans::orphans(host)?.files.into_iter();
-    let orphans = orphans.map(|it| Chain::of(&it.file, "qcow2").links);
-    let orphans: Vec<_> = orphans.filter(|links| links.len() > 1).collect();
+    let orphans = disk::orphans::overlays(host)?;
     let users = disk::Users::find(host)?;
     for overlay in overlays {
-        for links in &orphans {
-            if links[1..].iter().any(|link| link.path == overlay.base) {
+        for (orphan, below) in &orphans {
+            if below.contains(&overlay.base) {
                 found.push(format!(
                     "{} is no VM's, and stands on {}",
-                    links[0].path.display(),
+                    orphan.display(),
                     overlay.base.display()
                 ));
             }
         }
         // What stands on the overlay stands on the image, too.
-        let users = users.of(&overlay.base)?.into_iter();
-        for user in users.filter(|user| user.snapshot.is_none()) {
-            if user.vm != *vm || user.disk != overlay.disk.to_string() {
-                let base = overlay.base.display();
-                found.push(format!(
-                    "disk `{}` of VM `{}` stands on {base}",
-                    user.disk, user.vm
-                ));
+        for user in users.of(&overlay.base)? {
+            let is_own = user.vm == *vm;
+            let who = match &user.snapshot {
+                None if is_own && user.disk == overlay.disk.to_string() => continue,
+                Some(name) if is_own && Some(&**name) == of => continue,
+                None => format!("disk `{}` of VM `{}`", user.disk, user.vm),
+                Some(name) => format!("snapshot `{name}` of VM `{}`", user.vm),
+            };
+            let words = format!("{who} stands on {}", overlay.base.display());
+            if !found.contains(&words) {
+                found.push(words);
             }
         }
     }
-    for snapshot in host.store()?.snapshots(vm)? {
-        let facts = Facts::of(&snapshot)?;
-        let stands_on = |it: &Overlay| {
-            let chain = Chain::of(&it.base, &it.format);
-            let is_in = |link: &Link| overlays.iter().any(|overlay| overlay.base == link.path);
-            chain.links.iter().any(is_in)
-        };
-        if Some(snapshot.id) != id && facts.overlays.iter().any(stands_on) {
-            found.push(format!("snapshot `{}` stands on it", snapshot.name));
-        }
-    }
     Ok(found)
+}
+
+/// The snapshots that are within an image: they would be gone with it.
+pub(in crate::ops) fn within(file: &Path) -> Result<Vec<Obstacle>, Error> {
+    let all = image::snapshot::list(file)?.into_iter();
+    let within = |it: image::Snapshot| Obstacle::Within {
+        name: it.name,
+        file: file.to_owned(),
+    };
+    Ok(all.map(within).collect())
 }
 
 /// Sees to it that no snapshot is within these images, which are going to be deleted.
@@ -260,20 +270,9 @@ fn nothing_within(
 ) -> Result<(), Error> {
     let mut obstacles = Vec::new();
     for file in files {
-        for within in image::snapshot::list(file.as_ref())? {
-            let file = file.as_ref().display();
-            obstacles.push(format!("snapshot `{}` is within {file}", within.name));
-        }
+        obstacles.extend(within(file.as_ref())?);
     }
-    match obstacles.is_empty() {
-        true => Ok(()),
-        false => Err(Why::Obstacles {
-            doing,
-            vm: vm.clone(),
-            obstacles,
-        }
-        .into()),
-    }
+    Ok(nothing_in_the_way(doing, vm, obstacles)?)
 }
 
 /// The images that disks were at a snapshot beside them; `None` if none of that name is.
@@ -289,12 +288,8 @@ pub(in crate::ops) fn images(
         return Ok(None);
     };
     if facts.is_merging {
-        return Err(Why::Obstacles {
-            doing: "a clone of",
-            vm: vm.clone(),
-            obstacles: vec![format!("snapshot `{name}` is partly merged")],
-        }
-        .into());
+        let partly = format!("snapshot `{name}` is partly merged");
+        nothing_in_the_way("a clone of", vm, [partly])?;
     }
     let images = facts.overlays.into_iter().map(|overlay| {
         let (path, format) = (overlay.base, overlay.format);

@@ -3,28 +3,34 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::DeviceName;
-use crate::image::{Chain, Link};
+use crate::image::{self, Chain, Link};
 use crate::ops::disk::plan::is_made;
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host, disk};
+use crate::ops::{Error, Host, Obstacle, disk};
 use crate::store::{self, Position, Store};
 use crate::vm::VmName;
 
-use super::super::restore::discard_saved;
-use super::super::{Error as Why, Facts};
+use super::super::restore::{GOING_BACK, discard_saved};
+use super::super::{Facts, nothing_in_the_way};
 use super::{Overlay, Plan, Side, What, delete, free_name, make, nothing_within, path_of, point};
 
-/// Has the disks of a VM that does not run read as they did at a snapshot. What was written
-/// since is gone, unless a later snapshot has it.
-pub(in crate::ops::snapshot) fn restore(
+/// How disks come to read as they did at a snapshot.
+pub(in crate::ops::snapshot) struct Way {
+    snapshot: i64,
+    name: String,
+    facts: Facts,
+    /// Images that nothing needs then.
+    old: Vec<PathBuf>,
+}
+
+/// Looks for all that could be in the way; the VM may run.
+pub(in crate::ops::snapshot) fn find_way(
     host: &Host,
-    work: &Work<'_>,
     vm: &VmName,
     snapshot: &store::Snapshot,
     facts: Facts,
-    reach: Reach,
-) -> Result<Vec<PathBuf>, Error> {
+) -> Result<Way, Error> {
     let config = host.config(&host.vm(vm)?)?;
     let mut overlays: Vec<Overlay> = Vec::new();
     for overlay in &facts.overlays {
@@ -33,57 +39,90 @@ pub(in crate::ops::snapshot) fn restore(
             ..overlay.clone()
         });
     }
-    let mut obstacles = Vec::new();
+    let mut obstacles: Vec<Obstacle> = Vec::new();
     if facts.is_merging {
-        obstacles.push("it is partly merged: `maqet snapshot merge` goes on with that".to_owned());
+        obstacles.push("it is partly merged: `maqet snapshot merge` goes on with that".into());
     }
-    for overlay in overlays.iter().filter(|it| !it.base.exists()) {
-        obstacles.push(format!("{} is gone", overlay.base.display()));
+    // What the disks are now may be as broken as it likes.
+    for overlay in &overlays {
+        let fault = Chain::of(&overlay.base, &overlay.format).sound().err();
+        if let (Some(fault), true) = (fault, overlay.base.exists()) {
+            return Err(disk::Error::Broken {
+                vm: vm.clone(),
+                disk: overlay.disk.clone(),
+                fault,
+            }
+            .into());
+        }
+        if !overlay.base.exists() {
+            obstacles.push(Obstacle::Gone(overlay.base.clone()));
+        }
     }
     let users = disk::Users::find(host)?;
     let mut old = Vec::new();
     for overlay in &overlays {
         let disk = &overlay.disk;
         let Some(now) = path_of(host, &config, disk) else {
-            obstacles.push(format!("it has no disk `{disk}` any more"));
+            obstacles.push(Obstacle::NoDisk {
+                vm: vm.clone(),
+                disk: disk.clone(),
+            });
             continue;
         };
         match written_since(host, vm, overlay, &now)? {
             Some(files) => old.extend(only_current(host, vm, &users, disk, files)?),
-            None => obstacles.push(format!("disk `{disk}` is {} now", now.display())),
+            None => obstacles.push(Obstacle::NotFrom {
+                vm: vm.clone(),
+                words: format!("disk `{disk}` is {} now", now.display()),
+            }),
         }
     }
-    if !obstacles.is_empty() {
-        return Err(Why::Obstacles {
-            doing: "going back with",
-            vm: vm.clone(),
-            obstacles,
-        }
-        .into());
+    nothing_in_the_way(GOING_BACK, vm, obstacles)?;
+    nothing_within(GOING_BACK, vm, &old)?;
+    for file in &old {
+        disk::orphans::spare(host, file)?;
     }
-    nothing_within("going back with", vm, &old)?;
-    let facts = Facts {
-        overlays: overlays.clone(),
-        ..facts
-    };
-    let (id, facts) = (snapshot.id, facts.text());
-    let plan = AnyPlan::Beside(Plan {
-        what: What::Restore {
-            id,
-            facts: facts.clone(),
-            old: old.clone(),
-        },
+    for file in overlays.iter().map(|it| &it.file).chain(&old) {
+        image::require_writable(file)?;
+    }
+    Ok(Way {
+        snapshot: snapshot.id,
         name: snapshot.name.clone(),
-        overlays: overlays.clone(),
-        was_running: false,
-    });
-    work.perform(&plan, reach, |operation, _| {
-        discard_saved(host, vm)?;
-        make(host, vm, operation, &overlays)?;
-        point(host, vm, &overlays, Side::Overlays)?;
-        end(host, &mut *host.store()?, vm, (id, &facts), &old, operation)
-    })?;
-    Ok(overlays.into_iter().map(|it| it.base).collect())
+        facts: Facts { overlays, ..facts },
+        old,
+    })
+}
+
+impl Way {
+    /// Has the disks of a VM that does not run read as they did then. What was written since
+    /// is gone, unless a later snapshot has it.
+    pub fn go(
+        self,
+        host: &Host,
+        work: &Work<'_>,
+        vm: &VmName,
+        reach: Reach,
+    ) -> Result<Vec<PathBuf>, Error> {
+        let (id, old, facts) = (self.snapshot, self.old, self.facts.text());
+        let overlays = self.facts.overlays;
+        let plan = AnyPlan::Beside(Plan {
+            what: What::Restore {
+                id,
+                facts: facts.clone(),
+                old: old.clone(),
+            },
+            name: self.name,
+            overlays: overlays.clone(),
+            was_running: false,
+        });
+        work.perform(&plan, reach, |operation, _| {
+            discard_saved(host, vm)?;
+            make(host, vm, operation, &overlays)?;
+            point(host, vm, &overlays, Side::Overlays)?;
+            end(host, &mut *host.store()?, vm, (id, &facts), &old, operation)
+        })?;
+        Ok(overlays.into_iter().map(|it| it.base).collect())
+    }
 }
 
 /// What is left to do when the definition names the new overlays.

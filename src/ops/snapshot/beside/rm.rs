@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::image;
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host, disk};
@@ -30,6 +31,7 @@ pub(in crate::ops::snapshot) fn rm(
     for overlay in &facts.overlays {
         users.extend(all.of(&overlay.base)?);
         if disk::plan::is_made(host, vm, &overlay.base)? {
+            image::require_writable(&overlay.base)?;
             files.push(overlay.base.clone());
         }
     }
@@ -41,6 +43,9 @@ pub(in crate::ops::snapshot) fn rm(
             users,
         }
         .into());
+    }
+    for file in &files {
+        disk::orphans::spare(host, file)?;
     }
     let id = snapshot.id;
     let plan = AnyPlan::Beside(Plan {

@@ -6,7 +6,6 @@ use crate::ops::block_job::{self, set_running, until_ready_held};
 use crate::ops::disk::Nodes;
 use crate::ops::operation::Left;
 use crate::ops::reach::Reach;
-use crate::qemu::disk;
 
 use super::super::Facts;
 use super::merge::{
@@ -78,7 +77,7 @@ impl Plan {
                 let done = match &mut *reach {
                     Reach::Stopped(_) if is_named => commit_stopped(host, vm, overlays),
                     Reach::Stopped(_) => shorten_stopped(overlays),
-                    Reach::Running(monitor) if is_named => begin(monitor, left.id, overlays)
+                    Reach::Running(monitor) if is_named => begin(monitor, vm, left.id, overlays)
                         .and_then(|ids| {
                             until_ready_held(monitor, &ids)?;
                             switch(host, vm, monitor, &ids, overlays, self.was_running)
@@ -87,8 +86,7 @@ impl Plan {
                         block_job::end(monitor, left.id, true)?;
                         let mut behind = Vec::new();
                         for overlay in overlays {
-                            let nodes = Nodes::find(monitor, &disk::id(&overlay.disk))?;
-                            if nodes.is_some_and(|it| it.file() == overlay.file.to_str()) {
+                            if Nodes::with(monitor, &overlay.disk, &overlay.file)?.is_some() {
                                 behind.push(overlay.clone());
                             }
                         }

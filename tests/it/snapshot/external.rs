@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::kill;
 use crate::sandbox::{Ran, Sandbox, signal, wait_until};
-use crate::snapshot::{counting_on, goes_on, listed, reads_as, tool, write_as};
+
+use super::{counting_on, goes_on, listed, reads_as, tool, write_as};
 
 /// A VM `web` whose guest never runs an instruction, with a qcow2 disk and a raw one.
 fn two_kinds() -> Sandbox {
@@ -91,7 +92,7 @@ fn disks_of_any_format_go_back_to_any_snapshot_beside_them_and_on_from_there() {
     sandbox.maqet(&["rename", "@new", "@web"]).ok();
     // What another one stands on is not written to.
     let merge = |name: &str| sandbox.maqet(&["snapshot", "merge", "@web", name]);
-    merge("one").fails(1).saying("snapshot `two` stands on it");
+    merge("one").fails(1).saying("snapshot `two` of VM");
     sandbox.maqet(&["snapshot", "restore", "@web", "two"]).ok();
     write(&sandbox, 4);
     merge("two").ok();
@@ -139,9 +140,16 @@ fn what_is_below_overlays_is_restored_when_those_are_merged_and_says_so() {
     let snapshot =
         |verb: &str, words: &[&str]| sandbox.maqet(&[&["snapshot", verb, "@web"], words].concat());
     snapshot("create", &["a"]).ok();
-    for name in ["x", "y"] {
-        external(&sandbox, name).ok();
-    }
+    external(&sandbox, "x")
+        .ok()
+        .saying("`a` cannot be restored until `x` is merged");
+    let y = external(&sandbox, "y").ok();
+    assert!(!y.stderr.contains("cannot"), "{}", y.stderr);
+    let table = sandbox.maqet(&["snapshot", "ls", "@web"]).ok().stdout;
+    assert!(
+        table.contains("(to be restored, first merge `y`, then `x`)"),
+        "{table}"
+    );
     for (verb, words) in [
         ("restore", &["a"][..]),
         ("restore", &["a", "--disk-only"]),
@@ -155,6 +163,7 @@ fn what_is_below_overlays_is_restored_when_those_are_merged_and_says_so() {
     for name in ["y", "x"] {
         snapshot("merge", &[name]).ok();
     }
+    assert_eq!(listed(&sandbox)[0]["is_below"], false);
     snapshot("restore", &["a"]).ok();
     snapshot("rm", &["a"]).ok();
     assert!(listed(&sandbox).is_empty());
@@ -214,6 +223,31 @@ fn a_snapshot_that_no_disk_stands_on_is_deleted_with_what_was_made_for_it() {
 }
 
 #[test]
+fn what_a_detached_overlay_stands_on_is_kept() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '4M'");
+    write(&sandbox, 1);
+    external(&sandbox, "one").ok();
+    let (overlay, _) = images(&sandbox).remove(0);
+    sandbox.maqet(&["disk", "detach", "@web", "root"]).ok();
+    sandbox
+        .maqet(&["snapshot", "rm", "@web", "one"])
+        .fails(1)
+        .saying(overlay.to_str().unwrap())
+        .saying("disk orphans --delete");
+    sandbox
+        .maqet(&["rm", "@web", "--disks"])
+        .ok()
+        .saying("kept");
+    assert!(reads_as(&overlay, "qcow2", 1));
+    let delete = ["disk", "orphans", "--delete", overlay.to_str().unwrap()];
+    sandbox.maqet(&delete).ok();
+    let orphans = sandbox.maqet(&["disk", "orphans", "--json"]).json();
+    let below = sandbox.vm_dir("web").join("root.qcow2");
+    assert_eq!(orphans["files"][0]["file"], below.to_str().unwrap());
+}
+
+#[test]
 fn a_disk_that_was_made_smaller_above_a_snapshot_is_as_small_when_that_is_merged() {
     let sandbox = two_kinds();
     let sizes = || {
@@ -246,6 +280,30 @@ fn a_disk_that_was_made_smaller_above_a_snapshot_is_as_small_when_that_is_merged
 }
 
 #[test]
+fn a_disk_that_was_only_plugged_is_in_the_way_and_can_be_unplugged() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '4M'");
+    sandbox.maqet(&["start", "@web"]).ok();
+    let extra = sandbox.path("extra.qcow2");
+    let create = ["create", "-q", "-f", "qcow2"];
+    let mut qemu_img = Command::new("qemu-img");
+    let ran = qemu_img.args(create).arg(&extra).arg("1M");
+    assert!(ran.status().unwrap().success());
+    let file = format!("file={}", extra.display());
+    let add = ["device", "add", "@web", "disk.extra", &file];
+    sandbox
+        .maqet(&[&add[..], &["interface=scsi"]].concat())
+        .ok();
+    let rm = format!("`maqet device rm {} disk-extra`", sandbox.name("web"));
+    external(&sandbox, "x")
+        .fails(1)
+        .saying("extra.qcow2 is not in its definition")
+        .saying(&rm);
+    sandbox.maqet(&["device", "rm", "@web", "disk-extra"]).ok();
+    external(&sandbox, "x").ok();
+}
+
+#[test]
 fn a_snapshot_within_an_overlay_keeps_that_from_being_given_up() {
     let sandbox = Sandbox::new();
     sandbox.add_lines("web", "disk.root.size = '4M'");
@@ -254,7 +312,11 @@ fn a_snapshot_within_an_overlay_keeps_that_from_being_given_up() {
         .maqet(&["snapshot", "create", "@web", "within"])
         .ok();
     let restore = || sandbox.maqet(&["snapshot", "restore", "@web", "one"]);
-    restore().fails(1).saying("snapshot `within` is within");
+    let rm = format!("`maqet snapshot rm {} within`", sandbox.name("web"));
+    restore()
+        .fails(1)
+        .saying("snapshot `within` is within")
+        .saying(&rm);
     sandbox.maqet(&["snapshot", "rm", "@web", "within"]).ok();
     restore().ok();
     check(&sandbox, 1);
@@ -290,6 +352,54 @@ fn going_back_leaves_no_image_behind_and_takes_none_that_it_did_not_make() {
 }
 
 #[test]
+fn a_running_vm_goes_back_to_disks_by_a_reset_and_only_then() {
+    let sandbox = two_kinds();
+    let iso = sandbox.path("cd.iso");
+    std::fs::write(&iso, [0; 4096]).unwrap();
+    let restore = |name: &str, words: &[&str]| {
+        sandbox.maqet(&[&["snapshot", "restore", "@web", name], words].concat())
+    };
+    write(&sandbox, 1);
+    external(&sandbox, "one").ok();
+    write(&sandbox, 2);
+    let cd = format!("disk.cd.file={}", iso.display());
+    let set = ["set", "@web", &cd, "disk.cd.read-only=true"];
+    sandbox.maqet(&set).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    let pid = sandbox.pid("web");
+    restore("one", &[])
+        .fails(1)
+        .saying("is running")
+        .saying("`--reset`");
+    // What is in the way is found before.
+    let create = ["snapshot", "create", "@web", "other", "--external"];
+    sandbox.maqet(&create).ok();
+    let image = images(&sandbox)[0].0.clone();
+    std::fs::rename(sandbox.path("data.raw"), sandbox.path("away")).unwrap();
+    restore("one", &["--reset"]).fails(1).saying("is gone");
+    std::fs::rename(sandbox.path("away"), sandbox.path("data.raw")).unwrap();
+    assert_eq!(
+        (sandbox.pid("web"), images(&sandbox)[0].0.clone()),
+        (pid, image)
+    );
+    let restored = restore("one", &["--reset", "--json"]).json();
+    assert_eq!(restored["goes_on"], "booted");
+    assert_ne!(sandbox.pid("web"), pid);
+    assert_eq!(sandbox.state("web"), "prelaunch");
+    assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
+    // It is there, whether it can be started again or not.
+    std::fs::remove_file(iso).unwrap();
+    restore("other", &["--reset"])
+        .fails(1)
+        .saying("is at snapshot `other`, and is off")
+        .saying("cd.iso");
+    sandbox.maqet(&["unset", "@web", "disk.cd"]).ok();
+    assert!(reads(&sandbox, 2));
+    restore("one", &["--reset"]).ok();
+    assert!(reads(&sandbox, 1));
+}
+
+#[test]
 fn a_snapshot_below_an_overlay_is_there_until_that_is_merged() {
     let sandbox = Sandbox::new();
     sandbox.add_lines("web", "disk.root.size = '4M'");
@@ -300,7 +410,12 @@ fn a_snapshot_below_an_overlay_is_there_until_that_is_merged() {
         .saying("stands on it")
         .saying("snapshot merge");
     let prune = ["snapshot", "prune", "@web", "--keep", "0"];
-    sandbox.maqet(&prune).ok().saying("no snapshot");
+    sandbox
+        .maqet(&prune)
+        .ok()
+        .saying("no snapshot")
+        .saying("kept `first`: it is in images below")
+        .saying("kept `one`: it is external");
     sandbox.maqet(&["snapshot", "merge", "@web", "one"]).ok();
     rm().ok();
     let images = images(&sandbox);
@@ -345,10 +460,6 @@ fn a_running_guest_goes_on_in_the_overlay_and_a_restart_finds_it_there() {
     });
     assert_eq!(images(&sandbox), images_now);
     sandbox.wait_for_console("web", "probe: ready");
-    sandbox
-        .maqet(&["snapshot", "restore", "@web", "then"])
-        .fails(1)
-        .saying("is running");
     goes_on(&sandbox);
     sandbox.maqet(&["snapshot", "merge", "@web", "then"]).ok();
     goes_on(&sandbox);
@@ -386,6 +497,32 @@ fn a_qemu_that_is_killed_while_it_merges_loses_nothing() {
         .status();
     assert!(status.unwrap().success());
     assert!(Path::new(&image).exists());
+}
+
+#[test]
+fn nothing_is_merged_into_images_one_of_which_cannot_be_written() {
+    use std::os::unix::fs::PermissionsExt;
+    for runs in [false, true] {
+        let sandbox = Sandbox::new();
+        sandbox.add_lines("web", "disk.data.size = '1M'\ndisk.root.size = '4M'");
+        let root = sandbox.vm_dir("web").join("root.qcow2");
+        if runs {
+            sandbox.maqet(&["start", "@web"]).ok();
+        }
+        external(&sandbox, "x").ok();
+        let chmod = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&root, mode).unwrap();
+        };
+        chmod(0o444);
+        let merge = ["snapshot", "merge", "@web", "x"];
+        sandbox.maqet(&merge).fails(1).saying("chmod u+rw");
+        // It is none that is merged in part.
+        let all = sandbox.maqet(&["snapshot", "ls", "@web"]).ok().stdout;
+        assert!(!all.contains("merged"), "{all}");
+        chmod(0o644);
+        sandbox.maqet(&merge).ok();
+    }
 }
 
 #[test]
