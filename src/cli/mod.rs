@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod export;
 mod group;
+mod hint;
 mod hmp;
 mod import;
 mod internal;

@@ -79,6 +79,6 @@ pub use effect::Effect;
 pub use error::Error;
 pub use host::Host;
 pub use monitor::connect;
-pub use obstacle::Obstacle;
+pub use obstacle::{Doing, Obstacle};
 pub use port::By;
 pub use select::{InvalidLabel, InvalidSelector, Label, Selector, select};

@@ -1,9 +1,38 @@
 //! What is in the way of a thing that is asked for.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::config::{DeviceName, Interface};
 use crate::vm::VmName;
+
+/// What is asked for, as far as something can be in its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// A snapshot is to be made.
+    Snapshot,
+    /// A snapshot is to be gone back to.
+    Restore,
+    /// A snapshot is to be deleted.
+    Delete,
+    /// Overlays are to be merged into what they stand on.
+    Merge,
+    /// Another VM is to be made of a snapshot.
+    Clone,
+}
+
+impl fmt::Display for Doing {
+    /// What comes before "VM `web` is not possible".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Snapshot => "a snapshot of",
+            Self::Restore => "going back with",
+            Self::Delete => "deleting a snapshot of",
+            Self::Merge => "merging into the images of",
+            Self::Clone => "a clone of",
+        })
+    }
+}
 
 /// One thing that is in the way.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

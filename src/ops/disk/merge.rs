@@ -8,10 +8,10 @@ use serde::Serialize;
 use crate::config::DeviceName;
 use crate::image::{Header, Link};
 use crate::ops::operation::Work;
-use crate::ops::snapshot::beside::merge::{MERGING, into_images, resized};
+use crate::ops::snapshot::beside::merge::{into_images, resized};
 use crate::ops::snapshot::beside::{Overlay, others_above, within};
 use crate::ops::snapshot::nothing_in_the_way;
-use crate::ops::{Error, Host};
+use crate::ops::{Doing, Error, Host};
 use crate::qmp::Job;
 use crate::vm::VmName;
 
@@ -68,7 +68,7 @@ pub fn merge(
             obstacles,
         } = layer(host, name, disk, into)?;
         if overlays.is_empty() && merged.is_empty() {
-            nothing_in_the_way(MERGING, name, [&ends[..], &obstacles].concat())?;
+            nothing_in_the_way(Doing::Merge, name, [&ends[..], &obstacles].concat())?;
         }
         if overlays.is_empty() {
             return Ok(Merged {

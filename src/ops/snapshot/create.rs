@@ -10,7 +10,7 @@ use crate::config::VmConfig;
 use crate::image::{self, snapshot};
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host, ready, save};
+use crate::ops::{Doing, Error, Host, ready, save};
 use crate::qmp::{Client, RunState};
 use crate::store::Row;
 use crate::vm::VmName;
@@ -23,9 +23,6 @@ use super::{
 
 /// Room in bytes that is as good as none: a qcow2 image grows by pieces of 64 KiB.
 const LITTLE: u64 = 1 << 20;
-
-/// What is made, for what is in the way of it.
-pub const A_SNAPSHOT: &str = "a snapshot of";
 
 /// What to make, and how.
 pub struct Options<'a> {
@@ -191,7 +188,7 @@ fn facts(
             }
         }
     }
-    nothing_in_the_way(A_SNAPSHOT, &row.name, obstacles)?;
+    nothing_in_the_way(Doing::Snapshot, &row.name, obstacles)?;
     Ok(facts)
 }
 

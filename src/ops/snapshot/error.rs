@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use crate::ops::disk::{User, words};
-use crate::ops::obstacle::{self, Obstacle};
+use crate::ops::obstacle::{self, Doing, Obstacle};
 use crate::vm::VmName;
 
 /// Why a snapshot was not made, restored or deleted.
@@ -37,7 +37,7 @@ pub enum Error {
     #[error("{doing} VM `{vm}` is not possible: {}", obstacle::text(.obstacles))]
     Obstacles {
         /// What was to be done.
-        doing: &'static str,
+        doing: Doing,
         /// The VM.
         vm: VmName,
         /// What is in the way.

@@ -31,7 +31,7 @@ use crate::nearest::nearest;
 use crate::store;
 use crate::vm::VmName;
 
-use super::{Host, Obstacle, disk};
+use super::{Doing, Host, Obstacle, disk};
 use disks::Disks;
 
 pub use beside::Overlay;
@@ -76,7 +76,7 @@ pub struct Memory {
 
 /// Sees to it that there is nothing in the way.
 pub(in crate::ops) fn nothing_in_the_way(
-    doing: &'static str,
+    doing: Doing,
     vm: &VmName,
     obstacles: impl IntoIterator<Item = impl Into<Obstacle>>,
 ) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::start::start;
 use crate::ops::stop::{Force, stop};
-use crate::ops::{Error, Host, save};
+use crate::ops::{Doing, Error, Host, save};
 use crate::qmp::{Client, RunState};
 use crate::saved;
 use crate::store::{self, Position, Row};
@@ -25,9 +25,6 @@ use super::{
     Error as Why, Facts, Memory, Plan, What, beside, elsewhere, find, fit, live, no_such,
     nothing_in_the_way, require_whole, stands_on,
 };
-
-/// What is done, for what is in the way of it.
-pub const GOING_BACK: &str = "going back with";
 
 /// How to go back.
 pub struct Options<'a> {
@@ -183,7 +180,7 @@ fn restore_with(
         disks.iter().cloned().partition(|it| elsewhere.contains(it));
     require_whole(vm, name, &here, &found)?;
     let absent = absent(host, &config, &facts, others, here.is_empty());
-    nothing_in_the_way(GOING_BACK, vm, absent)?;
+    nothing_in_the_way(Doing::Restore, vm, absent)?;
     let memory = facts.memory.as_ref().filter(|_| !options.disk_only);
     let mut was_running = false;
     let what = match (&mut reach, memory) {
@@ -360,7 +357,7 @@ fn check_running(vm: &VmName, monitor: &mut Client, memory: &Memory) -> Result<(
         let then = if memory.kvm { "with" } else { "without" };
         obstacles.push(format!("it ran {then} KVM then").into());
     }
-    Ok(nothing_in_the_way(GOING_BACK, vm, obstacles)?)
+    Ok(nothing_in_the_way(Doing::Restore, vm, obstacles)?)
 }
 
 /// Sees to it that a saved state may be given up, if there is one.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host, Obstacle};
+use crate::ops::{Doing, Error, Host, Obstacle};
 use crate::vm::VmName;
 
 use super::disks::{Disks, absent};
@@ -60,7 +60,7 @@ pub fn rm(host: &Host, vm: &VmName, name: &str) -> Result<Removed, Error> {
     if let (Reach::Running(_), Some(facts)) = (&reach, &facts) {
         let mut unplugged = absent(host, &config, facts, left.clone(), false);
         unplugged.retain(|it| matches!(it, Obstacle::Unplugged { .. }));
-        nothing_in_the_way("deleting a snapshot of", vm, unplugged)?;
+        nothing_in_the_way(Doing::Delete, vm, unplugged)?;
     }
     if kept.is_none() && disks.is_empty() {
         return Err(no_such(vm, name, found.names()).into());

@@ -9,12 +9,12 @@ use crate::image;
 use crate::ops::disk::{Defined, Nodes, guard};
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host, Obstacle, save};
+use crate::ops::{Doing, Error, Host, Obstacle, save};
 use crate::qemu;
 use crate::qmp::Client;
 use crate::store::Row;
 
-use super::super::create::{A_SNAPSHOT, Created, Options};
+use super::super::create::{Created, Options};
 use super::super::disks::{Disks, tell_waiting, waiting};
 use super::super::{Facts, nothing_in_the_way, quiesce};
 use super::{Overlay, Plan, Side, What, free_name, make, node_of, point, unplugged};
@@ -133,7 +133,7 @@ fn overlays(
     if overlays.is_empty() {
         obstacles.push("it has no disk that it can write to".into());
     }
-    nothing_in_the_way(A_SNAPSHOT, vm, obstacles)?;
+    nothing_in_the_way(Doing::Snapshot, vm, obstacles)?;
     Ok(overlays)
 }
 

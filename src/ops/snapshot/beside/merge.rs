@@ -11,7 +11,7 @@ use crate::ops::block_job::{self, bring_to_rest, is_going_on, job_id, set_runnin
 use crate::ops::disk::{self, Nodes};
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host, Obstacle};
+use crate::ops::{Doing, Error, Host, Obstacle};
 use crate::qemu;
 use crate::qmp::{self, Client, Job, job};
 use crate::store::Store;
@@ -107,7 +107,7 @@ pub fn merge(
             }),
         }
     }
-    nothing_in_the_way(MERGING, vm, obstacles)?;
+    nothing_in_the_way(Doing::Merge, vm, obstacles)?;
     let of = Some((name, snapshot.id, facts));
     into_images(host, vm, (&work, reach), of, &overlays, watch)?;
     Ok(Merged {
@@ -132,9 +132,6 @@ fn begun(host: &Host, vm: &VmName, name: &str) -> Result<Option<Vec<PathBuf>>, E
     }))
 }
 
-/// What is done, for what is in the way of it.
-pub(in crate::ops) const MERGING: &str = "merging into the images of";
-
 /// Writes overlays into the images that they are right above, and that nobody else needs,
 /// and deletes them; `of` is the snapshot that ends with that, with its facts.
 pub(in crate::ops) fn into_images(
@@ -148,7 +145,7 @@ pub(in crate::ops) fn into_images(
     if host.paths.saved(vm).state().exists() {
         return Err(Error::HasSavedState(vm.clone()));
     }
-    nothing_within(MERGING, vm, overlays.iter().map(|it| &it.file))?;
+    nothing_within(Doing::Merge, vm, overlays.iter().map(|it| &it.file))?;
     nothing_resized(vm, overlays)?;
     for overlay in overlays {
         image::require_writable(&overlay.file)?;
@@ -166,7 +163,7 @@ pub(in crate::ops) fn into_images(
     let was_running = match &mut reach {
         Reach::Running(monitor) => {
             let all: Vec<_> = overlays.iter().map(|it| (&it.disk, &it.file)).collect();
-            nothing_in_the_way(MERGING, vm, unplugged(monitor, vm, &all)?)?;
+            nothing_in_the_way(Doing::Merge, vm, unplugged(monitor, vm, &all)?)?;
             is_going_on(monitor)?
         }
         Reach::Stopped(_) => false,
@@ -220,7 +217,7 @@ fn nothing_resized(vm: &VmName, overlays: &[Overlay]) -> Result<(), Error> {
     for overlay in overlays {
         obstacles.extend(resized(overlay)?);
     }
-    Ok(nothing_in_the_way(MERGING, vm, obstacles)?)
+    Ok(nothing_in_the_way(Doing::Merge, vm, obstacles)?)
 }
 
 /// Why an image cannot be as large as its overlay, in words, if it cannot.

@@ -24,7 +24,7 @@ use crate::image::{self, Link};
 use crate::ops::device::definition::{keep, note};
 use crate::ops::disk::plan::remove;
 use crate::ops::operation::Id;
-use crate::ops::{Error, Host, Obstacle, add, disk};
+use crate::ops::{Doing, Error, Host, Obstacle, add, disk};
 use crate::qmp::Client;
 use crate::store;
 use crate::vm::VmName;
@@ -264,7 +264,7 @@ pub(in crate::ops) fn within(file: &Path) -> Result<Vec<Obstacle>, Error> {
 
 /// Sees to it that no snapshot is within these images, which are going to be deleted.
 fn nothing_within(
-    doing: &'static str,
+    doing: Doing,
     vm: &VmName,
     files: impl IntoIterator<Item = impl AsRef<Path>>,
 ) -> Result<(), Error> {
@@ -289,7 +289,7 @@ pub(in crate::ops) fn images(
     };
     if facts.is_merging {
         let partly = format!("snapshot `{name}` is partly merged");
-        nothing_in_the_way("a clone of", vm, [partly])?;
+        nothing_in_the_way(Doing::Clone, vm, [partly])?;
     }
     let images = facts.overlays.into_iter().map(|overlay| {
         let (path, format) = (overlay.base, overlay.format);

@@ -7,11 +7,11 @@ use crate::image::{self, Chain, Link};
 use crate::ops::disk::plan::is_made;
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host, Obstacle, disk};
+use crate::ops::{Doing, Error, Host, Obstacle, disk};
 use crate::store::{self, Position, Store};
 use crate::vm::VmName;
 
-use super::super::restore::{GOING_BACK, discard_saved};
+use super::super::restore::discard_saved;
 use super::super::{Facts, nothing_in_the_way};
 use super::{Overlay, Plan, Side, What, delete, free_name, make, nothing_within, path_of, point};
 
@@ -77,8 +77,8 @@ pub(in crate::ops::snapshot) fn find_way(
             }),
         }
     }
-    nothing_in_the_way(GOING_BACK, vm, obstacles)?;
-    nothing_within(GOING_BACK, vm, &old)?;
+    nothing_in_the_way(Doing::Restore, vm, obstacles)?;
+    nothing_within(Doing::Restore, vm, &old)?;
     for file in &old {
         disk::orphans::spare(host, file)?;
     }
