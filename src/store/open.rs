@@ -1,9 +1,9 @@
 //! Opening the database: its schema, and what it takes to get there from an older one.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::paths::create_private_dir;
 
@@ -78,8 +78,8 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;",
 ];
 
-/// How long to wait for another process that writes.
-const BUSY: Duration = Duration::from_secs(5);
+/// How long to wait for another process that writes; one that adds VMs makes their disks too.
+const BUSY: Duration = Duration::from_secs(30);
 
 impl Store {
     /// Opens the database, and makes or upgrades it where need be.
@@ -147,7 +147,7 @@ impl Store {
             return Ok(());
         }
         if applied == 0 {
-            self.db.pragma_update(None, "journal_mode", "wal")?;
+            self.write_ahead()?;
         } else {
             back_up(&self.db, path, applied)?;
         }
@@ -162,6 +162,23 @@ impl Store {
         tx.pragma_update(None, "user_version", known.max(applied))?;
         tx.commit()?;
         Ok(())
+    }
+
+    /// Has the database written ahead to a log. Of two that make it at once, SQLite tells
+    /// one that it is locked, and does not wait as it does elsewhere.
+    fn write_ahead(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + BUSY;
+        loop {
+            match self.db.pragma_update(None, "journal_mode", "wal") {
+                Err(error)
+                    if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 
     fn schema(&self) -> Result<u32, Error> {
