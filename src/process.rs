@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// One process, by a descriptor: its number may be given away again, this is not.
 #[derive(Debug)]
@@ -21,6 +22,17 @@ impl Process {
     /// Another descriptor of it, to poll(2) for its end.
     pub fn try_clone(&self) -> std::io::Result<OwnedFd> {
         self.0.try_clone()
+    }
+
+    /// Sends a signal to the process. One that has ended needs none.
+    ///
+    /// # Errors
+    /// What pidfd_send_signal(2) says: it is another user's.
+    pub fn signal(&self, signal: Signal) -> std::io::Result<()> {
+        match pidfd_send_signal(&self.0, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Waits until the process has ended, at most for `limit`. Whether it has.

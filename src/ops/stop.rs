@@ -1,9 +1,12 @@
 //! Stopping a VM: ask the guest, wait, and cut the power only when told to.
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::config::{Stop, StopAction};
 use crate::paths::RuntimeDir;
@@ -266,11 +269,7 @@ pub fn power_down(
         match ask(sockets, !is_asked, left.clamp(LAST_ANSWER, ANSWER)) {
             Ok(Asked::Guest) => is_asked = true,
             Ok(Asked::Nobody(state)) => return Ok(PowerDown::NoGuest(state)),
-            // Just ended, or just about to.
-            Err(error) if process.wait(Duration::from_millis(100)) => {
-                drop(error);
-                return Ok(PowerDown::Done);
-            }
+            Err(error) if process.wait(end_after(&error)) => return Ok(PowerDown::Done),
             // A host that is busy has a QEMU that is slow.
             Err(qmp::Error::Timeout { .. }) if Instant::now() < deadline => continue,
             Err(qmp::Error::Timeout { .. }) if is_asked => return Ok(PowerDown::StillUp),
@@ -285,6 +284,23 @@ pub fn power_down(
         }
     }
 }
+
+/// How long a QEMU may take to end that answers like this.
+fn end_after(error: &qmp::Error) -> Duration {
+    match error {
+        // It closes its monitors first, and takes the guest apart then.
+        qmp::Error::Closed { .. } => ENDING,
+        qmp::Error::Connect { source, .. } if source.kind() == ErrorKind::ConnectionRefused => {
+            ENDING
+        }
+        // It has just removed its sockets; or it has not come to making them, or lost them.
+        qmp::Error::Connect { .. } => Duration::from_secs(1),
+        _ => Duration::from_millis(100),
+    }
+}
+
+/// How long QEMU may take to end after it has closed its monitors, on a busy host.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Whether there was a guest to ask.
 enum Asked {
@@ -358,14 +374,18 @@ fn cut_power(
                 })
             }
         });
-        if is_accepted.recv().is_ok() && !(answers && quit(sockets).is_ok() && process.wait(QUIT)) {
-            // SIGTERM does what `quit` does, and needs no monitor.
-            systemd::kill(&host.scope, &unit, libc::SIGTERM)?;
+        if is_accepted.recv().is_ok()
+            && !(answers && quit(sockets, process).is_ok() && process.wait(QUIT))
+        {
+            // SIGTERM does what `quit` does, and needs no monitor. It goes to this process,
+            // and not to one that may run by that name by now.
+            let send = |signal| process.signal(signal).map_err(Error::io("cannot end QEMU"));
+            send(Signal::TERM)?;
             if !process.wait(TERMINATE) {
-                systemd::kill(&host.scope, &unit, libc::SIGKILL)?;
+                send(Signal::KILL)?;
             }
         }
-        stopping.join().expect("stopping does not panic")
+        Ok::<(), Error>(stopping.join().expect("stopping does not panic")?)
     })?;
     // However QEMU ended, it has done what it was told to.
     systemd::reset_failed(&host.scope, &unit)?;
@@ -373,9 +393,13 @@ fn cut_power(
 }
 
 /// QMP `quit`: QEMU flushes its disks and ends.
-fn quit(sockets: &RuntimeDir) -> Result<(), qmp::Error> {
+fn quit(sockets: &RuntimeDir, process: &Process) -> Result<(), qmp::Error> {
     let limit = Duration::from_secs(2);
     let mut monitor = Client::connect(&sockets.ctl(), limit)?;
+    if process.wait(Duration::ZERO) {
+        // Whoever answers is another one.
+        return Ok(());
+    }
     match monitor.execute_within("quit", (), limit) {
         // It may be gone before its reply is.
         Ok(_) | Err(qmp::Error::Closed { .. }) => Ok(()),

@@ -81,30 +81,6 @@ async fn set(bus: &mut Bus, unit: &str, settings: &[Setting]) -> Result<(), Erro
     }
 }
 
-/// Sends a signal to the unit's main process. A unit that is not loaded has none.
-pub fn kill(scope: &Scope, unit: &str, signal: i32) -> Result<(), Error> {
-    zbus::block_on(async {
-        let mut bus = Bus::connect(scope).await?;
-        match bus
-            .call(manager_call("KillUnit", &(unit, "main", signal))?)
-            .await?
-        {
-            Ok(_) => Ok(()),
-            Err(error)
-                if is_error(&error, "org.freedesktop.systemd1.NoSuchUnit")
-                    || is_error(&error, "org.freedesktop.systemd1.NoSuchProcess") =>
-            {
-                Ok(())
-            }
-            Err(source) => Err(Error::Refused {
-                action: "kill",
-                unit: unit.to_owned(),
-                source,
-            }),
-        }
-    })
-}
-
 /// Forgets that a unit failed. One that did not, or is not loaded, is as good.
 pub fn reset_failed(scope: &Scope, unit: &str) -> Result<(), Error> {
     zbus::block_on(async {

@@ -18,7 +18,7 @@ mod unit;
 
 pub use bus::Scope;
 pub use error::Error;
-pub use jobs::{give_up, kill, reset_failed, set_properties, stop};
+pub use jobs::{give_up, reset_failed, set_properties, stop};
 pub use start::{Started, start};
 pub(crate) use status::rfc3339;
 pub use status::{
