@@ -16,7 +16,7 @@ use crate::qemu::net;
 use crate::qmp::{self, Client, RunState};
 use crate::saved::{DiskStamp, Saved, Unfinished, discard};
 use crate::store::Row;
-use crate::systemd;
+use crate::systemd::{self, ActiveState};
 use crate::vm::VmName;
 
 use super::operation::Work;
@@ -70,14 +70,26 @@ pub fn save(
     if !unit.active_state.is_up() {
         return Err(Error::Stopped(name.clone()));
     }
+    let runtime = host.paths.sockets(name);
+    let files = host.paths.saved(name);
+    if unit.active_state == ActiveState::Deactivating {
+        // Whoever stops it may have saved it, and that is not to be written over.
+        systemd::stop(&host.scope, &unit.unit, || {})?;
+        return match files.state().metadata() {
+            Ok(state) => Ok(Done {
+                name: name.clone(),
+                file: files.state(),
+                bytes: state.len(),
+            }),
+            Err(_) => Err(Error::Stopped(name.clone())),
+        };
+    }
     // A state that its disks are missing for would be of no use.
     if let Some(used) = in_force::read(host, name)? {
         for it in disk::defined(host, &used.config) {
             disk::guard::sound(name, &it)?;
         }
     }
-    let runtime = host.paths.sockets(name);
-    let files = host.paths.saved(name);
     image::require_writable(&files.state())?;
     let bytes = write(name, &runtime, &files, limit, progress).map_err(|error| match error {
         Error::Qmp(error) => super::monitor::or_why_gone(host, name)(error),

@@ -1,10 +1,11 @@
 //! What becomes of a guest whose save was killed: it had been stopped for that.
 
 use std::fs;
+use std::path::Path;
 
 use crate::lock::VmLock;
 use crate::ops::{Error, Host, operation};
-use crate::paths::RuntimeDir;
+use crate::paths::{RuntimeDir, VmDir};
 use crate::qmp::{Client, RunState};
 use crate::saved::discard;
 use crate::systemd::{self, ActiveState};
@@ -32,8 +33,11 @@ pub(in crate::ops) fn cut_short(
         RunState::Paused => operation::halted_for(host, name)?,
         _ => return None,
     };
-    // Else that is at work.
-    VmLock::try_take(&host.paths.vm(name).operation_lock()).ok()?;
+    // Else that is at work. It may be a VM of another data directory: its log is where it is.
+    let log = fs::read_link(host.paths.sockets(name).console_log()).ok();
+    let dir = log.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let dir = dir.map_or_else(|| host.paths.vm(name), VmDir::at);
+    VmLock::try_take(&dir.operation_lock()).ok()?;
     Some(what)
 }
 

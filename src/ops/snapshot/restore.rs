@@ -106,7 +106,7 @@ pub fn restore(
 fn cut_power(host: &Host, work: &Work<'_>, vm: &VmName) -> Result<Reach, Error> {
     match stop(host, vm, None, Force::Now) {
         // It has ended meanwhile.
-        Ok(_) | Err(Error::NotRunning(_)) => {}
+        Ok(_) | Err(Error::Stopped(_)) => {}
         Err(error) => return Err(error),
     }
     match work.reach()? {
