@@ -26,6 +26,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_
 /// the 1024 that a process may have by default.
 const OPEN_AT_ONCE: usize = 256;
 
+/// How long [`ask_all`] waits for a monitor that someone else has.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+
 /// The lock file of the monitor at `socket`: `qmp.lock` for `qmp.sock`.
 pub fn lock_path(socket: &Path) -> PathBuf {
     socket.with_extension("lock")
@@ -202,8 +205,8 @@ fn read_holder(file: &mut File) -> Option<Holder> {
 /// Asks many monitors the same, all at once; answers come in the order of `sockets`.
 ///
 /// A monitor that is slow, dead or busy costs the others nothing: there is one
-/// limit for all together. The lock of each is [`lock_path`] of its socket and
-/// only tried, so one in use answers [`Busy`](Error::Busy) at once.
+/// limit for all together. The lock of each is [`lock_path`] of its socket; one that is
+/// in use for longer than 250 ms answers [`Busy`](Error::Busy).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/qmp/prelaunch.rs"));
@@ -229,12 +232,19 @@ pub fn ask_all(
     let mut answers: Vec<_> = sockets.iter().map(|_| None).collect();
     let mut waiting: VecDeque<_> = sockets.iter().enumerate().collect();
     let mut asked: Vec<Asked<'_>> = Vec::new();
+    // Who else asks a monitor is soon done; who works with one is not.
+    let patience = Deadline::after(Some(LOCK_PATIENCE));
+    let mut busy = Vec::new();
     loop {
+        waiting.extend(busy.drain(..).map(|(index, socket, _)| (index, socket)));
         while asked.len() < OPEN_AT_ONCE
             && let Some((index, socket)) = waiting.pop_front()
         {
             match Asked::new(index, socket) {
                 Ok(one) => asked.push(one),
+                Err(err @ Error::Busy { .. }) if !patience.has_passed() => {
+                    busy.push((index, socket, err));
+                }
                 Err(err) => answers[index] = Some(Err(err)),
             }
         }
@@ -250,16 +260,22 @@ pub fn ask_all(
             }
             goes_on
         });
-        let is_done = asked.is_empty() && waiting.is_empty();
+        let is_done = asked.is_empty() && waiting.is_empty() && busy.is_empty();
         if is_done || deadline.has_passed() {
             break;
         }
         if asked.len() < OPEN_AT_ONCE && !waiting.is_empty() {
             continue;
         }
-        if let Err(err) = wait_for_any(&mut asked, deadline) {
+        let limit = match busy.is_empty() {
+            true => deadline.left(),
+            false => Some(BACKOFF.1),
+        };
+        if let Err(err) = wait_for_any(&mut asked, limit)
+            && let Some(first) = asked.first()
+        {
             // poll(2) only fails for want of memory.
-            answers[asked[0].index] = Some(Err(err));
+            answers[first.index] = Some(Err(err));
             break;
         }
     }
@@ -269,6 +285,9 @@ pub fn ask_all(
             None => Awaited::Connection(one.socket.to_owned()),
         };
         answers[one.index].get_or_insert_with(|| Err(deadline.timeout(awaited)));
+    }
+    for (index, _, err) in busy {
+        answers[index] = Some(Err(err));
     }
     for (index, socket) in waiting {
         let awaited = Awaited::Connection(socket.to_owned());
@@ -327,8 +346,7 @@ impl<'a> Asked<'a> {
 /// Waits until one of `asked` is ready, and marks those that are.
 ///
 /// A socket whose queue is full cannot be polled for, and is ready for another try each time.
-fn wait_for_any(asked: &mut [Asked<'_>], deadline: Deadline) -> Result<(), Error> {
-    let mut limit = deadline.left();
+fn wait_for_any(asked: &mut [Asked<'_>], mut limit: Option<Duration>) -> Result<(), Error> {
     if asked.iter().any(|one| one.talk.is_none()) {
         limit = Some(limit.map_or(BACKOFF.1, |limit| limit.min(BACKOFF.1)));
     }
