@@ -99,6 +99,11 @@ pub fn running(host: &Host, vms: &[RuntimeDir]) -> anyhow::Result<()> {
             ship(&host.scope, name, dir, &mut shipped, false, &mut allowance)
         });
         left -= share - allowance.share;
+        // It was removed meanwhile.
+        let copied = match copied {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
         // One that cannot be copied is no reason to leave out the others.
         result = result.and(copied.with_context(|| format!("cannot copy the console of `{name}`")));
     }
