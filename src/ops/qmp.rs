@@ -325,7 +325,7 @@ pub(super) fn check_names<'a>(
 }
 
 /// How long a QEMU may take to say which names it knows.
-const NAMES: Duration = Duration::from_secs(1);
+const NAMES: Duration = Duration::from_secs(5);
 
 fn kept_schema(file: &Path) -> Option<Schema> {
     Schema::from_kept(std::fs::read_to_string(file).ok()?)

@@ -215,7 +215,7 @@ fn wait_for_agent(signs: &Signs<'_>, deadline: Instant, late: String) -> Result<
 }
 
 /// How long a QEMU whose sockets are closed may take to end.
-const NOTICED: Duration = Duration::from_secs(2);
+const NOTICED: Duration = Duration::from_secs(5);
 
 /// How often a port is tried, and how long a connection is looked at.
 const TRY: Duration = Duration::from_millis(250);

@@ -247,24 +247,34 @@ fn environment(host: &Host) -> Vec<(String, OsString)> {
     dirs.chain(variables).collect()
 }
 
-/// journald takes a moment to write what it was sent; this long at most is waited for it.
+/// journald takes a moment to write what it was sent; this long at most is waited for it,
 const JOURNAL_DELAY: Duration = Duration::from_secs(1);
+
+/// and this long for systemd's word that the unit failed, which is always sent.
+const VERDICT_DELAY: Duration = Duration::from_secs(10);
 
 /// A start that failed, with the words of the run that did.
 fn died(host: &Host, name: &VmName, config: &VmConfig, unit: &UnitStatus) -> Error {
-    let deadline = Instant::now() + JOURNAL_DELAY;
+    let begun = Instant::now();
+    let mut limit = match journal::readable() {
+        true => VERDICT_DELAY,
+        false => JOURNAL_DELAY,
+    };
     let mut pause = Duration::from_millis(5);
     let words = loop {
-        let (main, manager) = last_words(host, name, unit);
+        let LastWords { main, manager, all } = last_words(host, name, unit);
         if !main.is_empty() {
             break main;
         }
         // Ended without a word, for what systemd could not do.
-        if Instant::now() > deadline {
+        if begun.elapsed() > limit {
             break manager;
         }
+        if all {
+            limit = limit.min(begun.elapsed() + JOURNAL_DELAY);
+        }
         std::thread::sleep(pause);
-        pause *= 2;
+        pause = (pause * 2).min(JOURNAL_DELAY / 5);
     };
     Error::Died {
         name: name.clone(),
@@ -274,8 +284,17 @@ fn died(host: &Host, name: &VmName, config: &VmConfig, unit: &UnitStatus) -> Err
     }
 }
 
-/// What the main process of a run wrote, without QEMU's events, and what systemd did of it.
-fn last_words(host: &Host, name: &VmName, unit: &UnitStatus) -> (Vec<String>, Vec<String>) {
+/// What is known of a run that failed.
+struct LastWords {
+    /// What its main process wrote, without QEMU's events.
+    main: Vec<String>,
+    /// What systemd could not do for it.
+    manager: Vec<String>,
+    /// Whether systemd has had its last word on it.
+    all: bool,
+}
+
+fn last_words(host: &Host, name: &VmName, unit: &UnitStatus) -> LastWords {
     // With a restart policy, systemd may have begun its next try before it was told not to.
     let is_another_run = unit.result == "success";
     let query = journal::Query {
@@ -304,8 +323,12 @@ fn last_words(host: &Host, name: &VmName, unit: &UnitStatus) -> (Vec<String>, Ve
     let about = format!("{}: ", unit.unit);
     let manager = manager
         .iter()
-        .filter_map(|entry| entry.message.strip_prefix(&about))
-        .filter(|message| !message.starts_with("Failed with result "))
-        .map(|message| format!("systemd: {message}"));
-    (main.collect(), manager.collect())
+        .filter_map(|entry| entry.message.strip_prefix(&about));
+    let (verdict, manager): (Vec<_>, Vec<_>) =
+        manager.partition(|message| message.starts_with("Failed with result "));
+    LastWords {
+        main: main.collect(),
+        manager: (manager.iter().map(|it| format!("systemd: {it}"))).collect(),
+        all: !verdict.is_empty(),
+    }
 }

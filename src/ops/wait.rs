@@ -127,7 +127,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const PROGRESS: Duration = Duration::from_millis(500);
 
 /// How long systemd may take to notice an end.
-const NOTICED: Duration = Duration::from_secs(2);
+const NOTICED: Duration = Duration::from_secs(10);
 
 /// Waits for the first of `whats` to come.
 ///

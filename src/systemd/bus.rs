@@ -117,8 +117,8 @@ const QUEUE: NonZeroUsize = NonZeroUsize::new(256).expect("is not zero");
 /// How long a manager that was seen may take to execute itself anew.
 const REEXECUTION: Duration = Duration::from_secs(10);
 
-/// How long one that was not seen yet may be away for that; it takes some 30 ms.
-const ABSENCE: Duration = Duration::from_millis(500);
+/// How long one that was not seen yet may be away for that; it takes some 30 ms on an idle host.
+const ABSENCE: Duration = Duration::from_secs(2);
 
 /// One connection, its replies and its JobRemoved signals, read in order by one task.
 pub(super) struct Bus {
