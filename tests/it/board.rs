@@ -13,7 +13,7 @@ fn add(sandbox: &Sandbox, short: &str, words: &str, settings: &[&str]) {
 /// How QEMU calls the state of the guest.
 fn run_state(sandbox: &Sandbox) -> String {
     let status: Value = sandbox
-        .maqet(&["qmp", "@web", "query-status", "--json"])
+        .maqet(&["qmp", "@web", "query-status", "--json", "--timeout=60s"])
         .json();
     status["status"].as_str().unwrap().to_owned()
 }
@@ -31,14 +31,21 @@ fn a_watchdog_that_is_not_fed_does_what_it_is_there_for() {
         .ok();
     sandbox.maqet(&["start", "@web"]).ok();
     sandbox.wait_for_state("web", "stopped");
-    let events = sandbox.maqet(&["events", "@web", "--json"]).ok().stdout;
-    let events = events.lines();
-    let bites: Vec<Value> = events
-        .map(|line| serde_json::from_str(line).unwrap())
-        .filter(|event: &Value| event["event"] == "WATCHDOG")
-        .collect();
-    assert_eq!(bites.len(), 1);
-    assert_eq!(bites[0]["data"]["action"], "poweroff");
+    let bites = || -> Vec<Value> {
+        let events = sandbox.maqet(&["events", "@web", "--json"]).ok().stdout;
+        let events = events.lines();
+        events
+            .map(|line| serde_json::from_str(line).unwrap())
+            .filter(|event: &Value| event["event"] == "WATCHDOG")
+            .collect()
+    };
+    // Until this run's is there, it may be the last one's that is shown.
+    wait_until("its bite is in the journal", || {
+        bites()
+            .iter()
+            .any(|bite| bite["data"]["action"] == "poweroff")
+    });
+    assert_eq!(bites().len(), 1);
 }
 
 #[test]

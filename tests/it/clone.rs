@@ -1,5 +1,5 @@
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 use serde_json::Value;
 
@@ -377,6 +377,21 @@ fn a_full_clone_of_a_running_vm_is_of_one_moment_and_the_vm_goes_on() {
     sandbox.check_all();
 }
 
+/// Waits until a clone has begun to copy, or has been quicker than that was seen.
+#[track_caller]
+fn wait_until_it_copies(sandbox: &Sandbox, new: &str, clone: &mut Child) {
+    wait_until("it copies", || {
+        !sandbox.unfinished(new).is_empty() || clone.try_wait().unwrap().is_some()
+    });
+}
+
+/// Calls off a command, unless it has ended: its number may be another's by then.
+fn interrupt(command: &mut Child) {
+    if command.try_wait().unwrap().is_none() {
+        signal(command.id(), libc::SIGINT);
+    }
+}
+
 #[test]
 fn a_full_clone_of_a_vm_that_ends_meanwhile_leaves_nothing() {
     let sandbox = Sandbox::new();
@@ -385,12 +400,11 @@ fn a_full_clone_of_a_vm_that_ends_meanwhile_leaves_nothing() {
     tool("qemu-io", &["-f", "raw", "-c", "write -P 1 0 256M"], &image);
     for ends in [true, false] {
         sandbox.maqet(&["start", "@web"]).ok();
-        let clone = sandbox.spawn(&["clone", "@web", "@new", "--full"]);
-        let pid = clone.id();
-        wait_until("it copies", || !sandbox.unfinished("new").is_empty());
+        let mut clone = sandbox.spawn(&["clone", "@web", "@new", "--full"]);
+        wait_until_it_copies(&sandbox, "new", &mut clone);
         match ends {
             true => signal(sandbox.pid("web"), libc::SIGKILL),
-            false => signal(pid, libc::SIGINT),
+            false => interrupt(&mut clone),
         }
         let ran = Ran::of(clone);
         // It may have been quicker.
@@ -608,10 +622,9 @@ fn a_full_clone_that_is_called_off_leaves_nothing() {
     sandbox.add_lines("web", "disk.root = { file = 'root.raw', size = '256M' }");
     let image = sandbox.path("root.raw");
     tool("qemu-io", &["-f", "raw", "-c", "write -P 1 0 256M"], &image);
-    let clone = sandbox.spawn(&["clone", "@web", "@new", "--full"]);
-    let pid = clone.id();
-    wait_until("it copies", || !sandbox.unfinished("new").is_empty());
-    signal(pid, libc::SIGINT);
+    let mut clone = sandbox.spawn(&["clone", "@web", "@new", "--full"]);
+    wait_until_it_copies(&sandbox, "new", &mut clone);
+    interrupt(&mut clone);
     let ran = Ran::of(clone);
     // It may have been quicker.
     if ran.status == 0 {

@@ -1,10 +1,10 @@
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::sandbox::{Ran, Sandbox, signal, wait_until};
+use crate::sandbox::{Ran, Sandbox, signal, wait_until, wait_until_open};
 
 fn prelaunch() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -59,9 +59,30 @@ impl Sandbox {
         names.filter(|name| name.starts_with("disk-")).collect()
     }
 
+    /// What `status` says when QEMU has answered it, which is not waited for very long.
+    fn whole_status(&self) -> Value {
+        let mut status = Value::Null;
+        wait_until("QEMU answers", || {
+            status = self.maqet(&["status", "@web", "--json"]).json();
+            status["monitor_error"].is_null()
+        });
+        status
+    }
+
     fn is_pending(&self) -> bool {
-        let status = self.maqet(&["status", "@web", "--json"]).json();
-        status["definition_changed"].as_bool().unwrap()
+        self.whole_status()["definition_changed"].as_bool().unwrap()
+    }
+
+    /// What came of an `add`, when it had the monitor: of many, the last may have to try again.
+    fn added(&self, words: &[&str], add: Child) -> Ran {
+        let mut ran = Ran::of(add);
+        wait_until("it has the monitor", || {
+            if ran.status == 6 {
+                ran = self.device("add", words);
+            }
+            ran.status != 6
+        });
+        ran
     }
 }
 
@@ -81,8 +102,7 @@ fn a_disk_is_plugged_with_the_keys_of_its_table_whatever_its_file_is_called() {
     assert_eq!(disk["defined"], false);
     let file = sandbox.path("a,b=c $x.img");
     assert_eq!(disk["backing"], file.to_str().unwrap());
-    let status = sandbox.maqet(&["status", "@web", "--json"]).json();
-    assert_eq!(status["drives"][0]["read_only"], true);
+    assert_eq!(sandbox.whole_status()["drives"][0]["read_only"], true);
     assert!(sandbox.is_pending(), "a restart would lose it");
 }
 
@@ -113,7 +133,7 @@ fn a_disk_is_plugged_with_all_that_its_table_says_and_nothing_of_it_is_left() {
     assert_eq!(sandbox.nodes(), nodes);
     let listed = sandbox.device_listed("disk.a");
     assert_eq!(listed["backing"], sandbox.path("a.img").to_str().unwrap());
-    let drive = &sandbox.maqet(&["status", "@web", "--json"]).json()["drives"][0];
+    let drive = &sandbox.whole_status()["drives"][0];
     assert_eq!(drive["format"], "raw");
     assert_eq!(drive["virtual_size"], 1 << 20);
     assert_eq!(qom("disk-a", "serial"), "a,b c");
@@ -366,11 +386,12 @@ fn comments_and_layout_of_a_definition_stay() {
 #[test]
 fn of_several_at_once_each_gets_its_own_port_and_id_and_none_is_lost() {
     let sandbox = prelaunch();
+    let tablet = ["usb-tablet", "--persist"];
     let adds: Vec<_> = (0..8)
-        .map(|_| sandbox.spawn(&["device", "add", "@web", "usb-tablet", "--persist"]))
+        .map(|_| sandbox.spawn(&[&["device", "add", "@web"], &tablet[..]].concat()))
         .collect();
     for add in adds {
-        Ran::of(add).ok();
+        sandbox.added(&tablet, add).ok();
     }
     let definition = sandbox.definition();
     for number in 0..8 {
@@ -380,7 +401,10 @@ fn of_several_at_once_each_gets_its_own_port_and_id_and_none_is_lost() {
     let adds: Vec<_> = (0..5)
         .map(|_| sandbox.spawn(&["device", "add", "@web", "virtio-rng-pci"]))
         .collect();
-    let statuses: Vec<i32> = adds.into_iter().map(|add| Ran::of(add).status).collect();
+    let adds = adds.into_iter();
+    let statuses: Vec<i32> = adds
+        .map(|add| sandbox.added(&["virtio-rng-pci"], add).status)
+        .collect();
     // One port has the USB controller.
     assert_eq!(statuses.iter().filter(|status| **status == 0).count(), 3);
     assert!(!sandbox.is_pending() || sandbox.device_listed("virtio-rng2")["plugged"] == true);
@@ -455,9 +479,8 @@ fn a_guest_that_runs_sees_a_new_disk_and_lets_go_of_it() {
     sandbox.device("add", &["disk.data", "file=data.img"]).ok();
     // Its driver reads the partition table.
     wait_until("the guest reads its new disk", || {
-        let stats = sandbox
-            .maqet(&["qmp", "@web", "query-blockstats", "--json"])
-            .json();
+        let stats = ["qmp", "@web", "query-blockstats", "--json", "--timeout=60s"];
+        let stats = sandbox.maqet(&stats).json();
         stats[0]["stats"]["rd_operations"].as_u64() > Some(0)
     });
     let address = sandbox.device_listed("disk.data")["address"].clone();
@@ -520,7 +543,10 @@ fn a_guest_that_does_not_let_go_keeps_the_device_and_the_monitor_is_free_meanwhi
     assert_eq!(sandbox.nodes().len(), 2);
     // Whoever waits hears of it when the VM ends.
     let rm = sandbox.spawn(&["device", "rm", "@web", "disk.data", "--timeout", "60s"]);
-    thread::sleep(Duration::from_millis(300));
+    // By then it has the monitor, which another one gets when it has asked the guest.
+    wait_until_open(&rm, &sandbox.runtime("web").join("events.log"));
+    let query = ["qmp", "@web", "query-status", "--timeout", "60s"];
+    sandbox.maqet(&query).ok();
     sandbox.maqet(&["stop", "--force", "@web"]).ok();
     Ran::of(rm).fails(3).saying("is not running");
 }

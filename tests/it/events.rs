@@ -35,8 +35,13 @@ fn names(lines: &str) -> Vec<String> {
 #[test]
 fn a_misspelt_event_is_told() {
     let sandbox = running();
-    sandbox
-        .maqet(&["events", "@web", "--filter", "STOP,RESMUE"])
+    let mut ran = None;
+    // If it is slow to say which events it knows, it is not waited for.
+    wait_until("QEMU says which events it knows", || {
+        let ran = ran.insert(sandbox.maqet(&["events", "@web", "--filter", "STOP,RESMUE"]));
+        ran.status != 0
+    });
+    ran.unwrap()
         .fails(2)
         .saying("QEMU has no event `RESMUE`, did you mean `RESUME`?");
     sandbox
@@ -99,7 +104,9 @@ impl Drop for Follower {
 fn the_events_of_each_run_are_kept() {
     let sandbox = running();
     make_events(&sandbox, 2);
-    sandbox.maqet(&["stop", "--force", "@web"]).ok();
+    // A `stop` may come to ask the guest before its power is cut, which is an event, too.
+    sandbox.maqet(&["qmp", "@web", "quit"]).ok();
+    sandbox.wait_for_state("web", "stopped");
     let events = |args: &[&str]| {
         let ran = sandbox.maqet(&[&["events", "--json", "@web"], args].concat());
         ran.ok().stdout

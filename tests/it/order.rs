@@ -151,8 +151,9 @@ fn a_vm_is_not_stopped_while_one_that_requires_it_is_up() {
     sandbox.maqet(&["add", file.to_str().unwrap()]).ok();
     sandbox.maqet(&["start", "@app"]).ok();
     sandbox.wait_for_console("app", "probe: ready");
+    // Time enough for QEMU to answer.
     sandbox
-        .maqet(&["stop", "--timeout", "1s", "@db"])
+        .maqet(&["stop", "--timeout", "10s", "@db"])
         .fails(1)
         .saying("did not power down")
         .saying(&format!("`{app}`, which requires it, is still up"));

@@ -6,7 +6,8 @@ fn a_paused_vm_is_paused_and_pausing_it_again_is_no_failure() {
     sandbox.add("web", &[]);
     sandbox.maqet(&["start", "@web"]).ok();
     sandbox.maqet(&["pause", "@web"]).ok().saying("paused");
-    assert_eq!(sandbox.state("web"), "paused");
+    // QEMU is asked, and not for long.
+    sandbox.wait_for_state("web", "paused");
     let again = sandbox.maqet(&["pause", "--json", "@web"]).json();
     assert_eq!(again["changed"], false, "{again}");
     assert_eq!(again["state"], "paused", "{again}");

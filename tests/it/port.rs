@@ -35,13 +35,26 @@ fn expect(mut stream: impl Read + Send + 'static, text: &'static str) -> mpsc::R
     receiver
 }
 
-/// Where `status` says that a port or display is.
+/// Where `status` says that a port or display is. Some of that QEMU has to tell, and in time.
 fn address(sandbox: &Sandbox, name: &str) -> String {
-    let status: Value = sandbox.maqet(&["status", "@web", "--json"]).json();
-    let endpoints = status["endpoints"].as_array().unwrap();
-    let endpoint = endpoints.iter().find(|it| it["name"] == name);
-    let endpoint = endpoint.unwrap_or_else(|| panic!("{name} is not in {status}"));
-    endpoint["address"].as_str().unwrap().to_owned()
+    let mut address = None;
+    wait_until(&format!("the address of {name} is known"), || {
+        let status: Value = sandbox.maqet(&["status", "@web", "--json"]).json();
+        let endpoints = status["endpoints"].as_array().unwrap();
+        let endpoint = endpoints.iter().find(|it| it["name"] == name);
+        let endpoint = endpoint.unwrap_or_else(|| panic!("{name} is not in {status}"));
+        address = endpoint["address"].as_str().map(str::to_owned);
+        address.is_some()
+    });
+    address.unwrap()
+}
+
+/// What systemd does every half minute. It complains of a VM that another test deletes
+/// meanwhile.
+fn trim(sandbox: &Sandbox) {
+    wait_until("all is trimmed", || {
+        sandbox.maqet(&["internal", "trim"]).status == 0
+    });
 }
 
 #[test]
@@ -95,9 +108,11 @@ fn what_a_guest_writes_to_its_ports_comes_out_at_their_other_ends() {
             "{port}: {said}"
         );
     }
-    let shown = sandbox.maqet(&["status", "@web"]).ok();
     for words in [socket.to_str().unwrap(), "pty  fourth /dev/pts/"] {
-        assert!(shown.stdout.contains(words), "{}", shown.stdout);
+        wait_until(&format!("`status` shows {words}"), || {
+            let shown = sandbox.maqet(&["status", "@web"]).ok().stdout;
+            shown.contains(words)
+        });
     }
 }
 
@@ -123,7 +138,7 @@ fn a_file_that_a_port_fills_is_bounded_while_the_port_writes_to_it() {
         String::from_utf8_lossy(&log).contains("probe: ready")
     };
     wait_until("the guest is up", says_ready);
-    sandbox.maqet(&["internal", "trim"]).ok();
+    trim(&sandbox);
     assert!(fs::metadata(&log).unwrap().len() > 9 << 20);
     assert!(blocks() < 5 << 20, "{}", blocks());
     assert!(says_ready());
@@ -134,7 +149,7 @@ fn a_file_that_a_port_fills_is_bounded_while_the_port_writes_to_it() {
     sandbox.maqet(&["start", "@web"]).ok();
     let mut file = File::options().append(true).open(&log).unwrap();
     file.write_all(&vec![b'x'; 9 << 20]).unwrap();
-    sandbox.maqet(&["internal", "trim"]).ok();
+    trim(&sandbox);
     assert!(blocks() > 9 << 20, "{}", blocks());
 }
 
@@ -199,7 +214,7 @@ fn what_a_guest_writes_to_a_port_is_kept_though_nobody_is_connected() {
     // A guest that prints without end fills no disk.
     let mut file = File::options().append(true).open(&log).unwrap();
     file.write_all(&vec![b'x'; 9 << 20]).unwrap();
-    sandbox.maqet(&["internal", "trim"]).ok();
+    trim(&sandbox);
     assert!(fs::metadata(&log).unwrap().blocks() * 512 < 5 << 20);
 
     for (port, status, words) in [

@@ -57,7 +57,8 @@ fn a_guest_that_is_not_up_in_time_runs_on_and_the_reason_is_said() {
 #[test]
 fn on_a_terminal_a_long_start_says_what_it_waits_for() {
     let sandbox = Sandbox::new();
-    let ready = "[ready]\nlevel = \"console:/never/\"\ntimeout = \"5s\"";
+    // It is to be longer by far than the two seconds after which that is said.
+    let ready = "[ready]\nlevel = \"console:/never/\"\ntimeout = \"10s\"";
     add_probe(&sandbox, "web", "", ready);
     let name = sandbox.name("web");
     // script(1) gives the command a terminal.

@@ -99,8 +99,9 @@ fn status_tells_why_a_vm_was_restarted_with_the_words_of_the_failed_run() {
 #[test]
 fn a_guest_that_panics_is_restarted_and_one_that_powers_off_is_not() {
     let sandbox = Sandbox::new();
-    sandbox.add_probe("panics", "probe.act=panic");
-    sandbox.add_probe("off", "probe.act=poweroff");
+    // Neither ends before systemd has looked after its start.
+    sandbox.add_probe("panics", "probe.act=panic probe.delay=5");
+    sandbox.add_probe_with("off", "probe.act=poweroff", &["--qemu-arg=-S"]);
     sandbox
         .maqet(&[
             "set",
@@ -115,6 +116,7 @@ fn a_guest_that_panics_is_restarted_and_one_that_powers_off_is_not() {
         .maqet(&["set", "@off", "Restart=always", "--persist"])
         .ok();
     sandbox.maqet(&["start", "@panics", "@off"]).ok();
+    sandbox.maqet(&["resume", "@off"]).ok();
     sandbox.wait_for_state("panics", "failed");
     let status = || -> serde_json::Value {
         let ran = sandbox.maqet(&["status", "--json", "@panics"]);
@@ -219,8 +221,10 @@ fn a_vm_that_waits_for_its_restart_can_be_stopped_and_is_shown_as_what_it_is() {
     sandbox.maqet(&["start", "@web"]).ok();
     signal(sandbox.pid("web"), libc::SIGKILL);
     sandbox.wait_for_state("web", "restarting");
-    let status = sandbox.maqet(&["status", "--json", "@web"]).json();
-    assert_eq!(status["failure"]["result"], "signal");
+    wait_until("the journal has its failure", || {
+        let status = sandbox.maqet(&["status", "--json", "@web"]).json();
+        status["failure"]["result"] == "signal"
+    });
     sandbox
         .maqet(&["stop", "@web"])
         .ok()

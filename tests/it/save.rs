@@ -79,7 +79,7 @@ fn a_guest_that_was_paused_is_paused_when_it_is_loaded() {
     sandbox.maqet(&["qmp", "@web", "stop"]).ok();
     sandbox.maqet(&["save", "@web"]).ok();
     sandbox.maqet(&["start", "@web"]).ok();
-    assert_eq!(sandbox.state("web"), "paused");
+    sandbox.wait_for_state("web", "paused");
 }
 
 #[test]
@@ -267,10 +267,15 @@ fn a_guest_whose_save_was_killed_goes_on_with_the_next_command() {
     };
     freeze();
     let told = "a save of it was killed";
-    sandbox.maqet(&["ls"]).ok().saying(told);
+    // Not where QEMU does not answer at once, or another test has its monitor.
+    wait_until("ls tells it", || {
+        let ran = sandbox.maqet(&["ls", "@web"]).ok();
+        ran.stderr.contains(told)
+    });
     for words in [&["status", "@web"][..], &["doctor"]] {
-        let said = sandbox.maqet(words).stdout;
-        assert!(said.contains(told), "{said}");
+        wait_until(&format!("{words:?} tells it"), || {
+            sandbox.maqet(words).stdout.contains(told)
+        });
     }
     sandbox
         .maqet(&["start", "@web"])
@@ -284,7 +289,9 @@ fn a_guest_whose_save_was_killed_goes_on_with_the_next_command() {
         .ok()
         .saying("goes on");
     assert_eq!(sandbox.state("web"), "running");
-    assert!(!sandbox.maqet(&["ls"]).ok().stderr.contains("killed"));
+    // Of those of other tests, which are not its own, it may be said.
+    let ran = sandbox.maqet(&["ls", "@web"]).ok();
+    assert!(!ran.stderr.contains("killed"), "{}", ran.stderr);
 }
 
 #[test]
@@ -434,7 +441,12 @@ fn pci_devices_are_where_they_were_though_others_were_removed() {
         "machine = \"pc\"\nnet.a = { type = \"multicast\", group = \"230.0.0.1:12345\" }\n\
          net.b = {}\nnet.c = {}",
     );
-    sandbox.maqet(&["device", "rm", "@web", "net.a"]).ok();
+    // The guest has to let go of it.
+    let unplug = |net: &str| {
+        let words = ["device", "rm", "@web", net, "--timeout", "5m"];
+        sandbox.maqet(&words).ok();
+    };
+    unplug("net.a");
     sandbox.maqet(&["save", "@web"]).ok();
     let then = count(&sandbox);
     sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
@@ -443,12 +455,12 @@ fn pci_devices_are_where_they_were_though_others_were_removed() {
     let argv = String::from_utf8_lossy(&argv).replace('\0', "\n");
     assert!(argv.contains("net-b") && !argv.contains("net-a"), "{argv}");
     // QEMU numbers its user networks, from the first on.
-    sandbox.maqet(&["device", "rm", "@web", "net.b"]).ok();
+    unplug("net.b");
     sandbox
         .maqet(&["save", "@web"])
         .fails(1)
         .saying("user network `b` was removed while the VM ran");
-    sandbox.maqet(&["device", "rm", "@web", "net.c"]).ok();
+    unplug("net.c");
     sandbox.maqet(&["save", "@web"]).ok();
     sandbox.maqet(&["start", "@web"]).ok().saying("goes on");
 }

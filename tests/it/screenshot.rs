@@ -214,6 +214,7 @@ fn a_vm_that_is_killed_meanwhile_leaves_no_file() {
     let ran = Ran::of(taking);
     assert!([1, 3].contains(&ran.status), "{}", ran.stderr);
     assert_eq!(files(&sandbox), [""; 0]);
+    sandbox.wait_for_state("web", "failed");
     sandbox.maqet(&["screenshot", "@web"]).fails(3);
     sandbox.maqet(&["screenshot", "@nobody"]).fails(4);
 }

@@ -465,7 +465,9 @@ fn killed_at_any_moment_it_leaves_what_diff_shows_and_can_be_done_again() {
 /// What a guest's SSH server says first, through a forwarded port.
 fn banner(port: u16) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .ok()?;
     let mut text = [0; 4];
     stream.read_exact(&mut text).ok()?;
     String::from_utf8(text.to_vec()).ok()
@@ -680,8 +682,9 @@ fn a_guest_is_asked_for_memory_and_given_it_back() {
         let line = status.lines().find(|line| line.contains("balloon"));
         line.map(|line| line.trim().to_owned())
     };
-    let said = balloon().unwrap_or_default();
-    assert!(said.ends_with("the guest has 96 MiB of 128 MiB"), "{said}");
+    wait_until("status tells what the guest has", || {
+        balloon().is_some_and(|said| said.ends_with("the guest has 96 MiB of 128 MiB"))
+    });
     assert_eq!(sandbox.maqet(&["diff", "@web"]).ok().stdout, "");
     // More than it was started with it cannot have.
     sandbox

@@ -215,6 +215,7 @@ fn the_end_of_qemu_ends_the_shell() {
     terminal.shows("SHUTDOWN");
     terminal.shows("has ended");
     terminal.ends();
-    // There is nothing to talk to.
+    // There is nothing to talk to, once systemd knows that.
+    sandbox.wait_for_state("web", "stopped");
     sandbox.maqet(&["qmp", "@web", "query-status"]).fails(3);
 }

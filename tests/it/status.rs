@@ -7,7 +7,11 @@ fn a_running_vm_is_described_by_systemd_qemu_and_the_kernel() {
     let sandbox = Sandbox::new();
     sandbox.add("web", &["--qemu-arg=-S", "--disk", "root.qcow2:5M"]);
     sandbox.maqet(&["start", "@web"]).ok();
-    let status = sandbox.maqet(&["status", "--json", "@web"]).json();
+    let mut status = Value::Null;
+    wait_until("QEMU answers in time", || {
+        status = sandbox.maqet(&["status", "--json", "@web"]).json();
+        status["monitor_error"].is_null()
+    });
     assert_eq!(status["state"], "prelaunch");
     assert_eq!(status["active_state"], "active");
     assert_eq!(status["main_pid"], sandbox.pid("web"));
@@ -29,8 +33,10 @@ fn a_running_vm_is_described_by_systemd_qemu_and_the_kernel() {
 #[test]
 fn a_stopped_vm_says_how_it_ended_with_exit_status_3() {
     let sandbox = Sandbox::new();
-    sandbox.add_probe("web", "probe.act=poweroff");
+    // It does not end before systemd has looked after its start.
+    sandbox.add_probe_with("web", "probe.act=poweroff", &["--qemu-arg=-S"]);
     sandbox.maqet(&["start", "@web"]).ok();
+    sandbox.maqet(&["resume", "@web"]).ok();
     sandbox.wait_for_state("web", "stopped");
     wait_until("the journal has its end", || {
         let status = sandbox.maqet(&["status", "@web"]);

@@ -79,7 +79,7 @@ fn nothing_is_lost(options: &[&str]) {
 impl Sandbox {
     fn type_from_stdin(&self, text: &str) -> Ran {
         let mut typing = self
-            .command(&["type", &self.name("web"), "-"])
+            .command(&["type", &self.name("web"), "-", "--timeout=60s"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -148,7 +148,7 @@ fn a_guest_that_reads_no_keys_is_an_error_and_no_hang() {
     sandbox.add("web", &["--qemu-arg=-bios", &option]);
     sandbox.maqet(&["start", "@web"]).ok();
     sandbox
-        .maqet(&["type", "@web", "--timeout=1s", &"a".repeat(100)])
+        .maqet(&["type", "@web", "--timeout=5s", &"a".repeat(100)])
         .fails(1)
         .saying("does not read its keyboard")
         .saying("it took 0 of 100 keys");

@@ -32,7 +32,7 @@ const WRITER: &str = r#"
 "#;
 
 /// Longer than an emulated Debian takes to do anything on a busy machine.
-const LIMIT: Duration = Duration::from_secs(400);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 /// What is in the file of a guest: how many records there are with each word, in order.
 type Written = Vec<(String, usize)>;
@@ -53,7 +53,7 @@ impl Guest {
             .set_len(64 << 20)
             .unwrap();
         tool("mke2fs", &["-q", "-t", "ext4", "-b", "4096"], &image);
-        sandbox.add_debian("web", "ready.level = 'agent'\nready.timeout = '400s'");
+        sandbox.add_debian("web", "ready.level = 'agent'\nready.timeout = '30m'");
         let from = ["--from", image.to_str().unwrap()];
         let add = [&["disk", "add", "@web", "data"][..], &from].concat();
         sandbox.maqet(&add).ok();

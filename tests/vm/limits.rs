@@ -18,8 +18,11 @@ fn a_vm_beyond_its_memory_is_killed_and_status_says_so() {
     TESTER
         .run("maqet status greedy")
         .fails(3)
-        .saying("failed  oom-kill")
-        .saying("A process of this unit has been killed by the OOM killer");
+        .saying("failed  oom-kill");
+    TESTER.wait_until(
+        "the journal says why",
+        "maqet status greedy | grep 'A process of this unit has been killed by the OOM killer'",
+    );
     TESTER.ok("maqet start greedy && maqet stop --force greedy");
 }
 
@@ -34,6 +37,10 @@ fn a_vm_that_is_killed_for_its_memory_is_restarted_if_it_is_to_be() {
     TESTER.wait_until(
         "it is restarted",
         "systemctl --user show -P NRestarts maqet-again | grep 1 && systemctl --user is-active maqet-again",
+    );
+    TESTER.wait_until(
+        "the journal says why",
+        "maqet status again | grep 'after a failure at'",
     );
     TESTER
         .run("maqet status again")
@@ -76,9 +83,16 @@ fn what_is_set_while_a_vm_runs_holds_at_once() {
     assert_eq!(TESTER.cgroup("maqet-spin", "memory.high"), bytes(3072));
     assert_eq!(TESTER.cgroup("maqet-spin", "pids.max"), "99");
 
-    let count = |key| TESTER.count("maqet-spin", "cpu.stat", key);
-    let (periods, used) = (count("nr_periods"), count("usage_usec"));
-    let throttled = count("nr_throttled");
+    // All at one moment.
+    let look = || {
+        let stat = TESTER.cgroup("maqet-spin", "cpu.stat");
+        ["nr_periods", "usage_usec", "nr_throttled"].map(|key| {
+            let mut lines = stat.lines().filter_map(|line| line.split_once(' '));
+            let (_, number) = lines.find(|(name, _)| *name == key).unwrap();
+            number.parse::<u64>().unwrap()
+        })
+    };
+    let [periods, used, throttled] = look();
     TESTER.wait_until(
         "it was held back fifty times",
         &format!(
@@ -88,7 +102,8 @@ fn what_is_set_while_a_vm_runs_holds_at_once() {
         ),
     );
     // Of each 100 ms it had 10, and what two processors had in hand at the beginning.
-    let (periods, used) = (count("nr_periods") - periods, count("usage_usec") - used);
+    let [periods_now, used_now, _] = look();
+    let (periods, used) = (periods_now - periods, used_now - used);
     assert!(
         used <= periods * 10_000 * 5 / 4 + 50_000,
         "{used} us in {periods} periods of 100 ms"

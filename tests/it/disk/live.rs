@@ -252,7 +252,7 @@ fn what_a_link_leads_to_stays_when_its_disk_is_moved_and_is_told() {
 fn what_cannot_be_moved_while_the_vm_runs_stays_where_it_is() {
     let sandbox = running_with(
         "[disk.data]\nsize = '20M'\n[disk.ro]\nfile = 'base.qcow2'\nread-only = true\n\
-         [disk.slow]\nsize = '20M'\nlimits.bps = '1M'",
+         [disk.slow]\nsize = '20M'\nlimits.bps = '512K'",
     );
     let before = sandbox.maqet(&["show", "@web"]).ok().stdout;
     fs::write(sandbox.path("taken"), "mine").unwrap();
@@ -284,7 +284,7 @@ fn what_cannot_be_moved_while_the_vm_runs_stays_where_it_is() {
     assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
     sandbox.maqet(&["snapshot", "rm", "@web", "s"]).ok();
 
-    // It is copied within the limits of the disk, for eight seconds, while others ask QEMU.
+    // It is copied within the limits of the disk, for half a minute, while others ask QEMU.
     sandbox.write_in_qemu("slow", 7, 0..8);
     let file = sandbox.file_of("slow");
     let to = sandbox.path("slow.qcow2");

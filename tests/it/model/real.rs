@@ -128,7 +128,9 @@ impl Real {
     fn monitor(&self, vm: &str) -> Result<Monitor, Wrong> {
         let socket = self.sandbox.runtime(vm).join("qmp.sock");
         let monitor = Monitor::open(&socket, &lock_path(&socket), PATIENCE);
-        monitor.map_err(|error| format!("{vm}'s monitor: {error}"))
+        let mut monitor = monitor.map_err(|error| format!("{vm}'s monitor: {error}"))?;
+        monitor.set_timeout(PATIENCE);
+        Ok(monitor)
     }
 
     /// What a running VM has, by disk: the device, and the node of the image.
@@ -177,14 +179,14 @@ impl Real {
 
     /// Compares all that can be seen with what should be.
     pub fn compare(&self, world: &World) -> Result<(), Wrong> {
-        let list = self.sandbox.maqet(&["ls", "--json"]).json();
+        // Running VMs of others would be listed, too.
+        let own = self.sandbox.name("*");
+        let list = self.sandbox.maqet(&["ls", "--json", &own]).json();
         let states: BTreeMap<String, String> = list
             .as_array()
             .unwrap()
             .iter()
             .map(|it| (text(&it["name"]), text(&it["state"])))
-            // Running VMs of others are listed, too.
-            .filter(|(name, _)| name.starts_with(&self.sandbox.name("")))
             // What one is that did not answer in time; it is asked again below.
             .map(|(name, state)| (name, state.replace("running", "paused")))
             .collect();

@@ -211,13 +211,14 @@ fn a_guest_that_was_paused_is_paused_at_the_snapshot() {
     sandbox
         .maqet(&["snapshot", "create", "@web", "paused"])
         .ok();
-    assert_eq!(sandbox.state("web"), "paused");
+    sandbox.wait_for_state("web", "paused");
     sandbox.maqet(&["resume", "@web"]).ok();
     goes_on(&sandbox);
     sandbox
         .maqet(&["snapshot", "restore", "@web", "paused"])
         .ok();
-    assert_ne!(sandbox.state("web"), "running");
+    // That is also what is said of one whose QEMU does not answer at once.
+    wait_until("it does not run", || sandbox.state("web") != "running");
     sandbox.maqet(&["resume", "@web"]).ok();
     goes_on(&sandbox);
 }

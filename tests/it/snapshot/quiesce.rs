@@ -1,34 +1,24 @@
-use serde_json::Value;
+use maqet::qmp::{Agent, lock_path};
 
 use crate::kill;
-use crate::sandbox::{Sandbox, wait_until};
+use crate::sandbox::{PATIENCE, Sandbox, wait_until};
 
 use super::{listed, names, tool, two_disks};
 
 /// What the guest agent says of the file systems of `web`.
 fn frozen(sandbox: &Sandbox) -> String {
-    use std::io::Write;
-    use std::os::unix::net::UnixStream;
-    let lock = sandbox.runtime("web").join("agent.lock");
-    let lock = std::fs::File::options().write(true).open(lock).unwrap();
-    lock.lock().unwrap();
-    let mut agent = UnixStream::connect(sandbox.runtime("web").join("agent.sock")).unwrap();
-    agent
-        .set_read_timeout(Some(crate::sandbox::PATIENCE))
-        .unwrap();
-    agent
-        .write_all(b"{\"execute\":\"guest-fsfreeze-status\"}\n")
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(&agent), &mut line).unwrap();
-    let reply: Value = serde_json::from_str(&line).unwrap();
-    reply["return"].as_str().unwrap_or_default().to_owned()
+    let socket = sandbox.runtime("web").join("agent.sock");
+    // Whoever was killed, or did not wait any longer, has left answers that are not for this.
+    let mut agent = Agent::open(&socket, &lock_path(&socket), PATIENCE).unwrap();
+    agent.set_timeout(PATIENCE);
+    let status = agent.execute("guest-fsfreeze-status", ()).unwrap();
+    status.as_str().unwrap_or_default().to_owned()
 }
 
 #[test]
 fn a_guest_that_was_frozen_for_a_snapshot_is_thawed_whatever_becomes_of_the_command() {
     let sandbox = Sandbox::new();
-    sandbox.add_debian("web", "ready.level = 'agent'\nready.timeout = '400s'");
+    sandbox.add_debian("web", "ready.level = 'agent'\nready.timeout = '30m'");
     sandbox.maqet(&["start", "@web"]).ok();
     let has = |name: &str| listed(&sandbox).iter().any(|it| it["name"] == name);
     for (kind, ends, points) in [("--external", "merge", 4), ("--disk-only", "rm", 8)] {
