@@ -36,7 +36,7 @@ const ALL: u64 = 8_000;
 const HANDFUL: u64 = 64;
 
 /// How long copying may take at the end of a run, and in one run of the timer.
-const ENDED_LIMIT: Duration = Duration::from_secs(2);
+const ENDED_LIMIT: Duration = Duration::from_secs(5);
 const RUNNING_LIMIT: Duration = Duration::from_secs(10);
 
 /// `maqet internal ended`: copies the rest of a run that has ended.

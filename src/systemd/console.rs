@@ -16,7 +16,7 @@ use super::unit::unit_name;
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// How long journald may let one entry wait.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the lines of one run of a VM go.
 #[derive(Debug)]
