@@ -159,6 +159,7 @@ fn built() -> clap::Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    completion::answer();
     let done = if std::env::args_os()
         .nth(1)
         .is_some_and(|word| word == "internal")
