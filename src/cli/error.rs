@@ -128,7 +128,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
 fn is_typed(error: &Error) -> bool {
     match error {
         Error::Words(_) | Error::Command(_) | Error::Keys(_) | Error::NoLayout(_) => true,
-        Error::Template(_) | Error::NoKey { .. } => true,
+        Error::Template(_) | Error::NoKey { .. } | Error::Nameless(_) => true,
         Error::Property(_) | Error::TooLittleMemory(_) => true,
         Error::Device(error) => matches!(
             error,

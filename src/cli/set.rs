@@ -78,13 +78,14 @@ pub(super) fn report(out: &Output, changed: &Changed) -> std::io::Result<()> {
 
 /// Tells where the files of disks are that are none now, and how those go.
 pub(super) fn kept(out: &Output, files: &[KeptFile]) {
-    for KeptFile { file, is_made } in files {
-        let file = file.display();
-        match is_made {
-            true => out.note(format_args!(
+    for it in files {
+        let file = it.file.display();
+        match (it.is_made, it.is_orphan) {
+            (true, true) => out.note(format_args!(
                 "kept {file}: `maqet disk orphans --delete FILE` deletes it, once nothing uses it"
             )),
-            false => out.note(format_args!("kept {file}")),
+            (true, false) => out.note(format_args!("kept {file}: if it is to go, `rm` deletes it")),
+            (false, _) => out.note(format_args!("kept {file}")),
         }
     }
 }

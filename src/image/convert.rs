@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::create::rename;
 use super::header::{Header, size_at};
+use super::rebase::rename_backing_at;
 use super::tool::{Tool, Watch, absolute};
-use super::{Error, Link, rename_backing, resize};
+use super::{Error, Link, resize};
 
 /// What a copy is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +67,7 @@ pub fn convert(
                 path: file.to_owned(),
                 format: format.to_owned(),
             };
-            rename_backing(&copy, backing)
+            rename_backing_at(path, &copy, backing)
         }
         None => Ok(()),
     }

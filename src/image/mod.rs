@@ -31,7 +31,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 pub use chain::{Chain, Fault, Link};
-pub use check::{Checked, check, repair, repair_leaks, require_sound};
+pub use check::{Checked, check, is_locked, repair, repair_leaks, require_sound};
 pub use convert::{Conversion, convert};
 pub use copy::{copy, dig, is_same};
 pub use create::{Empty, commit, create, create_at, create_unopened};

@@ -43,9 +43,14 @@ pub fn put_back(image: &Path, below: Option<(&str, &str)>) -> Result<(), Error> 
 /// Gives the backing file another name, and copies nothing: right only if what is there
 /// is what was at the old one.
 pub fn rename_backing(image: &Link, backing: &Link) -> Result<(), Error> {
+    rename_backing_at(&image.path, image, backing)
+}
+
+/// The same of an image that will be opened as `path`.
+pub(super) fn rename_backing_at(path: &Path, image: &Link, backing: &Link) -> Result<(), Error> {
     Tool::new("rebase", "rebase", &image.path)
         .args(["-u", "-f", &image.format, "-F", &backing.format, "-b"])
-        .arg(backing_name(&image.path, &backing.path)?)
+        .arg(backing_name(path, &backing.path)?)
         .file(&image.path)?
         .run()
         .map(drop)

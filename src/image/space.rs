@@ -148,6 +148,11 @@ pub fn is_absent(error: &io::Error) -> bool {
 
 /// The directory at `path`, or the nearest one above it that is there.
 fn existing(path: &Path) -> PathBuf {
-    let mut dirs = path.ancestors().filter(|dir| dir.is_dir());
-    dirs.next().unwrap_or(Path::new("/")).to_owned()
+    let mut dirs = path.ancestors().map(|dir| match dir.as_os_str() {
+        // Above a name without a slash.
+        name if name.is_empty() => Path::new("."),
+        _ => dir,
+    });
+    let found = dirs.find(|dir| dir.is_dir());
+    found.unwrap_or(Path::new("/")).to_owned()
 }

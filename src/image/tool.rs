@@ -178,14 +178,17 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
 }
 
 /// How an image names its backing file: from its own directory where that is beside it, so
-/// that both can be moved together.
+/// that both can be moved together. QEMU looks from where it finds the image, which of one
+/// that is a link is not where that leads.
 pub(super) fn backing_name(image: &Path, backing: &Path) -> Result<PathBuf, Error> {
     let (image, backing) = (absolute(image)?, absolute(backing)?);
     let name = backing.file_name().map(Path::new);
     Ok(match name {
         // qemu-img reads `a:b` as a protocol.
         Some(name)
-            if image.parent() == backing.parent() && !name.to_string_lossy().contains(':') =>
+            if image.parent() == backing.parent()
+                && !image.is_symlink()
+                && !name.to_string_lossy().contains(':') =>
         {
             name.to_owned()
         }

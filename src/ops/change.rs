@@ -44,6 +44,8 @@ pub struct KeptFile {
     pub file: PathBuf,
     /// Whether maqet made it.
     pub is_made: bool,
+    /// Whether it is in a directory of maqet's own.
+    pub is_orphan: bool,
 }
 
 /// A key that has another value.
@@ -198,6 +200,7 @@ pub(super) fn kept_files(
     let made = host.store()?.made_disks(&new.name)?;
     let kept = left.into_iter().map(|it| KeptFile {
         is_made: made.iter().any(|disk| disk.path == it.path),
+        is_orphan: it.path.starts_with(host.paths.vms()),
         file: it.path,
     });
     Ok(kept.collect())

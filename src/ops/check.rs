@@ -210,7 +210,22 @@ pub(super) fn warnings(claims: &Claims<'_>, config: &VmConfig) -> Result<Vec<Str
     found.extend(claims.conflicts(config)?);
     found.extend(order::circle(claims.host, config).map(|it| Error::Circle(it).to_string()));
     found.extend(sizes(claims.host, config));
+    found.extend(taken_for_raw(claims.host, config));
     Ok(found)
+}
+
+/// Disks that are qcow2 images, and would be written as if they were not.
+fn taken_for_raw(host: &Host, config: &VmConfig) -> Vec<String> {
+    let disks = defined(host, config).into_iter();
+    let raw = disks.filter(|it| it.disk.format == Format::Raw && Header::read(&it.path).is_ok());
+    raw.map(|it| {
+        let (name, path) = (&it.name, it.path.display());
+        format!(
+            "disk `{name}`: {path} is a qcow2 image, and `format = \"raw\"` has the guest see its \
+             inside: what it writes there destroys the image and its snapshots"
+        )
+    })
+    .collect()
 }
 
 /// Disks whose images are there, and have another size than is said.

@@ -377,6 +377,9 @@ pub enum Error {
         /// The name in the definition.
         other: VmName,
     },
+    /// A VM was to be without a name.
+    #[error("VM `{0}` cannot be without a name")]
+    Nameless(VmName),
     /// Someone else changed the definition while it was edited.
     #[error("the definition of VM `{0}` was changed by someone else meanwhile")]
     ChangedMeanwhile(VmName),

@@ -8,7 +8,7 @@ use std::slice::from_ref;
 
 use serde::Serialize;
 
-use crate::image;
+use crate::image::{self, Chain, Link};
 use crate::lock::VmLock;
 use crate::paths::VmDir;
 use crate::store::{self, MadeDisk, Row};
@@ -81,19 +81,34 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     let chains = named.iter().map(Defined::chain);
     let snapshots = snapshot::stood_on(host)?.into_iter();
     let snapshots = snapshots.filter(|it| it.vm == *name).map(|it| it.chain);
-    let links = chains.chain(snapshots).flat_map(|chain| chain.links);
-    let needed: BTreeSet<PathBuf> = links.map(|link| link.path).collect();
+    let chains: Vec<Chain> = chains.chain(snapshots).collect();
+    let links = chains.iter().flat_map(|chain| &chain.links);
+    let needed: BTreeSet<PathBuf> = links.map(|link| link.path.clone()).collect();
     let overlays = match disks {
         true => orphans::overlays(host)?,
         false => Vec::new(),
     };
-    // Of a disk that was detached and is kept, it stays what it reads.
-    let is_stood_on = |path: &PathBuf| overlays.iter().any(|(_, below)| below.contains(path));
     let other = |path: &Path| -> Result<Option<User>, Error> {
         let users = users.as_ref().map(|users| users.of(path)).transpose()?;
         let mut users = users.into_iter().flatten();
         Ok(users.find(|user| user.vm != *name))
     };
+    // Of an image that is kept, such as one of a disk that was detached, all that is below it
+    // is kept.
+    let mut is_stood_on: BTreeSet<&PathBuf> =
+        overlays.iter().flat_map(|(_, below)| below).collect();
+    let is_ours = |it: &MadeDisk| image::identity(&it.path).is_ok_and(|now| now == it.identity);
+    for chain in chains.iter().filter(|_| disks) {
+        let mut is_kept = false;
+        for Link { path, .. } in &chain.links {
+            if is_kept {
+                is_stood_on.insert(path);
+            }
+            is_kept |= is_stood_on.contains(path)
+                || other(path)?.is_some()
+                || !made.iter().any(|it| it.path == *path && is_ours(it));
+        }
+    }
     // What is left of a VM that nobody knows any more is in the way of `disk orphans`.
     image::require_writable(&dir.lock())?;
     for it in made.iter().filter(|it| disks && needed.contains(&it.path)) {
@@ -104,10 +119,10 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
     let is_removed = match store.remove(name) {
         // Where there is no room to write that down, the disks make some.
         Err(store::Error::Full) if disks && image::is_used_up(&host.paths.database()) => {
-            for MadeDisk { path, identity } in &made {
-                let is_ours = image::identity(path).is_ok_and(|now| now == *identity);
-                let is_needed = is_stood_on(path) || other(path)?.is_some();
-                if is_ours && needed.contains(path) && !is_needed {
+            for it in &made {
+                let path = &it.path;
+                let is_needed = is_stood_on.contains(path) || other(path)?.is_some();
+                if is_ours(it) && needed.contains(path) && !is_needed {
                     delete(path)?;
                     removed.deleted.push(path.clone());
                 }
@@ -148,7 +163,7 @@ pub fn rm(host: &Host, name: &VmName, disks: bool, discard_saved: bool) -> Resul
             Ok(true)
                 if disks
                     && needed.contains(path)
-                    && !is_stood_on(path)
+                    && !is_stood_on.contains(path)
                     && other(path)?.is_none() =>
             {
                 delete(path)?;

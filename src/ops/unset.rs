@@ -20,6 +20,9 @@ pub fn unset(host: &Host, name: &VmName, keys: &[String], live: bool) -> Result<
         name,
         Request {
             edit: &mut |row| {
+                if keys.iter().any(|key| key == "name") {
+                    return Err(Error::Nameless(name.clone()));
+                }
                 let mut document = Document::parse(&row.definition, &file)?;
                 let known = document.keys();
                 let missing: Vec<&String> =

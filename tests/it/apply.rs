@@ -207,11 +207,11 @@ fn a_disk_that_a_file_no_longer_has_is_kept_and_named() {
     let own = sandbox.path("own.qcow2");
     write(&sandbox, "web", "");
     let mut ran = sandbox.maqet(&["apply", &web]).ok();
-    for file in [data, own] {
-        ran = ran.saying(&format!(
-            "kept {}: `maqet disk orphans --delete FILE` deletes it",
-            file.display()
-        ));
+    for (file, how) in [
+        (data, "`maqet disk orphans --delete FILE` deletes it"),
+        (own, "if it is to go, `rm` deletes it"),
+    ] {
+        ran = ran.saying(&format!("kept {}: {how}", file.display()));
         assert!(file.exists());
     }
 }

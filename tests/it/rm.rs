@@ -255,3 +255,30 @@ fn on_a_full_disk_vms_are_listed_and_removed() {
     );
     assert!(!of("last").contains(&name));
 }
+
+#[test]
+fn what_a_disk_that_is_kept_stands_on_is_kept() {
+    for at_once in [false, true] {
+        let sandbox = Sandbox::new();
+        sandbox.add("web", &["--disk", "base.qcow2:1M"]);
+        let [base, over] = ["base.qcow2", "over.qcow2"].map(|file| sandbox.path(file));
+        let made = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+            .args([&base, &over])
+            .status();
+        assert!(made.unwrap().success());
+        sandbox.add("other", &["--disk", "over.qcow2"]);
+        match at_once {
+            true => drop(sandbox.maqet(&["rm", "@web", "@other", "--disks"]).ok()),
+            false => {
+                sandbox.maqet(&["rm", "@web", "--disks"]).ok();
+                sandbox
+                    .maqet(&["rm", "@other", "--disks"])
+                    .ok()
+                    .saying(&format!("kept {}", base.display()))
+                    .saying(&format!("kept {}", over.display()));
+            }
+        }
+        assert!(base.exists() && over.exists());
+    }
+}

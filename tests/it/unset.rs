@@ -20,7 +20,7 @@ fn keys_and_tables_are_taken_out_and_have_their_defaults() {
         .saying("unit.CPUWeight: 200 -> none\n")
         .saying("disk.disk0: {")
         .saying(&format!(
-            "kept {}: `maqet disk orphans --delete FILE` deletes it",
+            "kept {}: if it is to go, `rm` deletes it\n",
             sandbox.path("d.qcow2").display()
         ));
     assert_eq!(sandbox.property("web", "CPUWeight"), "[not set]");
@@ -42,6 +42,10 @@ fn a_key_that_is_not_there_is_told_and_nothing_is_taken_out() {
         .saying("has no `memroy`, no `disk.x`")
         .saying("did you mean `memory`?");
     sandbox.maqet(&["unset", "@web", "a b"]).fails(2);
-    sandbox.maqet(&["unset", "@web", "name"]).fails(1);
+    sandbox
+        .maqet(&["unset", "@web", "name"])
+        .fails(2)
+        .saying("cannot be without a name")
+        .saying(&format!("`maqet rename {} NEW`", sandbox.name("web")));
     assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
 }

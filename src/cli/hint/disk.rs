@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::{DeviceName, Size};
 use crate::image::Fault;
-use crate::ops::{Host, disk};
+use crate::ops::{By, Host, disk};
 use crate::vm::VmName;
 
 use super::quoted;
@@ -36,6 +36,10 @@ pub(super) fn hint(error: &disk::Error) -> Option<String> {
             "`maqet disk add … --from FILE` makes a disk of it".to_owned()
         }
         Error::OtherFormat { is: None, .. } => "`format=raw` has it taken as it is".to_owned(),
+        Error::Busy {
+            by: By::Vm(other), ..
+        } => format!("stop that one first with `maqet stop {other}`"),
+        Error::Stays { vm, .. } => format!("`maqet stop {vm}` first"),
         Error::InUse { vm, .. } => format!(
             "`maqet stop {vm}` first; of an image that contradicts itself, QEMU tells by the event \
              BLOCK_IMAGE_CORRUPTED (`maqet events {vm}`)"

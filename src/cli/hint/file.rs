@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, access, stat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use crate::image::{self, room};
 
@@ -61,6 +62,9 @@ pub(super) fn of_directory(dir: &Path, why: &io::Error) -> String {
             format!(
                 "it is mounted read-only: `mount -o remount,rw \"$(stat -c %m {shown})\"`, as root, ends that"
             )
+        }
+        _ if stat(dir).is_ok_and(|it| it.st_uid != geteuid().as_raw()) => {
+            format!("{shown} is another user's: another directory may be yours")
         }
         // Without that, nothing in it can be named.
         _ if access(dir, Access::EXEC_OK).is_err() => {

@@ -133,6 +133,7 @@ fn of_operation(error: &Error) -> Option<String> {
         Error::MonitorGone { name, .. } => {
             format!("its disks are safe; `maqet stop --force {name}` ends it")
         }
+        Error::Nameless(name) => format!("`maqet rename {name} NEW` gives it another"),
         Error::Renamed { name, other } => format!("`maqet rename {name} {other}` does that"),
         Error::Extends(_) => "`maqet add` reads it, and what it extends".to_owned(),
         Error::DiskGone { vm, disk, .. } => format!(

@@ -58,6 +58,13 @@ pub struct Removed {
     pub persistent: bool,
 }
 
+/// Whether a running VM can be without a device, or is.
+pub(in crate::ops) fn may_go(host: &Host, name: &VmName, target: &Target) -> Result<bool, Error> {
+    let id = target.id();
+    let mut qemu = Qemu::open(host, name)?;
+    Ok(qemu.driver(&id)?.is_none() || qemu.can_unplug(&id)?)
+}
+
 /// Unplugs a device, once its guest has let go of it. Its files stay.
 pub fn rm(host: &Host, name: &VmName, target: &Target, options: Options) -> Result<Removed, Error> {
     let row = host.vm(name)?;

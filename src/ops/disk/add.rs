@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::config::{DeviceName, Format, Size, is_device_node};
-use crate::image::{self, Conversion, Kind, Link, Watch};
+use crate::image::{self, Checked, Conversion, Fault, Kind, Link, Watch};
 use crate::ops::add::made_disk;
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::{Error, Host, check};
@@ -192,6 +192,21 @@ impl Making<'_> {
     ) -> Result<u64, Error> {
         let format = self.it.disk.format.as_str();
         let path = &self.it.path;
+        // What is missing of it would be missing in the copy, too, and nobody would say so.
+        let checked = match &*from.format {
+            "raw" => Checked::default(),
+            format => image::check(&from.path, format)?,
+        };
+        if checked.corruptions + checked.check_errors > 0 {
+            return Err(Why::Unfit {
+                file: source.file.clone(),
+                fault: Fault::Unsound {
+                    image: source.file.clone(),
+                    places: checked.corruptions + checked.check_errors,
+                },
+            }
+            .into());
+        }
         let info = image::Info::of(&from.path, &from.format, image::Access::Alone)?;
         let size = self.size.map_or(info.virtual_size, Size::bytes);
         if size < info.virtual_size {

@@ -86,7 +86,8 @@ pub fn compact(
                 backing: links.get(1),
                 snapshot: None,
             };
-            image::convert(conversion, file, &path, watch)
+            // By whatever name it is opened, what is below it is to be found.
+            image::convert(conversion, file, &it.path, watch)
         })?;
         let mut store = host.store()?;
         if made {

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{DeviceName, Size};
 use crate::image::Fault;
+use crate::ops::By;
 use crate::vm::VmName;
 
 use super::User;
@@ -50,6 +51,22 @@ pub enum Error {
         file: PathBuf,
         /// Those who need it.
         users: Vec<User>,
+    },
+    /// A running VM cannot be without the disk that is to be deleted.
+    #[error("VM `{vm}` is running, and has disk `{disk}` until it stops: its bus has no hot-plug")]
+    Stays {
+        /// The VM.
+        vm: VmName,
+        /// The disk.
+        disk: DeviceName,
+    },
+    /// A process has the image of a VM that does not run.
+    #[error("{} is in use: {by}", .file.display())]
+    Busy {
+        /// The image.
+        file: PathBuf,
+        /// Who has it.
+        by: By,
     },
     /// Images that no VM has stand on the image.
     #[error(

@@ -1,16 +1,18 @@
 //! What must be so before a disk is changed.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::slice;
 
 use crate::config::{DeviceName, Disk, Format, is_device_node};
-use crate::image::{Chain, Fault, Header, Kind, Link};
+use crate::holder;
+use crate::image::{self, Chain, Fault, Header, Kind, Link};
 use crate::ops::operation::Work;
 use crate::ops::reach::Reach;
-use crate::ops::{Error, Host, save};
+use crate::ops::{By, Error, Host, save};
 use crate::vm::VmName;
 
-use super::{Defined, Error as Why, User, orphans, users};
+use super::{Defined, Error as Why, User, Users, orphans, users};
 
 /// Takes the disks of a VM that does not run, and has no saved state that they would not fit.
 pub(super) fn stopped(work: &Work<'_>, host: &Host, name: &VmName) -> Result<Reach, Error> {
@@ -59,10 +61,38 @@ pub(in crate::ops) fn others(
 pub(super) fn alone(host: &Host, name: &VmName, it: &Defined) -> Result<(), Error> {
     let users = others(host, &it.path, name, &it.name)?;
     match users.is_empty() {
-        true => orphans::spare(host, &it.path),
+        true => orphans::spare(host, slice::from_ref(&it.path)),
         false => Err(Why::Needed {
             file: it.path.clone(),
             users,
+        }
+        .into()),
+    }
+}
+
+/// Sees to it that nothing stands on images that will be written: no disk or snapshot of any
+/// VM, nor an image that is no VM's.
+pub(in crate::ops) fn no_bases(host: &Host, files: &[PathBuf]) -> Result<(), Error> {
+    let all = Users::find(host)?;
+    for file in files {
+        let mut users = all.of(file)?;
+        users.retain(|user| user.as_base);
+        if !users.is_empty() {
+            let file = file.clone();
+            return Err(Why::Needed { file, users }.into());
+        }
+    }
+    orphans::spare(host, files)
+}
+
+/// Sees to it that no process has an image of a VM that does not run.
+pub(in crate::ops) fn unused(file: &Path) -> Result<(), Error> {
+    let is_locked = image::is_locked(file);
+    match is_locked.map_err(Error::io(format_args!("cannot look at {}", file.display())))? {
+        false => Ok(()),
+        true => Err(Why::Busy {
+            file: file.to_owned(),
+            by: holder::of_file(file).map_or(By::Unknown, By::from),
         }
         .into()),
     }

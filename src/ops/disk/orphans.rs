@@ -83,6 +83,7 @@ fn find(host: &Host) -> Result<Orphans, Error> {
     let mut named = BTreeSet::new();
     let mut names: Vec<VmName> = Vec::new();
     let mut busy = Vec::new();
+    let (vms, made) = (host.paths.vms(), host.existing_store()?);
     for row in host.rows()? {
         let config = host.config(&row)?;
         let used = in_force::read(host, &row.name)?;
@@ -101,6 +102,11 @@ fn find(host: &Host) -> Result<Orphans, Error> {
         }
         for it in used.iter().flat_map(|used| defined(host, &used.config)) {
             name_all(&Chain::of(&it.path, it.disk.format.as_str()), &mut named);
+        }
+        // What was moved elsewhere and detached can be given to a VM again, too.
+        for it in made.iter().flat_map(|store| store.made_disks(&row.name)) {
+            let outside = it.iter().filter(|it| !it.path.starts_with(&vms));
+            outside.for_each(|it| name_all(&Chain::of(&it.path, "qcow2"), &mut named));
         }
         busy.extend(at_work(host, &row.name)?);
         names.push(row.name);
@@ -151,33 +157,28 @@ pub(in crate::ops) fn overlays(host: &Host) -> Result<Vec<(PathBuf, Vec<PathBuf>
     Ok(chains.filter(|(_, below)| !below.is_empty()).collect())
 }
 
-/// Sees to it that none of the orphans stands on a file: it can be given to a VM again.
+/// Sees to it that none of the orphans stands on one of these files: it can be given to a VM
+/// again. Orphans among the files themselves do not count.
 ///
 /// # Errors
 /// [`Why::Stood`].
-pub(in crate::ops) fn spare(host: &Host, file: &Path) -> Result<(), Error> {
-    spare_but(host, file, &[])
-}
-
-/// The same but for those that are to be deleted as well.
-fn spare_but(host: &Host, file: &Path, deleted: &[PathBuf]) -> Result<(), Error> {
-    let inode = Inode::of(file).ok().flatten();
-    // By whatever name.
-    let is_it = |it: &PathBuf| {
-        it == file || inode.is_some() && Inode::of(it).is_ok_and(|other| other == inode)
-    };
-    let overlays = overlays(host)?.into_iter();
-    let above = overlays.filter(|(_, below)| below.iter().any(is_it));
-    let by = above.map(|(overlay, _)| overlay);
-    let by: Vec<PathBuf> = by.filter(|it| !deleted.contains(it)).collect();
-    match by.is_empty() {
-        true => Ok(()),
-        false => Err(Why::Stood {
-            file: file.to_owned(),
-            by,
+pub(in crate::ops) fn spare(host: &Host, files: &[PathBuf]) -> Result<(), Error> {
+    let overlays = overlays(host)?;
+    for file in files {
+        let inode = Inode::of(file).ok().flatten();
+        // By whatever name.
+        let is_it = |it: &PathBuf| {
+            it == file || inode.is_some() && Inode::of(it).is_ok_and(|other| other == inode)
+        };
+        let above = overlays.iter().filter(|(_, below)| below.iter().any(is_it));
+        let by = above.map(|(overlay, _)| overlay);
+        let by: Vec<PathBuf> = by.filter(|it| !files.contains(it)).cloned().collect();
+        if !by.is_empty() {
+            let file = file.clone();
+            return Err(Why::Stood { file, by }.into());
         }
-        .into()),
     }
+    Ok(())
 }
 
 /// Deletes files that are among the orphans; all of them must be.
@@ -203,9 +204,7 @@ pub fn delete(host: &Host, files: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         }
         deleted.push(path);
     }
-    for file in &deleted {
-        spare_but(host, file, &deleted)?;
-    }
+    spare(host, &deleted)?;
     for file in &deleted {
         remove(file)?;
         host.store()?.forget_disk(file)?;

@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use crate::config::DeviceName;
 use crate::image;
+use crate::ops::device::Target;
+use crate::ops::device::rm::may_go;
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Error, Host, save};
@@ -43,7 +45,7 @@ pub struct Removed {
 /// Takes a disk from a VM and out of its definition, and deletes its image if asked to.
 ///
 /// # Errors
-/// With `delete`: [`Why::NotMade`], [`Why::BlockDevice`], [`Why::Needed`] and
+/// With `delete`: [`Why::Stays`] of a running VM; [`Why::NotMade`], [`Why::BlockDevice`], [`Why::Needed`] and
 /// [`Why::HasSnapshots`]; nothing has changed then.
 pub fn rm(
     host: &Host,
@@ -73,6 +75,13 @@ pub fn rm(
         return Ok(removed);
     }
     may_be_deleted(host, name, &it)?;
+    if let Reach::Running(monitor) = work.reach()? {
+        drop(monitor);
+        if !may_go(host, name, &Target::Disk(disk.clone()))? {
+            let (vm, disk) = (name.clone(), disk.clone());
+            return Err(Why::Stays { vm, disk }.into());
+        }
+    }
     let identity = image::identity(&it.path).map_err(Error::io(format_args!(
         "cannot look at {}",
         it.path.display()

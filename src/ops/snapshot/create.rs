@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::VmConfig;
 use crate::image::{self, snapshot};
+use crate::ops::disk::guard;
 use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Doing, Error, Host, ready, save};
@@ -84,6 +85,7 @@ pub fn create(
         return Err(exists().into());
     }
     let facts = facts(host, (&row, &config), &disks, &mut reach, (name, options))?;
+    guard::no_bases(host, &disks.paths())?;
     // What finds no room halfway may not find any to be undone either.
     for file in disks.paths().iter().chain([&host.paths.database()]) {
         image::require(file, LITTLE)?;

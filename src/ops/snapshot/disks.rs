@@ -151,6 +151,7 @@ impl Disks {
         if let Reach::Stopped(_) = reach {
             for path in paths {
                 image::require_file_writable(path)?;
+                guard::unused(path)?;
                 if image::require_sound(path)?.leaks > 0 {
                     leaking.push(path.clone());
                 }

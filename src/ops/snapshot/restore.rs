@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::image;
 use crate::ops::block_job::{is_going_on, set_running};
+use crate::ops::disk::guard;
 use crate::ops::in_force::{self, Definition};
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
@@ -207,6 +208,7 @@ fn restore_with(
             What::Restore { resumes }
         }
     };
+    guard::no_bases(host, &disks)?;
     if (options.interrupted)() {
         return Err(Error::Interrupted);
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::ops::disk::guard;
 use crate::ops::operation::{Plan as AnyPlan, Work};
 use crate::ops::reach::Reach;
 use crate::ops::{Doing, Error, Host, Obstacle};
@@ -73,6 +74,7 @@ pub fn rm(host: &Host, vm: &VmName, name: &str) -> Result<Removed, Error> {
         return Err(Error::HasSavedState(vm.clone()));
     }
     let id = kept.map(|kept| kept.id);
+    guard::no_bases(host, &disks)?;
     Disks::require_sound(host, &config, &reach, &disks)?;
     let plan = AnyPlan::Snapshot(Plan {
         what: What::Rm,

@@ -275,3 +275,25 @@ fn a_directory_that_cannot_be_written_leaves_nothing() {
     assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
     assert_eq!(fs::read_dir(&closed).unwrap().count(), 0);
 }
+
+#[test]
+fn an_image_of_which_a_part_is_missing_is_not_copied() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.images("10M", &["whole.qcow2"]);
+    let whole = sandbox.path("whole.qcow2");
+    run(Command::new("qemu-io")
+        .args(["-c", "write -P 7 0 4M"])
+        .arg(&whole));
+    let bytes = fs::read(&whole).unwrap();
+    fs::write(sandbox.path("part.qcow2"), &bytes[..bytes.len() / 2]).unwrap();
+    let before = sandbox.maqet(&["show", "@web"]).ok().stdout;
+    sandbox
+        .disk("add", &["d", "--from", "part.qcow2"])
+        .fails(1)
+        .saying("part.qcow2 cannot be a disk")
+        .saying("contradicts itself");
+    assert_eq!(sandbox.maqet(&["show", "@web"]).ok().stdout, before);
+    assert_eq!(sandbox.orphans().len(), 0);
+    sandbox.disk("add", &["d", "--from", "whole.qcow2"]).ok();
+}

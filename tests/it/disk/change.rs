@@ -283,6 +283,19 @@ fn only_an_image_that_maqet_made_is_deleted_and_only_when_asked_to() {
         .ok()
         .saying("deleted");
     assert!(sandbox.orphans().is_empty());
+    // What it has until it stops is not half gone.
+    sandbox.maqet(&["stop", "@web"]).ok();
+    let fixed = ["fixed", "--size", "1M", "interface=sata"];
+    sandbox.disk("add", &fixed).ok();
+    sandbox.maqet(&["start", "@web"]).ok();
+    sandbox
+        .disk("rm", &["fixed", "--delete"])
+        .fails(1)
+        .saying("its bus has no hot-plug")
+        .saying("maqet stop");
+    assert_eq!(sandbox.disk_info("fixed")["plugged"], true);
+    assert_eq!(sandbox.disk_info("fixed")["defined"], true);
+
     sandbox.disk("add", &["kept", "--size", "1M"]).ok();
     sandbox
         .disk("rm", &["kept", "--delete"])
@@ -379,6 +392,32 @@ fn a_disk_is_compacted_and_keeps_its_base_but_never_loses_snapshots() {
         .saying("has 1 snapshot")
         .saying("maqet snapshot rm");
     assert!(sandbox.orphans().is_empty());
+}
+
+#[test]
+fn a_disk_that_is_a_link_stands_on_what_it_stood_on_once_it_is_compacted() {
+    let sandbox = Sandbox::new();
+    for dir in ["store", "vm"] {
+        std::fs::create_dir(sandbox.path(dir)).unwrap();
+    }
+    let base = sandbox.path("store/base.qcow2");
+    sandbox.images("1M", &["store/base.qcow2"]);
+    let on = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"];
+    sandbox.qemu_img(&[&on[..], &[base.to_str().unwrap(), "store/over.qcow2"]].concat());
+    // Not this one, which is beside the link.
+    sandbox.images("1M", &["vm/base.qcow2"]);
+    std::os::unix::fs::symlink("../store/over.qcow2", sandbox.path("vm/disk.qcow2")).unwrap();
+    sandbox.add("web", &["--disk", "vm/disk.qcow2"]);
+    for verb in ["compact", "rebase"] {
+        let options: &[&str] = match verb {
+            "rebase" => &["--moved", "store/base.qcow2"],
+            _ => &[],
+        };
+        sandbox.disk(verb, &[&["disk0"], options].concat()).ok();
+        let chain = &sandbox.disk_info("disk0")["chain"];
+        assert_eq!(chain[1]["path"], base.to_str().unwrap(), "{chain}");
+        sandbox.qemu_img(&["check", "-q", "store/over.qcow2"]);
+    }
 }
 
 #[test]

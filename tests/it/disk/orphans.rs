@@ -92,3 +92,17 @@ fn nothing_is_an_orphan_when_the_database_has_lost_whose_it_was() {
     let orphans = sandbox.maqet(&["disk", "orphans", "--json"]).json();
     assert_eq!(orphans["missing"], Value::Array(Vec::new()));
 }
+
+#[test]
+fn what_a_disk_that_was_moved_away_and_detached_stands_on_is_no_orphan() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '1M'");
+    sandbox.maqet(&["clone", "@web", "@other"]).ok();
+    let away = sandbox.path("away.qcow2");
+    let to = ["disk", "move", "@other", "root", away.to_str().unwrap()];
+    sandbox.maqet(&to).ok();
+    sandbox.maqet(&["rm", "@web", "--disks"]).ok();
+    sandbox.maqet(&["disk", "detach", "@other", "root"]).ok();
+    assert_eq!(sandbox.orphans(), [] as [Value; 0]);
+    sandbox.qemu_img(&["check", "-q", "away.qcow2"]);
+}

@@ -15,6 +15,8 @@ mod memory;
 mod missing;
 /// With the guest's file systems frozen.
 mod quiesce;
+/// Of images that others have, or stand on.
+mod shared;
 
 /// A VM `web` whose guest never runs an instruction, with two disks.
 fn two_disks() -> Sandbox {

@@ -1,6 +1,7 @@
 //! Going back to a snapshot beside images: above each, there is another overlay then.
 
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use crate::config::DeviceName;
 use crate::image::{self, Chain, Link};
@@ -80,7 +81,7 @@ pub(in crate::ops::snapshot) fn find_way(
     nothing_in_the_way(Doing::Restore, vm, obstacles)?;
     nothing_within(Doing::Restore, vm, &old)?;
     for file in &old {
-        disk::orphans::spare(host, file)?;
+        disk::orphans::spare(host, slice::from_ref(file))?;
     }
     for file in overlays.iter().map(|it| &it.file).chain(&old) {
         image::require_writable(file)?;

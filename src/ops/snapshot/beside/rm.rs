@@ -1,6 +1,7 @@
 //! Deleting a snapshot beside images that no disk goes on from.
 
 use std::path::PathBuf;
+use std::slice;
 
 use crate::image;
 use crate::ops::operation::{Plan as AnyPlan, Work};
@@ -45,7 +46,7 @@ pub(in crate::ops::snapshot) fn rm(
         .into());
     }
     for file in &files {
-        disk::orphans::spare(host, file)?;
+        disk::orphans::spare(host, slice::from_ref(file))?;
     }
     let id = snapshot.id;
     let plan = AnyPlan::Beside(Plan {
