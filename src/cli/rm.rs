@@ -9,7 +9,9 @@ use super::several::{Tally, Traits};
 ///
 /// Deletes the definition of a VM that does not run. Disks stay where they are;
 /// with --disks, those that maqet itself made and that the VM has are deleted. A disk
-/// that you made or detached is never deleted, nor is anything of a VM whose definition says `protect = true`.
+/// that you made is never deleted, nor one that you detached and did not attach again, nor
+/// what such a disk stands on; nor is anything of a VM whose definition says
+/// `protect = true`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Names of VMs, or patterns such as 'ci-*'

@@ -12,7 +12,7 @@ use crate::image::Header;
 use crate::store::Row;
 
 use super::claims::{Claims, RivalMac};
-use super::disk::{self, defined, guard};
+use super::disk::{self, Defined, User, defined, guard};
 use super::{Error, Host, knowledge, order, plumbing, policy};
 
 /// Sizes of disks are multiples of it, in bytes.
@@ -210,22 +210,45 @@ pub(super) fn warnings(claims: &Claims<'_>, config: &VmConfig) -> Result<Vec<Str
     found.extend(claims.conflicts(config)?);
     found.extend(order::circle(claims.host, config).map(|it| Error::Circle(it).to_string()));
     found.extend(sizes(claims.host, config));
-    found.extend(taken_for_raw(claims.host, config));
+    let disks = defined(claims.host, config);
+    found.extend(disks.iter().filter_map(taken_for_raw));
+    for it in &disks {
+        found.extend(written_below(claims, config, it)?);
+    }
     Ok(found)
 }
 
-/// Disks that are qcow2 images, and would be written as if they were not.
-fn taken_for_raw(host: &Host, config: &VmConfig) -> Vec<String> {
-    let disks = defined(host, config).into_iter();
-    let raw = disks.filter(|it| it.disk.format == Format::Raw && Header::read(&it.path).is_ok());
-    raw.map(|it| {
-        let (name, path) = (&it.name, it.path.display());
-        format!(
-            "disk `{name}`: {path} is a qcow2 image, and `format = \"raw\"` has the guest see its \
-             inside: what it writes there destroys the image and its snapshots"
-        )
-    })
-    .collect()
+/// Of a disk that is a qcow2 image, and would be written as if it was not.
+pub(super) fn taken_for_raw(it: &Defined) -> Option<String> {
+    if it.disk.format != Format::Raw || Header::read(&it.path).is_err() {
+        return None;
+    }
+    let (name, path) = (&it.name, it.path.display());
+    Some(format!(
+        "disk `{name}`: {path} is a qcow2 image, and `format = \"raw\"` has the guest see its \
+         inside: what it writes there destroys the image and its snapshots"
+    ))
+}
+
+/// Of a disk that stands on what another VM would write.
+fn written_below(
+    claims: &Claims<'_>,
+    config: &VmConfig,
+    it: &Defined,
+) -> Result<Option<String>, Error> {
+    for link in it.chain().links.iter().skip(1) {
+        let mut users = claims.users(&link.path)?.into_iter();
+        let is_writer = |user: &User| !user.as_base && !user.read_only && user.vm != config.name;
+        if let Some(User { vm, disk, .. }) = users.find(is_writer) {
+            return Ok(Some(format!(
+                "disk `{}` stands on {}, which is disk `{disk}` of VM `{vm}`: that one cannot be \
+                 started as long as it does",
+                it.name,
+                link.path.display()
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Disks whose images are there, and have another size than is said.

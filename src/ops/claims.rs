@@ -271,6 +271,11 @@ impl<'a> Claims<'a> {
 
     /// A disk that stands on a file, if one does.
     pub fn stands_on(&self, path: &Path) -> Result<Option<User>, Error> {
+        Ok(self.users(path)?.into_iter().find(|user| user.as_base))
+    }
+
+    /// Those who have a file, or stand on it.
+    pub fn users(&self, path: &Path) -> Result<Vec<User>, Error> {
         let users = match self.users.get() {
             Some(users) => users,
             None => {
@@ -278,7 +283,7 @@ impl<'a> Claims<'a> {
                 self.users.get_or_init(|| users)
             }
         };
-        Ok(users.of(path)?.into_iter().find(|user| user.as_base))
+        users.of(path)
     }
 
     /// What else of a VM's another has, too: a sentence each.

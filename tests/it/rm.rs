@@ -159,7 +159,7 @@ fn a_protected_vm_is_not_removed_whatever_is_asked() {
         .maqet(&["rm", "@a", "--disks", "--discard-saved"])
         .fails(1)
         .saying("is protected")
-        .saying(&format!("maqet unset {} protect", sandbox.name("a")));
+        .saying(&format!("maqet set {} protect=false", sandbox.name("a")));
     assert!(disk.exists());
     let all = sandbox.name("*");
     sandbox

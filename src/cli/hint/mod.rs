@@ -37,7 +37,9 @@ fn of_operation(error: &Error) -> Option<String> {
                 .to_owned()
         }
         Error::Protected(name) => {
-            format!("its definition says `protect = true`; `maqet unset {name} protect` ends that")
+            format!(
+                "its definition says `protect = true`; `maqet set {name} protect=false` ends that"
+            )
         }
         Error::AlreadyExists(name) => {
             format!("`maqet show {name}` shows it")

@@ -80,6 +80,9 @@ pub fn attach(
         guard::not_written(host, &base.path)?;
     }
     new.keep(host, &row)?;
+    if let Some(warning) = check::taken_for_raw(it) {
+        (host.tell)(&warning);
+    }
     Ok(Attached {
         when: plug(host, name, disk)?,
         vm: name.clone(),

@@ -202,7 +202,10 @@ pub fn delete(host: &Host, files: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         if !is_among(&known) && !is_undone {
             return Err(Why::NoOrphan(path).into());
         }
-        deleted.push(path);
+        // It may be named twice.
+        if !deleted.contains(&path) {
+            deleted.push(path);
+        }
     }
     spare(host, &deleted)?;
     for file in &deleted {

@@ -395,6 +395,18 @@ fn a_disk_is_compacted_and_keeps_its_base_but_never_loses_snapshots() {
 }
 
 #[test]
+fn an_image_that_is_taken_for_raw_is_warned_of() {
+    let sandbox = Sandbox::new();
+    sandbox.images("1M", &["a.qcow2", "b.qcow2"]);
+    sandbox.add("web", &["--disk", "a.qcow2"]);
+    let said = "is a qcow2 image, and `format = \"raw\"` has the guest see its inside";
+    let raw = ["set", "@web", "disk.disk0.format=raw"];
+    sandbox.maqet(&raw).ok().saying("warning: ").saying(said);
+    let attach = ["b", "b.qcow2", "format=raw"];
+    sandbox.disk("attach", &attach).ok().saying(said);
+}
+
+#[test]
 fn a_disk_that_is_a_link_stands_on_what_it_stood_on_once_it_is_compacted() {
     let sandbox = Sandbox::new();
     for dir in ["store", "vm"] {

@@ -25,7 +25,14 @@ fn restore(sandbox: &Sandbox, verb: &str, name: &str, options: &[&str]) -> Ran {
 #[test]
 fn an_image_that_a_disk_of_another_vm_stands_on_is_not_written() {
     let (sandbox, base, over) = with_overlay();
-    sandbox.add("other", &["--qemu-arg=-S", "--disk", "over.qcow2"]);
+    let name = sandbox.name("other");
+    let add = ["add", "--name", &name, "--accel=tcg", "--disk=over.qcow2"];
+    let cannot = format!(
+        "disk `disk0` stands on {}, which is disk `disk0` of VM `{}`",
+        base.display(),
+        sandbox.name("web")
+    );
+    sandbox.maqet(&add).ok().saying("warning: ").saying(&cannot);
     let verbs = [("create", "s1"), ("restore", "s0"), ("rm", "s0")];
     for (verb, name) in verbs {
         restore(&sandbox, verb, name, &[])
