@@ -48,7 +48,14 @@ fn an_image_that_a_disk_of_another_vm_stands_on_is_not_written() {
     sandbox.maqet(&["disk", "detach", "@other", "disk0"]).ok();
     restore(&sandbox, "restore", "s0", &[]).fails(1);
     assert!(reads(&over, 7));
+    // Nor once that is nobody's any more, until it is deleted by its name.
     sandbox.maqet(&["rm", "@other"]).ok();
+    let left = sandbox.vm_dir("other").join("disk0.1.qcow2");
+    let delete = ["disk", "orphans", "--delete", left.to_str().unwrap()];
+    restore(&sandbox, "restore", "s0", &[])
+        .fails(1)
+        .saying(&delete.join(" "));
+    sandbox.maqet(&delete).ok();
     restore(&sandbox, "restore", "s0", &[]).ok();
     assert!(reads(&base, 0));
 }
