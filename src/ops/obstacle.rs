@@ -80,6 +80,8 @@ pub enum Obstacle {
         vm: VmName,
         /// The disk.
         disk: DeviceName,
+        /// What took what was written to it after the snapshot.
+        file: PathBuf,
     },
     /// A disk that goes on from a snapshot beside images with more than one overlay.
     #[error("disk `{disk}` goes on from it with another overlay between")]

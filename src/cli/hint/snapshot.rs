@@ -147,7 +147,11 @@ fn of_obstacle(doing: Doing, obstacle: &Obstacle) -> Option<String> {
                 quoted(&file.to_string_lossy())
             )
         }
-        Obstacle::NoDisk { vm, disk } => {
+        Obstacle::NoDisk { vm, disk, file } if file.exists() => format!(
+            "`maqet disk attach {vm} {disk} {}` has it be there again",
+            quoted(&file.to_string_lossy())
+        ),
+        Obstacle::NoDisk { vm, disk, .. } => {
             format!("`maqet disk attach {vm} {disk} FILE` has it be there again")
         }
         Obstacle::NotRightAbove { vm, disk } => {

@@ -45,10 +45,10 @@ fn row(snapshot: &Listed) -> [String; 4] {
 pub(super) fn words(snapshot: &Listed) -> String {
     let mut words: Vec<String> = snapshot.description.iter().cloned().collect();
     if !snapshot.missing.is_empty() {
-        words.push(format!(
-            "(not whole: {} disks lack it)",
-            snapshot.missing.len()
-        ));
+        words.push(match snapshot.missing.len() {
+            1 => "(not whole: one disk lacks it)".to_owned(),
+            count => format!("(not whole: {count} disks lack it)"),
+        });
     }
     if !snapshot.elsewhere.is_empty() {
         words.push(format!(

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::config::VmConfig;
 use crate::image::{Chain, snapshot};
 use crate::ops::in_force::{self, Definition};
 use crate::ops::operation::Plan as AnyPlan;
@@ -125,7 +126,7 @@ fn collect(host: &Host, vm: &VmName) -> Result<Vec<Listed>, Error> {
     };
     let mut all = Vec::new();
     below(None, 0, &kept, &mut |snapshot, depth| {
-        let mut it = listed(snapshot, depth, &kept, position, &disks)?;
+        let mut it = listed(snapshot, depth, &kept, position, (&config, &disks))?;
         let facts = Facts::of(snapshot)?;
         match (it.is_below, &machine, &facts.memory) {
             (true, ..) => it.below = above(&facts, &kept)?,
@@ -196,7 +197,7 @@ fn listed(
     depth: usize,
     all: &[store::Snapshot],
     position: Option<Position>,
-    disks: &Disks,
+    (config, disks): (&VmConfig, &Disks),
 ) -> Result<Listed, Error> {
     let facts = Facts::of(kept)?;
     let name = &kept.name;
@@ -222,8 +223,10 @@ fn listed(
     let is_merging = facts.is_merging;
     let (there, missing): (Vec<PathBuf>, Vec<PathBuf>) = facts.disks.into_iter().partition(is_in);
     let is_elsewhere = |path: &&PathBuf| disks.at(path).is_none() && !disks.stands_on(path);
+    let overlays = facts.overlays.iter();
+    let is_gone = |it: &&Overlay| !config.disks.contains_key(&it.disk);
     let elsewhere = match is_external {
-        true => Vec::new(),
+        true => overlays.filter(is_gone).map(|it| it.base.clone()).collect(),
         false => there.iter().filter(is_elsewhere).cloned().collect(),
     };
     let is_current = position.is_some_and(|position| position.snapshot == kept.id);

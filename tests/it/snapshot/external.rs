@@ -230,6 +230,23 @@ fn what_a_detached_overlay_stands_on_is_kept() {
     external(&sandbox, "one").ok();
     let (overlay, _) = images(&sandbox).remove(0);
     sandbox.maqet(&["disk", "detach", "@web", "root"]).ok();
+    let base = sandbox.vm_dir("web").join("root.qcow2");
+    let elsewhere = &listed(&sandbox)[0]["elsewhere"];
+    assert_eq!(elsewhere[0], base.to_str().unwrap());
+    let attach = [
+        "disk",
+        "attach",
+        &sandbox.name("web"),
+        "root",
+        overlay.to_str().unwrap(),
+    ];
+    for verb in ["restore", "merge"] {
+        sandbox
+            .maqet(&["snapshot", verb, "@web", "one"])
+            .fails(1)
+            .saying("it has no disk `root` any more")
+            .saying(&format!("`maqet {}`", attach.join(" ")));
+    }
     sandbox
         .maqet(&["snapshot", "rm", "@web", "one"])
         .fails(1)

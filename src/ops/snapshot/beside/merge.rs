@@ -91,6 +91,7 @@ pub fn merge(
                 obstacles.push(Obstacle::NoDisk {
                     vm: vm.clone(),
                     disk: overlay.disk.clone(),
+                    file: overlay.file.clone(),
                 });
             }
             // What is between is another snapshot's, which is told.

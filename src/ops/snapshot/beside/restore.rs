@@ -67,6 +67,7 @@ pub(in crate::ops::snapshot) fn find_way(
             obstacles.push(Obstacle::NoDisk {
                 vm: vm.clone(),
                 disk: disk.clone(),
+                file: overlay.file.clone(),
             });
             continue;
         };
