@@ -61,13 +61,13 @@ pub(in crate::ops::snapshot) fn find_way(
     }
     let users = disk::Users::find(host)?;
     let mut old = Vec::new();
-    for overlay in &overlays {
+    for (overlay, then) in overlays.iter().zip(&facts.overlays) {
         let disk = &overlay.disk;
         let Some(now) = path_of(host, &config, disk) else {
             obstacles.push(Obstacle::NoDisk {
                 vm: vm.clone(),
                 disk: disk.clone(),
-                file: overlay.file.clone(),
+                file: then.file.clone(),
             });
             continue;
         };
