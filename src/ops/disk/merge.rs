@@ -68,7 +68,12 @@ pub fn merge(
             obstacles,
         } = layer(host, name, disk, into)?;
         if overlays.is_empty() && merged.is_empty() {
-            nothing_in_the_way(Doing::Merge, name, [&ends[..], &obstacles].concat())?;
+            // What stands on nothing is in nobody's way.
+            let why = match obstacles.is_empty() {
+                true => &ends,
+                false => &obstacles,
+            };
+            nothing_in_the_way(Doing::Merge, name, why.clone())?;
         }
         if overlays.is_empty() {
             return Ok(Merged {
@@ -116,6 +121,10 @@ fn layer(
         None => defined(host, &config),
     };
     let mut layer = Layer::default();
+    if disks.iter().all(|it| it.disk.read_only) {
+        let words = "it has no disk that it can write to";
+        layer.ends.push(words.to_owned());
+    }
     for it in disks.iter().filter(|it| !it.disk.read_only) {
         let links = guard::sound(name, it)?;
         let Some(base) = links.get(1) else {
