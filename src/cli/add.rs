@@ -247,7 +247,7 @@ fn layers(host: &Host, args: &Args) -> anyhow::Result<Layers> {
     for word in &args.set {
         // What the value is, and what it is added to, depends on all that is below.
         let mut below = Document::parse(&layers.resolve()?, Path::new("set.toml"))?;
-        below.assign(word)?;
+        below.assign(word, &host.defaults()?)?;
         let mut document = Document::parse("", Path::new(""))?;
         document.copy(&below, &word.key)?;
         layers.push(Layer {

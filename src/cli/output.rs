@@ -111,14 +111,15 @@ pub(super) fn end_with_reader() {
     });
 }
 
-/// Writes a table: capitals above, two spaces between columns, nothing cut.
+/// Writes a table: capitals above, two spaces between columns, nothing cut. What is no
+/// character to be seen is written as an escape.
 pub(super) fn table<const N: usize>(
     w: &mut dyn Write,
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> io::Result<()> {
     let mut lines = vec![header.map(str::to_owned)];
-    lines.extend(rows);
+    lines.extend(rows.into_iter().map(|row| row.map(printable)));
     let mut widths = [0; N];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
@@ -128,11 +129,27 @@ pub(super) fn table<const N: usize>(
     for line in &lines {
         let mut text = String::new();
         for (width, cell) in widths.iter().zip(line) {
-            text.push_str(&format!("{cell:width$}  "));
+            text.push_str(cell);
+            text.push_str(&" ".repeat(width - cell.chars().count() + 2));
         }
         writeln!(w, "{}", text.trim_end())?;
     }
     Ok(())
+}
+
+/// On one line, and nothing that a terminal would obey.
+fn printable(text: String) -> String {
+    let is_plain = |c: char| !c.is_control();
+    match text.chars().all(is_plain) {
+        true => text,
+        false => text
+            .chars()
+            .map(|c| match is_plain(c) {
+                true => c.to_string(),
+                false => c.escape_default().to_string(),
+            })
+            .collect(),
+    }
 }
 
 /// Bytes for people: `1.5 GiB`.

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use toml_edit::{Array, Value};
+use toml_edit::{Array, RawString, Value};
 
 use super::VmConfig;
+use super::defaults::Defaults;
 use super::document::Document;
 use super::error::{Error, Mistake, Position};
 use super::layer::Origin;
@@ -87,9 +88,11 @@ impl Document {
     /// where nothing else could be meant. Whether the value itself makes sense is for
     /// [`VmConfig::parse`] to say.
     ///
+    /// A list that only `defaults` have is written out to be changed.
+    ///
     /// # Errors
     /// If an item is to be taken out of a list that does not have it.
-    pub fn assign(&mut self, word: &Assignment) -> Result<(), Error> {
+    pub fn assign(&mut self, word: &Assignment, defaults: &Defaults) -> Result<(), Error> {
         let toml: Option<Value> = word.value.parse().ok().map(without_decor);
         let text = Value::from(&word.value);
         let candidates: Vec<Value> = match word.how {
@@ -101,12 +104,12 @@ impl Document {
             How::Add => {
                 let items = [toml, Some(text)].into_iter().flatten().map(items);
                 items
-                    .map(|items| self.list_with(&word.key, items))
+                    .map(|items| self.list_with(&word.key, items, defaults))
                     .collect()
             }
             How::Remove => {
                 let items = toml.map_or_else(|| vec![text], items);
-                vec![self.list_without(word, &items)?]
+                vec![self.list_without(word, &items, defaults)?]
             }
         };
         let mut tried = Vec::new();
@@ -129,26 +132,39 @@ impl Document {
         read.map_or_else(|error| error.mistakes().len(), |_| 0)
     }
 
-    fn list(&self, key: &str) -> Array {
-        let list = self.get(key).and_then(|item| item.as_array());
-        list.cloned().unwrap_or_default()
+    fn list(&self, key: &str, defaults: &Defaults) -> Array {
+        let said = self.get(key).and_then(|item| item.as_array());
+        if let Some(list) = said {
+            return list.clone();
+        }
+        let below = defaults.text().and_then(|(text, file)| {
+            let document = Self::parse(text, file).ok()?;
+            let list = document.get(&format!("defaults.{key}"))?.as_array()?;
+            Some(list.iter().cloned().map(without_decor).collect())
+        });
+        below.unwrap_or_default()
     }
 
-    fn list_with(&self, key: &str, items: Vec<Value>) -> Value {
-        let mut list = self.list(key);
+    fn list_with(&self, key: &str, items: Vec<Value>, defaults: &Defaults) -> Value {
+        let mut list = self.list(key, defaults);
         // What is named there is there once; the words of a command line mean something twice.
         let is_set = matches!(key, "after" | "requires") || key.ends_with(".forward");
         for item in items {
             let is_there = |it: &Value| plain(it) == plain(&item);
             if !(is_set && list.iter().any(is_there)) {
-                list.push(item);
+                push(&mut list, item);
             }
         }
         list.into()
     }
 
-    fn list_without(&self, word: &Assignment, items: &[Value]) -> Result<Value, Error> {
-        let mut list = self.list(&word.key);
+    fn list_without(
+        &self,
+        word: &Assignment,
+        items: &[Value],
+        defaults: &Defaults,
+    ) -> Result<Value, Error> {
+        let mut list = self.list(&word.key, defaults);
         for item in items {
             let wanted = plain(item);
             let Some(at) = list.iter().position(|item| plain(item) == wanted) else {
@@ -168,10 +184,70 @@ impl Document {
                 };
                 return Err(Error::new(Path::new(""), vec![mistake]));
             };
-            list.remove(at);
+            remove(&mut list, at);
         }
         Ok(list.into())
     }
+}
+
+/// What stands before an item of a list, or before its end, in two parts: what belongs to the
+/// item before, as a comment behind it does, and what begins a new line.
+fn gap(list: &Array, at: usize) -> (String, String) {
+    let text = |text: Option<&RawString>| text.and_then(RawString::as_str).map(str::to_owned);
+    let behind = |value: &Value| text(value.decor().suffix()).unwrap_or_default();
+    let before = at.checked_sub(1).and_then(|at| list.get(at));
+    let before = before.map(behind).unwrap_or_default();
+    let after = match list.get(at) {
+        Some(value) => text(value.decor().prefix()),
+        None => Some(list.trailing().as_str().unwrap_or_default().to_owned()),
+    };
+    // As one is written that nothing is said of.
+    let after = after.unwrap_or_else(|| " ".repeat(usize::from(at > 0)));
+    let whole = before + &after;
+    match whole.find('\n') {
+        Some(end) => (whole[..end].to_owned(), whole[end..].to_owned()),
+        None => (String::new(), whole),
+    }
+}
+
+fn set_gap(list: &mut Array, at: usize, text: String) {
+    if let Some(value) = at.checked_sub(1).and_then(|at| list.get_mut(at)) {
+        value.decor_mut().set_suffix("");
+    }
+    match list.get_mut(at) {
+        Some(value) => value.decor_mut().set_prefix(text),
+        None => list.set_trailing(text),
+    }
+}
+
+/// Takes an item out of a list, with the comments that are about it: above it, and behind it.
+fn remove(list: &mut Array, at: usize) {
+    let (before, own) = gap(list, at);
+    let (_, next) = gap(list, at + 1);
+    // On one line, the first stands where the first did.
+    let next = if at == 0 && !next.contains('\n') {
+        own
+    } else {
+        next
+    };
+    list.remove(at);
+    set_gap(list, at, before + &next);
+}
+
+/// Adds an item to a list, on a line of its own where the others are.
+fn push(list: &mut Array, item: Value) {
+    let last = list.len();
+    let (behind, end) = gap(list, last);
+    if last == 0 || !end.contains('\n') {
+        list.push(item);
+        return;
+    }
+    let (_, line) = gap(list, last - 1);
+    let indent = line.rfind('\n').map_or(" ", |at| &line[at..]);
+    list.push(item);
+    set_gap(list, last, behind + indent);
+    set_gap(list, last + 1, end);
+    list.set_trailing_comma(true);
 }
 
 fn items(value: Value) -> Vec<Value> {
@@ -202,7 +278,9 @@ mod tests {
         let mut document = Document::parse(text, Path::new("web.toml")).unwrap();
         for word in words {
             let word: Assignment = word.parse().map_err(|error| format!("{error}"))?;
-            document.assign(&word).map_err(|error| error.to_string())?;
+            let none = Defaults::default();
+            let assigned = document.assign(&word, &none);
+            assigned.map_err(|error| error.to_string())?;
         }
         Ok(document.to_string())
     }
@@ -268,6 +346,46 @@ mod tests {
         ] {
             let error = assigned(text, &[word]).unwrap_err();
             assert!(error.ends_with(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn comments_in_a_list_stay_with_what_they_are_about() {
+        let text = "after = [ # list\n  # above x\n  \"x\", # x\n  \"y\", # y\n  \"z\" # z\n]\n";
+        for (word, list) in [
+            ("after-=x", "[ # list\n  \"y\", # y\n  \"z\" # z\n]"),
+            (
+                "after-=y",
+                "[ # list\n  # above x\n  \"x\", # x\n  \"z\" # z\n]",
+            ),
+            (
+                "after-=z",
+                "[ # list\n  # above x\n  \"x\", # x\n  \"y\" # y\n]",
+            ),
+            (
+                "after+=w",
+                "[ # list\n  # above x\n  \"x\", # x\n  \"y\", # y\n  \"z\", # z\n  \"w\",\n]",
+            ),
+        ] {
+            let expected = format!("after = {list}\n");
+            assert_eq!(assigned(text, &[word]).unwrap(), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_the_defaults_is_added_to() {
+        let defaults = "[defaults]\nnet.lan.forward = [\n  \"2222:22\", # ssh\n]\n";
+        let defaults = Defaults::parse(defaults, Path::new("config.toml")).unwrap();
+        for (word, list) in [
+            (
+                "net.lan.forward+=8080:80",
+                "forward = [\"2222:22\", \"8080:80\"]",
+            ),
+            ("net.lan.forward-=2222:22", "forward = []"),
+        ] {
+            let mut document = Document::parse("", Path::new("web.toml")).unwrap();
+            document.assign(&word.parse().unwrap(), &defaults).unwrap();
+            assert_eq!(document.to_string(), format!("[net.lan]\n{list}\n"));
         }
     }
 

@@ -155,6 +155,15 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Connects, if there is no connection yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`execute`](Self::execute).
+    pub fn open(&mut self) -> Result<(), Error> {
+        self.monitor().map(drop)
+    }
+
     /// Executes a command and returns QEMU's answer.
     ///
     /// # Errors

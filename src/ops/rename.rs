@@ -137,6 +137,16 @@ fn alone(host: &Host, old: &VmName) -> Result<(), Error> {
             return Err(disk::Error::Needed { file, users }.into());
         }
     }
+    // What is there and is nobody's goes along, and what is elsewhere does not.
+    for (overlay, below) in disk::orphans::overlays(host)? {
+        let mut below = below.into_iter();
+        if !overlay.starts_with(dir.path())
+            && let Some(file) = below.find(|it| it.starts_with(dir.path()))
+        {
+            let by = vec![overlay];
+            return Err(disk::Error::Stood { file, by }.into());
+        }
+    }
     Ok(())
 }
 

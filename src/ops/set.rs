@@ -120,12 +120,13 @@ pub fn set(
     let file = options.dir.join(format!("{name}.toml"));
     let label = Path::new(name.as_str());
     let claims = Claims::for_vms(host, 1);
+    let defaults = host.defaults()?;
     let mut text = String::new();
     let mut edit = |row: &Row| {
         let mut document = Document::parse(&row.definition, &file)?;
         for word in words {
             match word {
-                Word::Key(assignment) => document.assign(assignment)?,
+                Word::Key(assignment) => document.assign(assignment, &defaults)?,
                 Word::Property(Change { property, value }) if options.persist => {
                     change::set_property(&mut document, property, value)?;
                 }

@@ -16,7 +16,7 @@ use crate::systemd::{self, ActiveState, unit_name};
 use crate::vm::VmName;
 
 use super::ls::vm_of;
-use super::{Error, Host, Selector, order, save, select};
+use super::{Error, Host, Selector, in_force, order, save, select};
 
 /// When to cut the power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,10 +235,16 @@ pub fn stop_all(
 
 /// What the definition says; the defaults for a VM that runs without one.
 fn defined(host: &Host, name: &VmName) -> Result<Stop, Error> {
-    match host.vm(name) {
-        Ok(row) => Ok(host.config(&row)?.stop),
-        Err(Error::NoSuchVm { .. }) => Ok(Stop::default()),
-        Err(error) => Err(error),
+    let row = match host.vm(name) {
+        Ok(row) => row,
+        Err(Error::NoSuchVm { .. }) => return Ok(Stop::default()),
+        Err(error) => return Err(error),
+    };
+    // It runs, whatever has become of its definition and of the defaults since.
+    match (host.config(&row), in_force::read(host, name)) {
+        (Ok(config), _) => Ok(config.stop),
+        (Err(_), Ok(Some(used))) => Ok(used.config.stop),
+        (Err(error), _) => Err(error),
     }
 }
 

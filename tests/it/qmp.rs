@@ -434,3 +434,14 @@ fn a_bus_that_takes_no_more_devices_has_a_hint() {
         .saying("does not support hotplug")
         .saying("maqet device add");
 }
+
+#[test]
+fn nothing_to_be_done_is_no_reason_not_to_look_at_the_vm() {
+    let sandbox = Sandbox::new();
+    sandbox.add_prelaunch("web");
+    sandbox.maqet(&["qmp", "@web"]).fails(3);
+    sandbox.maqet(&["qmp", "@nobody"]).fails(4);
+    sandbox.maqet(&["start", "@web"]).ok();
+    let none = ["qmp", "@web", "--file", "/dev/null"];
+    assert_eq!(sandbox.maqet(&none).ok().stdout, "");
+}

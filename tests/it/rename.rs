@@ -258,3 +258,32 @@ fn a_command_that_waits_for_a_vm_that_goes_away_leaves_nothing() {
     sandbox.maqet(&["rename", "@old", "@new"]).ok();
     is_whole(&sandbox, "new", "old");
 }
+
+#[test]
+fn a_vm_whose_images_something_stands_on_that_is_nobody_s_keeps_its_name() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '1M'");
+    for new in ["@kept", "@away"] {
+        sandbox.maqet(&["clone", "@web", new]).ok();
+    }
+    let away = sandbox.path("away.qcow2");
+    let to = ["disk", "move", "@away", "root", away.to_str().unwrap()];
+    sandbox.maqet(&to).ok();
+    sandbox.maqet(&["disk", "detach", "@away", "root"]).ok();
+    sandbox.maqet(&["rm", "@kept"]).ok();
+    let kept = sandbox.vm_dir("kept").join("root.qcow2");
+    let orphans = format!("`maqet disk orphans --delete {}`", kept.display());
+    for (file, delete) in [
+        (&kept, orphans),
+        (&away, format!("`rm {}`", away.display())),
+    ] {
+        sandbox
+            .maqet(&["rename", "@web", "@www"])
+            .fails(1)
+            .saying(&format!("{} stands on it", file.display()))
+            .saying(&delete);
+        sandbox.maqet(&["status", "@web"]).fails(3);
+        std::fs::remove_file(file).unwrap();
+    }
+    sandbox.maqet(&["rename", "@web", "@www"]).ok();
+}

@@ -119,3 +119,12 @@ fn a_qemu_that_had_to_be_killed_is_stopped_and_not_failed() {
         sandbox.maqet(&["start", "@web"]).ok();
     }
 }
+
+#[test]
+fn a_vm_is_stopped_by_what_it_was_started_with_when_the_defaults_are_broken() {
+    let sandbox = Sandbox::running();
+    let config = sandbox.path("config/maqet");
+    std::fs::create_dir_all(&config).unwrap();
+    std::fs::write(config.join("config.toml"), "[defaults]\nmemry = 1\n").unwrap();
+    sandbox.maqet(&["stop", "@web"]).ok();
+}

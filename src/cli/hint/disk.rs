@@ -61,11 +61,19 @@ pub(super) fn hint(error: &disk::Error) -> Option<String> {
         }
         Error::Unpack { .. } => "unpack it first".to_owned(),
         Error::NotMade(file) => format!("if it is to go, `rm {}` deletes it", file.display()),
-        Error::Stood { by, .. } => format!(
-            "`maqet disk orphans --delete {}` deletes that; `maqet disk attach` makes it a disk \
-             again",
-            quoted(&by.first()?.to_string_lossy())
-        ),
+        Error::Stood { by, .. } => {
+            let first = by.first()?;
+            let is_orphan = first.starts_with(Host::from_env().ok()?.paths.vms());
+            let delete = if is_orphan {
+                "maqet disk orphans --delete"
+            } else {
+                "rm"
+            };
+            format!(
+                "`{delete} {}` deletes that; `maqet disk attach` makes it a disk again",
+                quoted(&first.to_string_lossy())
+            )
+        }
         Error::Lost { vms, .. } if vms.is_empty() => format!(
             "put back {}, or another copy of it",
             Host::from_env().ok()?.paths.database().display()

@@ -29,6 +29,8 @@ pub(super) fn run(
     let input = input.with_context(|| format!("cannot read {name}"))?;
     let mut input = BufReader::new(input);
     let mut tally = Tally::default();
+    // Nothing to do with a VM that is not there is a mistake, too.
+    session.open()?;
     for number in 1.. {
         // Nobody is kept from the monitor while a pipe has nothing to say.
         if !input.buffer().contains(&b'\n') && !is_ready(input.get_ref().as_fd()) {

@@ -43,8 +43,9 @@ pub(super) fn of_clone(
             None => {}
         }
     }
+    let defaults = host.defaults()?;
     for word in set {
-        document.assign(word)?;
+        document.assign(word, &defaults)?;
     }
     Ok(document.to_string())
 }

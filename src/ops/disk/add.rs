@@ -11,7 +11,7 @@ use crate::ops::operation::{Id, Plan as AnyPlan, Work};
 use crate::ops::{Error, Host, check};
 use crate::vm::VmName;
 
-use super::definition::{New, Settings, text};
+use super::definition::{New, Settings, file_word};
 use super::plan::{Plan, remove, unpacked};
 use super::plug::{When, plug};
 use super::source::Source;
@@ -136,7 +136,7 @@ fn name_file(
     let format = said.find_map(|word| word.strip_prefix("format="));
     let file = format!("{disk}.{}", format.unwrap_or(Format::Qcow2.as_str()));
     let file = host.paths.vm(name).path().join(file);
-    words.insert(0, format!("file={}", text(&file)?));
+    words.insert(0, file_word(&file)?);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::ops::operation::Work;
 use crate::ops::{Error, Host, check};
 use crate::vm::VmName;
 
-use super::definition::{New, Settings, text};
+use super::definition::{New, Settings, file_word};
 use super::plug::{When, plug};
 use super::{Error as Why, guard};
 
@@ -44,7 +44,7 @@ pub fn attach(
     let file = std::path::absolute(settings.dir.join(file))
         .map_err(Error::io("cannot tell the current directory"))?;
     let mut settings = settings.clone();
-    settings.words.insert(0, format!("file={}", text(&file)?));
+    settings.words.insert(0, file_word(&file)?);
     let new = New::read(host, &row, disk, &settings)?;
     let it = &new.it;
     if let Some(why) = check::unusable(&it.path, it.disk.read_only) {

@@ -109,6 +109,12 @@ pub(super) fn forget(host: &Host, config: &VmConfig, disk: &DeviceName) -> Resul
     })
 }
 
+/// The word of a command line that names a file.
+pub(super) fn file_word(file: &Path) -> Result<String, Error> {
+    text(file)?;
+    Ok(format!("file={}", file.display()))
+}
+
 /// A path as a definition has it.
 pub(in crate::ops) fn text(path: &Path) -> Result<String, Error> {
     path_text(path).ok_or_else(|| {

@@ -27,6 +27,9 @@ pub struct Orphans {
     pub files: Vec<File>,
     /// Disks whose files are not there.
     pub missing: Vec<Missing>,
+    /// Images that maqet has made elsewhere, and that nobody names now.
+    #[serde(skip)]
+    outside: Vec<PathBuf>,
 }
 
 /// A file that nobody names.
@@ -103,16 +106,26 @@ fn find(host: &Host) -> Result<Orphans, Error> {
         for it in used.iter().flat_map(|used| defined(host, &used.config)) {
             name_all(&Chain::of(&it.path, it.disk.format.as_str()), &mut named);
         }
-        // What was moved elsewhere and detached can be given to a VM again, too.
-        for it in made.iter().flat_map(|store| store.made_disks(&row.name)) {
-            let outside = it.iter().filter(|it| !it.path.starts_with(&vms));
-            outside.for_each(|it| name_all(&Chain::of(&it.path, "qcow2"), &mut named));
+        for made in made.iter().flat_map(|store| store.made_disks(&row.name)) {
+            let made = made.into_iter().map(|it| it.path);
+            found
+                .outside
+                .extend(made.filter(|it| !it.starts_with(&vms)));
         }
         busy.extend(at_work(host, &row.name)?);
         names.push(row.name);
     }
     for it in snapshot::stood_on(host)? {
         name_all(&it.chain, &mut named);
+    }
+    let is_named = |file: &PathBuf| {
+        let inode = Inode::of(file).ok().flatten();
+        inode.is_none_or(|inode| named.contains(&inode))
+    };
+    found.outside.retain(|file| !is_named(file));
+    // What was moved elsewhere and detached can be given to a VM again, too.
+    for file in &found.outside {
+        name_all(&Chain::of(file, "qcow2"), &mut named);
     }
     for dir in entries(&host.paths.vms())? {
         let vm = dir.file_name().and_then(|name| name.to_str());
@@ -145,12 +158,13 @@ fn find(host: &Host) -> Result<Orphans, Error> {
     Ok(found)
 }
 
-/// The images among the orphans that stand on others, such as that of a disk which was
+/// The images that nobody names and that stand on others, such as that of a disk which was
 /// detached: each with those.
 pub(in crate::ops) fn overlays(host: &Host) -> Result<Vec<(PathBuf, Vec<PathBuf>)>, Error> {
-    let files = find(host)?.files.into_iter();
+    let found = find(host)?;
+    let files = found.files.into_iter();
     let files = files.filter(|it| !it.unfinished).map(|it| it.file);
-    let chains = files.map(|file| {
+    let chains = files.chain(found.outside).map(|file| {
         let below = Chain::of(&file, "qcow2").links.into_iter().skip(1);
         (file, below.map(|link| link.path).collect::<Vec<_>>())
     });

@@ -395,6 +395,17 @@ fn a_disk_is_compacted_and_keeps_its_base_but_never_loses_snapshots() {
 }
 
 #[test]
+fn a_file_whose_path_has_a_dollar_is_attached() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("d$x")).unwrap();
+    sandbox.images("1M", &["d$x/a.qcow2"]);
+    sandbox.add_prelaunch("web");
+    sandbox.disk("attach", &["a", "d$x/a.qcow2"]).ok();
+    let file = sandbox.path("d$x/a.qcow2");
+    assert_eq!(sandbox.disk_info("a")["file"], file.to_str().unwrap());
+}
+
+#[test]
 fn an_image_that_is_taken_for_raw_is_warned_of() {
     let sandbox = Sandbox::new();
     sandbox.images("1M", &["a.qcow2", "b.qcow2"]);

@@ -258,7 +258,10 @@ fn a_detached_overlay_is_merged_and_restored_when_it_is_a_disk_again() {
         snapshot(&sandbox, verb, "x", &[])
             .fails(1)
             .saying("no disk `sc` any more")
-            .saying(&format!("`maqet disk attach {web} sc FILE`"));
+            .saying(&format!(
+                "`maqet disk attach {web} sc {}`",
+                overlay.display()
+            ));
     }
     let attach = ["disk", "attach", "@web", "sc", overlay.to_str().unwrap()];
     sandbox.maqet(&attach).ok();

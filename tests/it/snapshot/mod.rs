@@ -416,3 +416,17 @@ fn the_oldest_are_pruned_and_those_that_someone_counts_on_are_not() {
     }
     assert_eq!(names(&root), ["mine", "3", "4"]);
 }
+
+#[test]
+fn a_description_is_shown_whole_and_on_its_line_whatever_is_in_it() {
+    let sandbox = two_disks();
+    let long = "y".repeat(70_000);
+    for (name, text) in [("long", &*long), ("wild", "a\u{1b}[31m\nforged x")] {
+        let create = ["snapshot", "create", "@web", name, "--description", text];
+        sandbox.maqet(&create).ok();
+    }
+    let shown = sandbox.maqet(&["snapshot", "ls", "@web"]).ok().stdout;
+    assert!(shown.contains(&long));
+    assert!(shown.contains("a\\u{1b}[31m\\nforged x"), "{shown:?}");
+    assert_eq!(shown.lines().count(), 3);
+}
