@@ -772,3 +772,31 @@ fn a_disk_is_merged_no_further_down_than_into_the_image_that_is_named() {
     }
     sandbox.check_all();
 }
+
+#[test]
+fn a_full_clone_of_a_snapshot_in_an_image_that_an_overlay_stands_on_is_as_it_was() {
+    let sandbox = Sandbox::new();
+    sandbox.add_lines("web", "disk.root.size = '1M'");
+    sandbox.fill("@web", "root", 1, "0");
+    sandbox.maqet(&["snapshot", "create", "@web", "one"]).ok();
+    sandbox.fill("@web", "root", 2, "0");
+    let create = ["snapshot", "create", "@web", "over", "--external"];
+    sandbox.maqet(&create).ok();
+    sandbox.fill("@web", "root", 3, "0");
+    for (runs, new) in [(false, "@a"), (true, "@b")] {
+        if runs {
+            sandbox.maqet(&["start", "@web"]).ok();
+        }
+        let clone = ["clone", "@web", new, "--snapshot", "one", "--full"];
+        sandbox.maqet(&clone).ok();
+        assert!(sandbox.is_filled(new, "root", 1, "0"));
+    }
+    // What is called so in the image of another VM is not this one's.
+    sandbox.maqet(&["stop", "@web"]).ok();
+    sandbox.maqet(&["clone", "@web", "@c"]).ok();
+    sandbox
+        .maqet(&["clone", "@c", "@d", "--snapshot", "one", "--full"])
+        .fails(1)
+        .saying("has no snapshot `one`");
+    sandbox.check_all();
+}

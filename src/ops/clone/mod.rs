@@ -312,7 +312,7 @@ fn layers(
                 }
             }
             (Some(name), None) => {
-                let copied = snapshot_copy(host, vm, &it, new, name)?;
+                let copied = snapshot_copy(host, vm, (&it, &links), new, name)?;
                 if !options.full {
                     return Err(Why::Within {
                         vm: vm.clone(),
@@ -370,23 +370,30 @@ fn layer(host: &Host, it: &Defined, new: &VmName, format: &str) -> Layer {
 fn snapshot_copy(
     host: &Host,
     vm: &VmName,
-    it: &Defined,
+    (it, links): (&Defined, &[Link]),
     new: &VmName,
     name: &str,
 ) -> Result<Layer, Error> {
-    let all = match it.disk.format {
-        Format::Qcow2 => image::snapshot::list(&it.path)?,
-        Format::Raw => Vec::new(),
-    };
-    let found = all.into_iter().find(|snapshot| snapshot.name == name);
+    // In an image that an overlay stands on now, one of its name may be another VM's.
+    let own = snapshot::within(host, vm, name)?;
     let format = it.disk.format.as_str();
-    Ok(Layer {
-        copy: Some(plan::Copy {
-            format: format.to_owned(),
-            snapshot: Some(found.ok_or_else(|| no_snapshot(vm, it, name))?.id),
-        }),
-        ..layer(host, it, new, format)
-    })
+    for (depth, link) in links.iter().enumerate() {
+        if link.format != Format::Qcow2.as_str() || depth > 0 && !own.contains(&link.path) {
+            continue;
+        }
+        let all = image::snapshot::list(&link.path)?;
+        if let Some(found) = all.into_iter().find(|snapshot| snapshot.name == name) {
+            return Ok(Layer {
+                base: link.clone(),
+                copy: Some(plan::Copy {
+                    format: format.to_owned(),
+                    snapshot: Some(found.id),
+                }),
+                ..layer(host, it, new, format)
+            });
+        }
+    }
+    Err(no_snapshot(vm, it, name))
 }
 
 fn no_snapshot(vm: &VmName, it: &Defined, name: &str) -> Error {

@@ -189,6 +189,18 @@ fn find(host: &Host, vm: &VmName, name: &str) -> Result<Option<store::Snapshot>,
     Ok(all.into_iter().find(|snapshot| snapshot.name == name))
 }
 
+/// The images that a snapshot is within; none of one that is not kept, or beside its images.
+pub(in crate::ops) fn within(
+    host: &Host,
+    vm: &VmName,
+    name: &str,
+) -> Result<Vec<PathBuf>, super::Error> {
+    let kept = find(host, vm, name)?;
+    let facts = kept.as_ref().map(Facts::of).transpose()?;
+    let facts = facts.filter(|facts| facts.overlays.is_empty());
+    Ok(facts.map_or_else(Vec::new, |facts| facts.disks))
+}
+
 /// Those of a snapshot's images that have it and are no disks of the VM now.
 fn elsewhere(name: &str, facts: Option<&Facts>, now: &Disks) -> Result<Vec<PathBuf>, image::Error> {
     let mut found = Vec::new();
