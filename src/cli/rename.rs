@@ -11,8 +11,9 @@ use super::output::Output;
 /// along; its UUID and its MAC addresses stay. VMs that come after it or require it,
 /// and whether it starts at boot, follow. What past runs printed stays in the
 /// journal under the old name: `journalctl --user --unit maqet-OLD`. What disks of other
-/// VMs stand on, such as linked clones, stays where it is, and so does the name:
-/// `maqet disk rebase --flat` has those stand on nothing else.
+/// VMs stand on, such as linked clones, or disks that were detached, stays where it is, and
+/// so does the name: `maqet disk rebase --flat` has those stand on nothing else. Images that
+/// you have put on top yourself, and that no VM has, are not known.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Name of the VM

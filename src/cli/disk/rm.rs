@@ -13,7 +13,8 @@ use super::tell_when;
 /// Takes `[disk.NAME]` out of the definition. The guest of a running VM is asked to let go
 /// of it; one that does not keeps the disk, and the exit status is 1. The image stays
 /// where it is; with --delete, one that maqet made is deleted, unless it has snapshots, or
-/// other VMs have it or stand on it. A block device is never touched.
+/// other VMs have it or stand on it, or the VM has it until it stops. A block device is never
+/// touched.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     /// Name of the VM

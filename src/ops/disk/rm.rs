@@ -45,8 +45,8 @@ pub struct Removed {
 /// Takes a disk from a VM and out of its definition, and deletes its image if asked to.
 ///
 /// # Errors
-/// With `delete`: [`Why::Stays`] of a running VM; [`Why::NotMade`], [`Why::BlockDevice`], [`Why::Needed`] and
-/// [`Why::HasSnapshots`]; nothing has changed then.
+/// With `delete`: [`Why::Stays`] of a running VM; [`Why::NotMade`], [`Why::BlockDevice`],
+/// [`Why::Needed`] and [`Why::HasSnapshots`]; nothing has changed then.
 pub fn rm(
     host: &Host,
     name: &VmName,
