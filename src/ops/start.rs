@@ -247,10 +247,11 @@ fn environment(host: &Host) -> Vec<(String, OsString)> {
     dirs.chain(variables).collect()
 }
 
-/// journald takes a moment to write what it was sent; this long at most is waited for it,
+/// journald takes a moment to write what it was sent: how long it may still take once
+/// systemd's word that the unit failed is there.
 const JOURNAL_DELAY: Duration = Duration::from_secs(1);
 
-/// and this long for systemd's word that the unit failed, which is always sent.
+/// How long that word may take, which comes after every failure.
 const VERDICT_DELAY: Duration = Duration::from_secs(10);
 
 /// A start that failed, with the words of the run that did.

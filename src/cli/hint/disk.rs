@@ -39,6 +39,7 @@ pub(super) fn hint(error: &disk::Error) -> Option<String> {
         Error::Busy {
             by: By::Vm(other), ..
         } => format!("stop that one first with `maqet stop {other}`"),
+        Error::Busy { .. } => "try again once that one is done with it".to_owned(),
         Error::Stays { vm, .. } => format!("`maqet stop {vm}` first"),
         Error::InUse { vm, .. } => format!(
             "`maqet stop {vm}` first; of an image that contradicts itself, QEMU tells by the event \

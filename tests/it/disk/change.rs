@@ -406,6 +406,25 @@ fn a_file_whose_path_has_a_dollar_is_attached() {
 }
 
 #[test]
+fn what_a_disk_that_is_a_link_stands_on_is_found_from_where_that_leads_too() {
+    let sandbox = Sandbox::new();
+    for dir in ["store", "vm"] {
+        std::fs::create_dir(sandbox.path(dir)).unwrap();
+    }
+    let base = sandbox.path("vm/base.qcow2");
+    sandbox.images("1M", &["vm/base.qcow2"]);
+    let on = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"];
+    sandbox.qemu_img(&[&on[..], &[base.to_str().unwrap(), "store/over.qcow2"]].concat());
+    std::os::unix::fs::symlink("../store/over.qcow2", sandbox.path("vm/disk.qcow2")).unwrap();
+    sandbox.add("web", &["--disk", "vm/disk.qcow2"]);
+    let moved = ["disk0", "--moved", base.to_str().unwrap()];
+    sandbox.disk("rebase", &moved).ok();
+    for name in ["vm/disk.qcow2", "store/over.qcow2"] {
+        sandbox.qemu_img(&["info", "--backing-chain", name]);
+    }
+}
+
+#[test]
 fn an_image_that_is_taken_for_raw_is_warned_of() {
     let sandbox = Sandbox::new();
     sandbox.images("1M", &["a.qcow2", "b.qcow2"]);
